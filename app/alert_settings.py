@@ -16,7 +16,7 @@ _BASELINES = ("wait", "run")
 
 
 class _Range(NamedTuple):
-    """What a value may be, and the fix of one that is not."""
+    """The values that are allowed, and the fix of others."""
 
     lowest: float
     highest: float

@@ -46,19 +46,19 @@ async def find_handler(policy: QueuePolicy, name: str, settings: Settings) -> Fo
     try:
         if policy.run == "inline":
             function = await asyncio.to_thread(import_inline, policy, name, settings)
-            return _found(describe_function(function))
+            return _found_handler(describe_function(function))
         source = replace(handler_source(policy, name, settings), writes_bytecode=False)
         pool = HandlerPool(source, _refuse_to_enqueue)
         try:
             await pool.start()
-            return _found(pool.processes[0].about)
+            return _found_handler(pool.processes[0].about)
         finally:
             await pool.close()
     except HandlerImportError as error:
         raise to_usage_error(error) from error.__cause__  # what it quotes may be secret
 
 
-def _found(about: Mapping[str, Any]) -> FoundHandler:
+def _found_handler(about: Mapping[str, Any]) -> FoundHandler:
     names = ("signature", "async", "place", "python", "executable")
     return FoundHandler(*(about[name] for name in names))
 
@@ -81,6 +81,6 @@ def to_usage_error(error: HandlerImportError) -> UsageError:
 def handler_source(
     policy: QueuePolicy, name: str, settings: Settings, streams: Streams | None = None
 ) -> HandlerSource:
-    """Where the custom handler of a queue is found; with ``streams`` it runs in the foreground."""
+    """Return where the custom handler of a queue is found; with ``streams`` it runs in the foreground."""
     python = str(settings.handlers_python or sys.executable)
     return HandlerSource(policy.name, name, python, tuple(map(str, settings.handlers_path)), streams)

@@ -41,7 +41,7 @@ _NOISY_LIBRARIES = ("httpx", "httpcore", "asyncio", "alembic", "saq", "sqlalchem
 
 
 def configure(level: str, *, stream: TextIO | None = None) -> None:
-    """Log to ``stream`` (stderr by default): text on a terminal, JSON lines elsewhere.
+    """Log to ``stream`` (stderr by default): text on a terminal, else JSON lines.
 
     A thread writes, so a reader that has stopped reading delays nothing: see `dropped_lines`.
     """
@@ -129,8 +129,10 @@ def dropped_lines() -> int:
 def log_stray_output() -> None:
     """Log warnings and uncaught exceptions, which Python would write to stderr, even if that blocks."""
     logging.captureWarnings(capture=True)
-    threading.excepthook = lambda it: _log_stray("a thread ended by an error", it.exc_value, it.thread)
-    sys.unraisablehook = lambda it: _log_stray("an error was ignored", it.exc_value, it.object)
+    threading.excepthook = lambda stray: _log_stray(
+        "a thread ended by an error", stray.exc_value, stray.thread
+    )
+    sys.unraisablehook = lambda stray: _log_stray("an error was ignored", stray.exc_value, stray.object)
 
 
 def _log_stray(event: str, error: BaseException | None, where: object) -> None:

@@ -102,12 +102,12 @@ def get_json(address: Address, path: str, *, timeout: float) -> dict[str, Any]:
 
 def _get(address: Address, path: str, deadline: float) -> bytes:
     """Return the answer up to its end.  Raises OSError; TimeoutError after the deadline."""
-    with socket.create_connection((address.host, address.port), _left(deadline)) as connection:
+    with socket.create_connection((address.host, address.port), _seconds_left(deadline)) as connection:
         request = f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
         connection.sendall(request.encode())
         answer = b""
         while len(answer) < _MAX_ANSWER_BYTES:
-            connection.settimeout(_left(deadline))
+            connection.settimeout(_seconds_left(deadline))
             chunk = connection.recv(_MAX_ANSWER_BYTES)
             if not chunk:
                 break
@@ -115,7 +115,7 @@ def _get(address: Address, path: str, deadline: float) -> bytes:
         return answer
 
 
-def _left(deadline: float) -> float:
+def _seconds_left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError

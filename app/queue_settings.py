@@ -40,7 +40,7 @@ def _split_delays(text: str) -> list[str]:
 
 
 class QueueSettings(BaseModel):
-    """What the variables of one queue change in its policy; an unset field changes nothing."""
+    """The changes to a queue's policy by its variables; an unset field changes nothing."""
 
     model_config = ConfigDict(frozen=True, str_strip_whitespace=True, hide_input_in_errors=True)
 

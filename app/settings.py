@@ -164,7 +164,7 @@ class Settings(BaseSettings):
     )
     environment: str = Field(default="local", min_length=1, max_length=40)
     release: Annotated[str, AfterValidator(_release)] = VERSION
-    """What is deployed, for instance a commit or a tag; it is on every attempt, dead letter and worker."""
+    """The deployed version, such as a commit or a tag; it is on every attempt, dead letter and worker."""
     data_dir: Annotated[Path, AfterValidator(_expanded)] = Field(default_factory=default_data_dir)
     handlers: str = ""
     handlers_python: Annotated[Path, AfterValidator(_expanded)] | None = None
@@ -192,7 +192,7 @@ class Settings(BaseSettings):
     moderation_url: HttpUrl | None = None
     moderation_key: SecretStr | None = None
     notify_urls: SecretStr | None = None
-    """URLs of the services that are notified of alerts, separated by spaces; None: nobody is."""
+    """URLs of the services that are notified of alerts, separated by spaces; None: no service is."""
     keymap: str = ""
     """Other keys for the dashboard, as ``app.quit=ctrl+q,jobs.abort=X``; checked when it is shown."""
     _flags: frozenset[str] = PrivateAttr(default=frozenset())

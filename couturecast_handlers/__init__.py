@@ -1,4 +1,4 @@
-"""What handlers import of the appliance, and the process in which they run.
+"""The types that handlers import of the appliance, and the process in which they run.
 
 This package runs in the interpreter of a team: standard library only, Python 3.9 or newer.  The appliance
 starts it as a program (`__main__`), which imports the team's function and runs jobs.

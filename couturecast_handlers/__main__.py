@@ -29,7 +29,7 @@ def _end_with_parent() -> None:
 
 
 def _leave_signals_to_the_appliance() -> None:
-    """It ends this process.  What a handler forks obeys signals again, from its first instant on."""
+    """It ends this process.  A process that a handler forks obeys signals from its first instant on."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     for number in numbers:
         signal.signal(number, lambda *_: None)

@@ -178,7 +178,7 @@ class _MarkedCoroutine(Coroutine[Any, Any, Any]):
         return self.coroutine.__await__()
 
     def __getattr__(self, name: str) -> Any:
-        """What debuggers and stacks ask of a coroutine: ``cr_frame``, ``cr_await``, ``__qualname__``."""
+        """Return what debuggers read of a coroutine: ``cr_frame``, ``cr_await``, ``__qualname__``."""
         return getattr(self.coroutine, name)
 
 

@@ -1,4 +1,4 @@
-"""Where code stands and stood: errors with their tracebacks, and the stacks of jobs that run."""
+"""The places of code: errors with their tracebacks, and the stacks of running jobs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """What is recorded of an error, as the appliance records its own."""
+    """Return what is recorded of an error, as the appliance records its own."""
     kind = type(error)
     name = kind.__qualname__
     if kind.__module__ not in ("builtins", "couturecast_handlers"):
@@ -75,7 +75,7 @@ def _qualified_name(code: types.CodeType) -> str:
 
 
 def main_thread_frames() -> list[Any]:
-    """Where the main thread stands: file, line and function, the outermost first."""
+    """Return where the main thread stands: file, line and function, the outermost first."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
     return _frames(traceback.walk_stack(frame))[::-1]
 

@@ -66,7 +66,7 @@ def check_function(name: str, found: Any) -> None:
 
 
 def describe_function(function: Callable[..., Any]) -> dict[str, Any]:
-    """What the appliance is told of the function, and of the interpreter that runs it."""
+    """The facts that the appliance gets of the function, and of the interpreter that runs it."""
     try:
         signature = str(inspect.signature(function))
     except (TypeError, ValueError):
@@ -100,7 +100,7 @@ def files_of(error: BaseException | None, folders: list[str]) -> dict[str, list[
     if isinstance(error, SyntaxError):
         files.add(error.filename)
     trace = error.__traceback__ if error is not None else None
-    while trace is not None:  # a module that fails is none of sys.modules
+    while trace is not None:  # a module that fails is not in sys.modules
         files.add(trace.tb_frame.f_code.co_filename)
         trace = trace.tb_next
     found = _stamps(files)

@@ -1,4 +1,4 @@
-"""What a handler prints and logs: lines, each with the job that it belongs to."""
+"""Output and log of handlers: lines, each with the job that it belongs to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from couturecast_handlers.wire import Writer
 _SEND_SECONDS = 0.1
 """Between two messages with lines of one job."""
 _MAX_LINES = 20
-"""Of a job in one message: the newest."""
+"""Lines of a job in one message: the newest."""
 _MAX_LINE_CHARS = 500
 
 current_job: contextvars.ContextVar[int] = contextvars.ContextVar("job", default=0)
@@ -36,7 +36,7 @@ class Output:
             root.setLevel(logging.INFO)
 
     def finish(self, number: int) -> None:
-        """Send what is left of a job, before its end is told."""
+        """Send what is left of a job, before its end is sent."""
         for stream in self._streams:
             if stream.partial:
                 stream.finish(number)
@@ -88,7 +88,7 @@ class _Stream(io.TextIOBase):
 
     def __init__(self, lines: _Lines, level: str, descriptor: int) -> None:
         self.partial: dict[int, str] = {}
-        """What each job printed without the end of a line."""
+        """The text that each job printed without the end of a line."""
         self.buffer = _Buffer(self)
         self._lines = lines
         self._level = level

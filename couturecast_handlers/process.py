@@ -1,4 +1,4 @@
-"""What both kinds of handler process have in common."""
+"""The common parts of both kinds of handler process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NUMBER = struct.Struct("=q")
 
 @dataclass
 class Start:
-    """What a process is started with."""
+    """The arguments with which a process is started."""
 
     queue: str
     jobs: socket.socket
@@ -104,19 +104,19 @@ class Process:
         raise NotImplementedError
 
     def stack(self, number: int) -> list[Any]:
-        """Where a job stands."""
+        """Return where a job stands."""
         raise NotImplementedError
 
 
 def result_of(answer: dict[str, Any]) -> Any:
-    """What the appliance answered.  Raises RuntimeError if it refused."""
+    """Return what the appliance answered.  Raises RuntimeError if it refused."""
     if "error" in answer:
         raise RuntimeError(answer["error"])
     return answer.get("result")
 
 
 def ended(number: int, how: str, value: Any) -> str:
-    """How a job ended, as JSON.  Raises TypeError, which names the type, for what JSON does not have."""
+    """Return how a job ended, as JSON.  Raises TypeError, which names the type that JSON does not have."""
     if value is None:  # most results: spare them the encoder
         return f'[{number},"{how}",null]'
     try:

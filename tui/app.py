@@ -49,7 +49,7 @@ _MAX_UNPAINTED_DEFECTS = 5
 _DEFECT_NOTICE_SECONDS = 5.0
 """Between two notices of defects."""
 _MAX_NOTICES = 3
-"""That are shown at once."""
+"""Messages that are shown at once."""
 _NOTICE_SECONDS = 8.0
 """For which a notice at the start is shown."""
 

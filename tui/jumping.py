@@ -1,4 +1,4 @@
-"""Where jump mode can go: what can be focused, and the tabs."""
+"""The targets of jump mode: all that can be focused, and the tabs."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ def jump_targets(screen: Screen[Any]) -> list[Target]:
     for bar in (*screen.query(TabBar), *screen.query(StateBar)):
         message = OpenView if isinstance(bar, TabBar) else StateBar.Chosen
         for name, columns in bar.columns.items():
-            place = bar.region.offset + Offset(columns.start, 0)
-            targets.append(Target(place, partial(bar.post_message, message(name))))
+            position = bar.region.offset + Offset(columns.start, 0)
+            targets.append(Target(position, partial(bar.post_message, message(name))))
     return targets

@@ -48,7 +48,7 @@ _IDS = {
     "screen.tab(1)": "jobs.tab-next",
     "select_cursor": "list.open",
 }
-"""Of actions whose name does not say it."""
+"""Ids of actions whose name does not say it."""
 _SENTENCES = {
     "app.focus_next": "Go to the next list or field.",
     "app.focus_previous": "Go to the list or field before.",
@@ -90,7 +90,7 @@ _STEPS = {"1": "next", "-1": "previous"}
 _MODIFIERS = {"alt", "ctrl", "shift", "super"}
 _NAMED_KEYS = {key.value for key in Keys}
 _PLACEHOLDER = re.compile(r"\{([a-z-]+\.[A-Za-z-]+)\}")
-"""Of a key in a text: the id of its binding."""
+"""A key in a text: the id of its binding."""
 
 
 class KeymapError(WorkersError):
@@ -115,12 +115,12 @@ _STANDARD = {
 
 
 def word(binding: Binding) -> str:
-    """What a key does, in a word or two."""
+    """Return what a key does, in a word or two."""
     return _WORDS.get(binding.action, binding.description)
 
 
 def sentence(node: DOMNode | type[DOMNode], binding: Binding) -> str:
-    """What a key does, in one sentence: that of its action's docstring."""
+    """Return what a key does, in one sentence: that of its action's docstring."""
     if known := binding.tooltip or _SENTENCES.get(binding.action):
         return known.replace("  ", " ")
     name = binding.action.partition("(")[0].rpartition(".")[2]
@@ -301,7 +301,7 @@ def _conflicts(keymap: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     before = {cls: _keys_by_id(cls, {}) for cls in classes}
     after = {cls: _keys_by_id(cls, keymap) for cls in classes}
     for cls, other in product(classes, repeat=2):
-        if cls is not other and not _together(cls, other):
+        if cls is not other and not _shown_together(cls, other):
             continue
         for (first, keys), (second, others) in product(after[cls].items(), after[other].items()):
             changed = first in keymap or second in keymap
@@ -319,7 +319,7 @@ def _keys_by_id(cls: type[DOMNode], keymap: Mapping[str, str]) -> dict[str, set[
     return found
 
 
-def _together(cls: type[DOMNode], other: type[DOMNode]) -> bool:
+def _shown_together(cls: type[DOMNode], other: type[DOMNode]) -> bool:
     """Whether the keys of both may work at the same time."""
     if issubclass(cls, App):
         return not issubclass(other, ModalScreen)

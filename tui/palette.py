@@ -56,7 +56,7 @@ _LEFT_OUT = {"app.command-palette", "queues.pause"}
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What the palette shows, and what it does."""
+    """An entry of the palette, and its action."""
 
     name: str
     help: str
@@ -95,7 +95,7 @@ def commands(app: App[Any], screen: Screen[Any]) -> Iterator[Command]:
 
 
 def _key_commands(app: App[Any], screen: Screen[Any]) -> Iterator[Command]:
-    """What the active keys do."""
+    """Return what the active keys do."""
     seen: set[tuple[DOMNode, str]] = set()
     for active in screen.active_bindings.values():
         node, binding = active.node, active.binding
@@ -138,7 +138,7 @@ def _worker_commands(app: App[Any], session: Session) -> Iterator[Command]:
 
 
 def _pause(app: App[Any], queue: QueueSnapshot) -> None:
-    """Pause or resume a queue on the overview, which shows what comes of it."""
+    """Pause or resume a queue on the overview, which shows the result."""
 
     def act() -> None:
         if isinstance(app.screen, OverviewScreen):

@@ -25,7 +25,7 @@ class ScreenshotTimeoutError(Exception):
 async def take_screenshot(
     dashboard: Dashboard, size: tuple[int, int], *, view: str, queue: str | None, theme: str
 ) -> str:
-    """Show a view, or the page of a queue, in a terminal of ``size`` that nobody sees; the picture as SVG.
+    """Show a view, or the page of a queue, in an invisible terminal of ``size``; the picture as SVG.
 
     Raises ScreenshotTimeoutError.
     """

@@ -139,7 +139,7 @@ class Session:
     async def find_well_since(self) -> None:
         """Find out once, after the first snapshot, since when all is well.
 
-        That is when the last alert was resolved, or the oldest worker started, whichever is later.
+        It began when the last alert was resolved, or the oldest worker started, whichever is later.
         """
         snapshot = self.snapshot
         if self._looked_for_well_since or snapshot is None or not _is_well(snapshot):

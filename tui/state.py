@@ -32,7 +32,7 @@ class RememberedState:
         return self._path is None or self._values is self._saved
 
     def get(self, name: str) -> str | None:
-        """What was remembered under this name."""
+        """Return what was remembered under this name."""
         return self._values.get(name)
 
     def set(self, name: str, value: str) -> None:

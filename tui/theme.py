@@ -14,7 +14,7 @@ from tui.text.styles import ACCENT, BREACH, MUTED, OK, PAUSED, RULE, WATCH
 
 DARK, LIGHT, CONTRAST, ANSI = "couturecast", "couturecast-light", "couturecast-contrast", "couturecast-ansi"
 _COLOURS_OF_ANSI = ("standard", "windows")
-"""What Rich calls a terminal with 16 colours."""
+"""Rich's name of a terminal with 16 colours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Palette:
     breach: str
     paused: str
     rule: str
-    """Of lines: it carries no text."""
+    """Colour of lines: it carries no text."""
 
     @property
     def surfaces(self) -> dict[str, str]:
@@ -110,7 +110,7 @@ _MEANINGS = {
 """The variables of Textual that come closest, for its own themes."""
 _SURFACES = ("background", "surface", "panel")
 MIN_CONTRAST = 4.5
-"""Of every text with what is behind it."""
+"""Contrast of every text with its background."""
 _BLEND_STEPS = 20
 _MUTED_SHARE, _RULE_SHARE = 0.3, 0.7
 """How much of the background is in these two, in Textual's themes."""

@@ -22,7 +22,7 @@ class UnknownQueueError(WorkersError):
 
 
 class InvalidAlertError(WorkersError):
-    """An alert was named that is not one of ours, or a time for a silence that is none."""
+    """The name of an alert is not one of ours, or the time of a silence is invalid."""
 
     kind = Kind.USAGE
 

@@ -31,7 +31,7 @@ All = Annotated[bool, typer.Option("--all", help="Alerts of every name and queue
 
 @commands.command("list")
 def list_alerts(data_dir: DataDir = None, as_json: Json = False) -> None:
-    """What is pending, fires, is acknowledged or silenced now, the worst first."""
+    """Alerts that are pending, fire, are acknowledged or silenced, the worst first."""
     from app.cli.render.alerts import alerts_text
 
     async def run(operations: Operations) -> int:
@@ -84,7 +84,7 @@ def silence(
     reason: Annotated[str, typer.Option("--reason", help="Shown with the alert.", metavar="TEXT")] = "",
     data_dir: DataDir = None,
 ) -> None:
-    """Let alerts notify nobody for a time, nor make the health unhealthy."""
+    """For a time, let alerts notify nobody and not count in the health."""
     _check_selection(name, queue, all_=all_)
     if for_ is None:
         raise UsageError("is missing", field="--for", fix="name a time, for instance --for 1h")
@@ -110,8 +110,8 @@ def unsilence(
     _check_selection(name, queue, all_=all_)
 
     async def change(operations: Operations) -> str:
-        ended = await operations.alerts.end_silence(name, queue)
-        return f"{_describe(name, queue)}: {'no longer silent' if ended else 'there was no silence'}"
+        count = await operations.alerts.end_silence(name, queue)
+        return f"{_describe(name, queue)}: {'no longer silent' if count else 'there was no silence'}"
 
     _run_change(data_dir, change)
 

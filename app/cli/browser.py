@@ -53,7 +53,7 @@ def serve(
     ] = _MAX_SESSIONS,
     data_dir: DataDir = None,
 ) -> None:
-    """The dashboard in a browser, behind the admin token; read-only unless told otherwise."""
+    """The dashboard in a browser, behind the admin token; read-only unless --writable."""
     parsed = _parse(address)
     _require_extra()
     from app.cli.settings import load_settings

@@ -36,7 +36,7 @@ class BulkChange:
 
     total: int
     summary: str
-    """What would change, for people."""
+    """The changes, for people."""
     document: Mapping[str, Any]
     """The same for programs."""
     question: str

@@ -54,8 +54,8 @@ def run_schedule(name: Name, reason: Reason = "", data_dir: DataDir = None, as_j
     async def change(operations: Operations) -> tuple[str, dict[str, Any]]:
         run = await operations.schedules.run(name, reason)
         waiting = run.jobs - run.enqueued
-        still = f"; {waiting} are queued already" if waiting else ""
-        return f"{name}: {plural(run.enqueued, 'job')} enqueued on {run.queue}{still}", asdict(run)
+        already_queued = f"; {waiting} are queued already" if waiting else ""
+        return f"{name}: {plural(run.enqueued, 'job')} enqueued on {run.queue}{already_queued}", asdict(run)
 
     _run_change(data_dir, change, as_json=as_json, database="required")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli import output
+from app.cli.arguments import WORKER_HELP
 from app.cli.completion import complete_worker
 from app.cli.options import DataDir, Json
 from app.cli.progress import interrupt_signals
@@ -33,7 +34,7 @@ Wait = Annotated[
     float,
     typer.Option(
         "--wait",
-        help="Wait so long until it has ended; exits with 3 if jobs went back to their queues.",
+        help="Wait up to so many seconds for its end; exits with 3 if jobs went back to their queues.",
         metavar="SECONDS",
         min=0,
         max=_MAX_WAIT_SECONDS,
@@ -50,7 +51,7 @@ def drain(
         str | None,
         typer.Option(
             "--worker",
-            help="Id, its beginning, or host:pid, as workers list shows them.",
+            help=WORKER_HELP,
             metavar="ID",
             autocompletion=complete_worker,
         ),
@@ -75,13 +76,13 @@ def drain(
     )
 
 
-def drainer(names: Sequence[str]) -> Drain:
-    """Drains the processes of these names; without names, all."""
+def drainer(names: Sequence[str], *, now: bool = False) -> Drain:
+    """Drains the processes of these names; without names, all.  With ``now`` their jobs go back at once."""
 
     async def request(operations: Operations) -> Sequence[DrainResult]:
         if not names:
             return await operations.workers.drain_all()
-        return [await operations.workers.drain(name) for name in names]
+        return [await operations.workers.drain(name, now=now) for name in names]
 
     return request
 

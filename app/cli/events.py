@@ -52,7 +52,7 @@ def list_events(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """What happened, the newest first; --follow prints what happens.
+    """Events, the newest first; --follow prints new ones as they happen.
 
     Deploys, drains, pauses, replays, alerts, new groups, lost workers: see docs/events.md.  With --follow
     the oldest comes first, and --json prints one document a line.

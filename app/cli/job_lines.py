@@ -42,7 +42,7 @@ class JobLines(PendingLines):
         return None if not self.size else min(1.0, self.read_bytes / self.size)
 
     def __iter__(self) -> Iterator[NewJob]:
-        """Raises UsageError at a line that is no JSON object."""
+        """Raises UsageError at a line that is not a JSON object."""
         from workers.operations.operations import NewJob
 
         while line := self._file.readline(_MAX_LINE_BYTES):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from app.cli import output
+from app.cli.arguments import Queue
 from app.cli.bulk import BulkChange, BulkOptions, check_writable, make_change, require_answer
 from app.cli.completion import JOB_STATES, complete_job, complete_job_state, complete_queue
 from app.cli.options import DataDir, DryRun, Json, Reveal, Yes
@@ -28,14 +29,6 @@ if TYPE_CHECKING:
 
 commands = typer.Typer(rich_markup_mode=None)
 
-Queue = Annotated[
-    str,
-    typer.Argument(
-        metavar="QUEUE",
-        help="Name of a queue, for instance color-extraction.",
-        autocompletion=complete_queue,
-    ),
-]
 Key = Annotated[str, typer.Argument(metavar="KEY", help="Of a job.", autocompletion=complete_job)]
 OptionalKey = Annotated[
     str | None, typer.Argument(metavar="[KEY]", help="Of a job.", autocompletion=complete_job)
@@ -48,7 +41,7 @@ _QUESTIONS: Mapping[str, str] = {
     "duplicate": "Enqueue {jobs} of {queue} once more",
     "remove": "Remove {jobs} of {queue}, which cannot be undone",
 }
-_ASKED = ("abort", "remove")
+_CONFIRMED_VERBS = ("abort", "remove")
 """Verbs that ask for one job, too: they cannot be undone."""
 
 
@@ -174,7 +167,7 @@ def why(
 
 
 def _clock(*, as_json: bool) -> Clock:
-    """How a sentence has its times: for people in the zone of the terminal."""
+    """Return how a sentence has its times: for people in the zone of the terminal."""
     from workers.operations.start_facts import utc_time
 
     return utc_time if as_json else partial(local_time, form=DATE_TIME_ZONE)
@@ -218,7 +211,7 @@ def _run_verb(
     data_dir: Path | None, verb: Verb, queue: str, keys: Sequence[str], options: BulkOptions
 ) -> NoReturn:
     keys = list(dict.fromkeys(keys))
-    if (len(keys) > 1 or verb in _ASKED) and options.asks:
+    if (len(keys) > 1 or verb in _CONFIRMED_VERBS) and options.asks:
         require_answer()
     run_operation(
         data_dir, lambda operations: _change(operations, verb, queue, keys, options), database="optional"
@@ -243,7 +236,7 @@ async def _change(
         return sum(change.outcome == "done" for change in changes)
 
     jobs = plural(len(refs), "job")
-    asks = len(keys) > 1 or verb in _ASKED
+    asks = len(keys) > 1 or verb in _CONFIRMED_VERBS
     change = BulkChange(
         total=len(refs),
         summary=changes_text(preview),

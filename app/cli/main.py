@@ -52,7 +52,7 @@ class Commands(LazyGroup):
             "app.cli.drain",
             "Drain the process of this data directory, another one, or all; it does not ask.",
         ),
-        "events": ("app.cli.events", "What happened, the newest first; --follow prints what happens."),
+        "events": ("app.cli.events", "Events, the newest first; --follow prints new ones as they happen."),
         "notify-test": (
             "app.cli.notify_test",
             "Send one message to each service of COUTURECAST_NOTIFY_URLS; 1 if one does not take it.",
@@ -63,7 +63,7 @@ class Commands(LazyGroup):
         ),
         "serve": (
             "app.cli.browser",
-            "The dashboard in a browser, behind the admin token; read-only unless told otherwise.",
+            "The dashboard in a browser, behind the admin token; read-only unless --writable.",
         ),
         "rules": ("app.cli.prometheus", "Print the Prometheus rules as YAML."),
         "grafana": ("app.cli.prometheus", "Print the Grafana dashboard as JSON, to import or to provision."),
@@ -160,12 +160,12 @@ class Alerts(LazyGroup):
     """The commands on alerts."""
 
     members: ClassVar = {
-        "list": (_ALERTS, "What is pending, fires, is acknowledged or silenced now, the worst first."),
+        "list": (_ALERTS, "Alerts that are pending, fire, are acknowledged or silenced, the worst first."),
         "ack": (
             _ALERTS,
             "Mark alerts that fire as seen, until they are resolved; 1 if none of that name fires.",
         ),
-        "silence": (_ALERTS, "Let alerts notify nobody for a time, nor make the health unhealthy."),
+        "silence": (_ALERTS, "For a time, let alerts notify nobody and not count in the health."),
         "unsilence": (_ALERTS, "End the silences of exactly this alert and queue."),
         "history": (_ALERTS, "Alerts that fired, the newest first, with how long each lasted."),
     }
@@ -180,6 +180,7 @@ class Workers(LazyGroup):
             "Every process of the cluster: jobs, CPU, memory, event loop, and whether it takes jobs.",
         ),
         "drain": (_WORKERS, "Let processes finish what runs, and end; --undo lets one take jobs again."),
+        "logs": (_WORKERS, "The newest lines that a process has logged, the oldest first."),
     }
 
 
@@ -198,7 +199,7 @@ class Upstash(LazyGroup):
     """The commands on the databases at Upstash."""
 
     members: ClassVar = {
-        "plan": (_UPSTASH, "What apply would do; it changes nothing."),
+        "plan": (_UPSTASH, "Print the changes that apply would make, and make none."),
         "apply": (_UPSTASH, "Make what is missing and change what differs, after showing it."),
         "status": (_UPSTASH, "Each database, its state and its address; without passwords."),
         "env": (
@@ -337,8 +338,8 @@ def run(
 ) -> None:
     """Workers and dashboard in one process; the commands below act on the same queues and exit."""
     if (command := context.invoked_subcommand) is not None:
-        given = (no_ui, no_workers, demo, version, no_http, reload)
-        if any(given) or any(option is not None for option in (queues, http, processes)):
+        unfit_options = (no_ui, no_workers, demo, version, no_http, reload)
+        if any(unfit_options) or any(option is not None for option in (queues, http, processes)):
             raise UsageError(f"only --data-dir may stand before {command}: remove the other options")
         return
     if version:

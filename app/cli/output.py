@@ -1,4 +1,4 @@
-"""What commands print: text for people, JSON for programs, notes on stderr; and what they ask."""
+"""The output of commands: text for people, JSON for programs, notes on stderr; and their questions."""
 
 from __future__ import annotations
 

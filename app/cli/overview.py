@@ -1,4 +1,4 @@
-"""Reads what ``status`` shows beside the snapshot: groups of dead letters, and events."""
+"""Reads what ``status`` shows besides the snapshot: groups of dead letters, and events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.cli.render.status import MAX_EVENTS, MAX_GROUPS, Overview
 from workers.operations.operations import ALL_EVENTS, OPERATION_ERRORS, LetterFilter, Operations
 
 _DATABASE_SECONDS = 1.0
-"""A status that waits for a busy database longer shows nothing of the queues meanwhile."""
+"""While a status waits for a busy database, it shows nothing of the queues."""
 
 
 async def with_details(operations: Operations, overview: Overview) -> Overview:

@@ -1,4 +1,4 @@
-"""Shows how far a long command is: a bar on a terminal, a line every few seconds elsewhere."""
+"""Shows how far a long command is: a bar on a terminal, else a line every few seconds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _POLL_SHARE = 20
 _LINE_SECONDS = 5.0
 """Between two lines if there is no terminal to draw on."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What ends the command: ctrl-C, a service manager, a connection that breaks."""
+"""Signals that end the command: ctrl-C, a service manager, a connection that breaks."""
 
 T = TypeVar("T")
 Show = Callable[[int, str], None]

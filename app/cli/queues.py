@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli import output
-from app.cli.completion import complete_queue
+from app.cli.arguments import Queue
 from app.cli.job_lines import JobLines, open_job_lines
 from app.cli.options import DataDir, Json
 from app.cli.progress import show_share
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
     from workers.operations.operations import Operations
 
 commands = typer.Typer(rich_markup_mode=None)
-
-Queue = Annotated[
-    str,
-    typer.Argument(
-        metavar="QUEUE",
-        help="Name of a queue, for instance color-extraction.",
-        autocompletion=complete_queue,
-    ),
-]
 
 
 @commands.command()

@@ -56,9 +56,9 @@ def workers(data_dir: Path | None) -> Ids:
     async def query(database: Database) -> Ids:
         events = EventRepository(database)
         pages = [await events.page(EventFilter(kind=kind), limit=_MAX_IDS) for kind in _ENDS]
-        ended = {event.subject for page in pages for event in page.items}
+        gone = {event.subject for page in pages for event in page.items}
         started = (await events.page(EventFilter(kind="worker-started"), limit=_MAX_IDS)).items
-        return [(str(event.subject), event.message) for event in started if event.subject not in ended]
+        return [(str(event.subject), event.message) for event in started if event.subject not in gone]
 
     return _run(data_dir, query)
 

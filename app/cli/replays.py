@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -44,6 +45,7 @@ from tui.text.words import plural, replay_options
 
 if TYPE_CHECKING:
     from workers.operations.operations import Operations, Plan, PlanItem, ReplayOptions, Selection
+    from workers.operations.replays import ReplayOperations
 
 commands = typer.Typer(rich_markup_mode=None)
 
@@ -306,25 +308,30 @@ async def _resume(
 @commands.command("pause")
 def pause(plan_id: PlanId, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Enqueue no more of a plan until it is resumed."""
-
-    async def run(operations: Operations) -> int:
-        plan = await operations.replays.pause_plan(plan_id)
-        waiting = plural(plan.ledger.waiting, "letter")
-        text = f"plan {plan_id} is paused, {waiting} of it wait: failed-jobs resume {plan_id} resumes it"
-        output.print_result(text, _plan_document(plan), as_json=as_json)
-        return 0
-
-    run_operation(data_dir, run)
+    end = f"wait: failed-jobs resume {plan_id} resumes it"
+    _stop(data_dir, lambda replays: replays.pause_plan(plan_id), "paused", end, as_json=as_json)
 
 
 @commands.command("cancel")
 def cancel(plan_id: PlanId, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Enqueue no more of a plan, ever: its other letters stay dead."""
+    end = "stay dead letters"
+    _stop(data_dir, lambda replays: replays.cancel_plan(plan_id), "cancelled", end, as_json=as_json)
+
+
+def _stop(
+    data_dir: Path | None,
+    verb: Callable[[ReplayOperations], Awaitable[Plan]],
+    state: str,
+    end: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Stop a plan; ``end`` is what becomes of the letters that wait."""
 
     async def run(operations: Operations) -> int:
-        plan = await operations.replays.cancel_plan(plan_id)
-        waiting = plural(plan.ledger.waiting, "letter")
-        text = f"plan {plan_id} is cancelled, {waiting} of it stay dead letters"
+        plan = await verb(operations.replays)
+        text = f"plan {plan.id} is {state}, {plural(plan.ledger.waiting, 'letter')} of it {end}"
         output.print_result(text, _plan_document(plan), as_json=as_json)
         return 0
 

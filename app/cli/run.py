@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli import output
+from app.cli.arguments import Queue
 from app.cli.options import DataDir, Json
-from app.cli.queues import Queue
 from app.cli.values import json_object
 from app.errors import INTERRUPTED
 
@@ -38,8 +38,8 @@ def run(
 ) -> None:
     """Run one job here and now, in the foreground, with its traceback; 1 if it fails.
 
-    It is in no queue: no timeout ends it, nothing retries it, and it becomes no dead letter.  What its
-    handler stores and enqueues is stored and enqueued.  breakpoint() stops in the handler.
+    It is in no queue: no timeout ends it, nothing retries it, and it becomes no dead letter.  Its
+    handler really stores and enqueues.  breakpoint() stops in the handler.
     """
     from app.cli.settings import load_settings
     from app.process.interrupts import raise_on_interrupt

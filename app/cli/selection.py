@@ -42,7 +42,7 @@ def is_confirmed(selection: Selection) -> bool:
 def bulk_options(
     selection: Selection, *, dry_run: bool, yes: bool, reason: str, as_json: bool
 ) -> BulkOptions:
-    """How the letters are changed.  Raises UsageError if that cannot be confirmed."""
+    """Return how the letters are changed.  Raises UsageError if that cannot be confirmed."""
     options = BulkOptions(dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
     if is_confirmed(selection) and options.asks:
         require_answer()

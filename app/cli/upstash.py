@@ -75,7 +75,7 @@ def plan(
     budget: Budget = None,
     as_json: Json = False,
 ) -> None:
-    """What apply would do; it changes nothing."""
+    """Print the changes that apply would make, and make none."""
     specs = select_specs(only, region=region, budget=budget)
     with _open_account() as upstash:
         comparison = compare(specs, upstash.databases(_names(specs)))
@@ -137,7 +137,7 @@ def _create(upstash: UpstashApi, spec: DatabaseSpec) -> None:
     """Make a database, unless it was made since the comparison."""
     if find_by_name(spec.name, upstash.databases([spec.name])) is not None:
         raise UpstashError(
-            f"{spec.name} was made by somebody else since the comparison: apply again, which compares it"
+            f"{spec.name} was made by another program since the comparison: apply again, which compares it"
         )
     upstash.create(spec)
 
@@ -215,7 +215,7 @@ def _full_url(upstash: UpstashApi, spec: DatabaseSpec, database: Database | None
 
 
 def _problems(specs: Sequence[DatabaseSpec], databases: Sequence[Database]) -> list[str]:
-    """What differs; but not the region and the budget, which this command is not given."""
+    """The differences, without region and budget, which this command is not given."""
     regions = {database.database_name: database.write_region for database in databases}
     same_region = [replace(spec, region=regions[spec.name], budget=None) for spec in specs]
     return difference_lines(compare(same_region, databases))

@@ -1,4 +1,4 @@
-"""Shows the status again and again: on a terminal in place, elsewhere one block after the other."""
+"""Repeats the status: in place on a terminal, else one block after the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``workers list`` and ``workers drain``."""
+"""``workers …``: list the processes of the cluster, drain them, read their logs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli import output
+from app.cli.arguments import WORKER_HELP, Worker
 from app.cli.bulk import confirm, require_answer
-from app.cli.completion import complete_worker
+from app.cli.completion import complete_queue, complete_worker
 from app.cli.drain import All, Wait, drain_and_print, drainer
 from app.cli.options import DataDir, Json, Yes
 from app.cli.render.tables import terminal_width
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from workers.operations.operations import Operations
 
 commands = typer.Typer(rich_markup_mode=None)
+
+_DEFAULT_LOG_LINES = 50
+_MAX_LOG_LINES = 500
+"""As many as a process keeps."""
 
 
 @commands.command("list")
@@ -45,12 +50,15 @@ def drain_worker(
         str | None,
         typer.Argument(
             metavar="[ID]",
-            help="Id, its beginning, or host:pid, as workers list shows them.",
+            help=WORKER_HELP,
             autocompletion=complete_worker,
         ),
     ] = None,
     every: All = False,
     undo: Annotated[bool, typer.Option("--undo", help="Let it take jobs again, until it has ended.")] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Return its jobs to their queues at once: they do not finish.")
+    ] = False,
     wait: Wait = 0.0,
     yes: Yes = False,
     data_dir: DataDir = None,
@@ -62,8 +70,10 @@ def drain_worker(
     """
     if (worker is None) == (not every):
         raise UsageError("name a worker, or give --all")
-    if undo and (every or wait):
-        raise UsageError("--undo takes one worker, and neither --all nor --wait")
+    if undo and (every or wait or now):
+        raise UsageError("--undo takes one worker, and neither --all, --wait nor --now")
+    if now and every:
+        raise UsageError("--now takes one worker, and not --all")
     if not (undo or yes):
         require_answer(fix="give --yes")
 
@@ -71,9 +81,41 @@ def drain_worker(
         if undo and worker is not None:
             return await _undo(operations, worker, as_json=as_json)
         if not yes:
-            await _ask(operations, worker)
+            await _confirm_drain(operations, worker, now=now)
         names = [] if worker is None else [worker]
-        return await drain_and_print(operations, drainer(names), wait, as_json=as_json)
+        return await drain_and_print(operations, drainer(names, now=now), wait, as_json=as_json)
+
+    run_operation(data_dir, run, database="optional")
+
+
+@commands.command("logs")
+def print_logs(
+    worker: Worker,
+    queue: Annotated[
+        str | None,
+        typer.Option("--queue", help="Lines of this queue's jobs.", autocompletion=complete_queue),
+    ] = None,
+    job: Annotated[str | None, typer.Option("--job", help="Lines of this job.", metavar="KEY")] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", help="Most lines.", min=1, max=_MAX_LOG_LINES)
+    ] = _DEFAULT_LOG_LINES,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """The newest lines that a process has logged, the oldest first.
+
+    Exits with 1 if it does not answer.
+    """
+
+    async def run(operations: Operations) -> int:
+        from app.cli.render.workers import log_text
+
+        lines = (await operations.workers.log(worker, queue=queue, job=job))[-limit:]
+        if as_json:
+            output.print_json({"items": [line.to_fields() for line in lines], "next": None})
+        else:
+            output.print_text(log_text(lines))
+        return 0
 
     run_operation(data_dir, run, database="optional")
 
@@ -86,7 +128,7 @@ async def _undo(operations: Operations, worker: str, *, as_json: bool) -> int:
     return 1 if results[0].problem else 0
 
 
-async def _ask(operations: Operations, worker: str | None) -> None:
+async def _confirm_drain(operations: Operations, worker: str | None, *, now: bool) -> None:
     """Raises AppError if the answer is no."""
     from app.cli.render.workers import question_text
     from workers.operations.worker_list import find_worker
@@ -94,6 +136,7 @@ async def _ask(operations: Operations, worker: str | None) -> None:
     if operations.read_only:
         raise ReadOnlyError("drain")
     workers = await operations.workers.list()
-    chosen = [find_worker(workers, worker)] if worker is not None else workers
-    output.print_note(question_text([found for found in chosen if found.state != "dead"]))
+    selected = [find_worker(workers, worker)] if worker is not None else workers
+    living = [candidate for candidate in selected if candidate.state != "dead"]
+    output.print_note(question_text(living, now=now))
     confirm("drain?")

@@ -51,7 +51,7 @@ async def run_with_timeout(seconds: float, awaitable: Awaitable[T]) -> T:
     task = asyncio.ensure_future(awaitable)
     done, _ = await asyncio.wait({task}, timeout=seconds)
     if not done:
-        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # consume its error
+        task.add_done_callback(lambda late: late.cancelled() or late.exception())  # consume its error
         task.cancel()
         raise TimeoutError
     return task.result()

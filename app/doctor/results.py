@@ -14,12 +14,14 @@ State = Literal["ok", "warning", "wrong", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found; ``consequence`` and ``fix`` are empty if all is well."""
+    """The result of a check; ``consequence`` and ``fix`` are empty if all is well."""
 
     state: State
     text: str
     consequence: str = ""
     fix: str = ""
+    is_silent: bool = False
+    """Whether the server did not answer."""
 
 
 @dataclass(frozen=True, slots=True)

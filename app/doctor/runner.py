@@ -159,14 +159,14 @@ def _share_placement(
     """Tell each Redis of several which queues it holds, and what it has in common with another."""
     if not others:
         return
-    elsewhere = {name for address, _ in others for name in address.queues}
-    held = [(redis, tuple(name for name in config.policies if name not in elsewhere))]
-    held += [(server, address.queues) for address, server in others]
+    placed = {name for address, _ in others for name in address.queues}
+    holders = [(redis, tuple(name for name in config.policies if name not in placed))]
+    holders += [(server, address.queues) for address, server in others]
     servers = []
-    for server, queues in held:
+    for server, queues in holders:
         if isinstance(server, RedisServer):
             if isinstance(cache, RedisServer):
-                ids = [(each.info.run_id, each.url) for each in (server, cache)]
+                ids = [(redis.info.run_id, redis.url) for redis in (server, cache)]
                 server.cache_is_shared = is_same_server(*ids)
                 cache.cache_is_shared = cache.cache_is_shared or server.cache_is_shared
             server.queues = queues
@@ -179,7 +179,7 @@ async def _check_other(
     address: RedisAddress, server: RedisServer | Finding | _NotOpened
 ) -> list[CheckResult]:
     group = f"{REDIS} of {', '.join(address.queues)}"
-    if isinstance(server, Finding) and " does not answer: " in server.text:
+    if isinstance(server, Finding) and server.is_silent:
         server = replace(server, consequence="its queues wait, those of the other servers run")
     return await _check_server(group, server, registry.ONE_REDIS_OF_SEVERAL, "it does not answer")
 

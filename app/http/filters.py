@@ -22,8 +22,8 @@ Flag = Annotated[bool, Strict(), BeforeValidator(lambda text: _BOOLEANS.get(text
 class Conditions(BaseModel):
     """Conditions that hold together; without any, all letters are selected."""
 
-    queue: QueueName | None = None
-    function: Text | None = None
+    queue: QueueName | None = Field(None, description="Of one queue.")
+    function: Text | None = Field(None, description="Name of the job's function.")
     since: Time | None = Field(None, description="Died then or later: a time, or how long ago: 30m, 2h, 7d.")
     until: Time | None = Field(None, description="Died before: a time, or how long ago.")
     error: str | None = Field(
@@ -43,7 +43,7 @@ class Conditions(BaseModel):
 class LetterQuery(Conditions):
     """Selects letters, by the parameters of a query."""
 
-    state: Literal["dead", "replayed", "discarded", "all"] = "dead"
+    state: Literal["dead", "replayed", "discarded", "all"] = Field("dead", description="`all`: in any state.")
     poison: Flag | None = Field(None, description="Only those, or none, that died too often of one error.")
     archived: Flag = Field(False, description="Search the archive instead.")
 
@@ -51,7 +51,7 @@ class LetterQuery(Conditions):
 class GroupsQuery(LetterQuery):
     """Selects the groups with the most letters."""
 
-    limit: int = Field(50, ge=1, le=200)
+    limit: int = Field(50, ge=1, le=200, description="Most items of the page.")
 
 
 class ListQuery(GroupsQuery):

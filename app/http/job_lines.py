@@ -50,7 +50,7 @@ class JobLines(PendingLines):
         self._parse = parse
         self._closing = closing
         self._problem: ProblemError | None = None
-        """What is wrong with the line that was read last."""
+        """The problem of the line that was read last."""
         self._disconnected = False
 
     async def enqueue(self, operations: Operations, queue: str) -> None:

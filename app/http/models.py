@@ -1,4 +1,4 @@
-"""What the models of requests have in common."""
+"""The common parts of the models of requests."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ def _check_queue(queue: str) -> str:
 QueueName = Annotated[
     str, AfterValidator(_check_queue), WithJsonSchema({"type": "string", "enum": list(DEFAULT_POLICIES)})
 ]
+PathQueue = Annotated[QueueName, Path(description="Name of a queue.")]
+"""For ``{queue}`` in a path."""
 
 IntegralFloat = BeforeValidator(
     lambda value: int(value) if type(value) is float and value.is_integer() else value
@@ -59,5 +61,5 @@ register_url_convertor("id", _IdConvertor())
 Reveal = Annotated[
     bool, Query(description="Show secrets, too, whose fields COUTURECAST_SECRET_FIELDS names.")
 ]
-PathId = Annotated[int, Path(ge=1, le=MAX_ID)]
+PathId = Annotated[int, Path(ge=1, le=MAX_ID, description="As the lists have it.")]
 """For ``{id:id}`` in a path."""

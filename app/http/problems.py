@@ -52,7 +52,7 @@ _DESCRIPTIONS = {
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with one field, parameter or header."""
+    """The problem of one field, parameter or header."""
 
     field: str
     message: str

@@ -23,7 +23,7 @@ JSON = "application/json"
 JSON_LINES = ("application/x-ndjson", "application/jsonl")
 """Two names of the same."""
 MAX_BODY_BYTES = MAX_PAYLOAD_BYTES + 65_536
-"""Of a body that is not a list: one payload and what surrounds it."""
+"""Limit of a body that is not a list: one payload and what surrounds it."""
 MAX_LIST_BYTES = 8_000_000
 _BODY_SECONDS = 30.0
 _LIST = re.compile(rb"[ \t\r\n]*\[")

@@ -21,7 +21,7 @@ _CLOSE_GRACE_SECONDS = 2
 """How long requests under way may take at the end."""
 _TICK_SECONDS = 1.0
 _TICKS_A_SECOND = 10
-"""Of uvicorn's own counting."""
+"""Limit of uvicorn's own counting."""
 
 
 async def serve(listener: socket.socket, state: HttpState, token: str, closing: asyncio.Event) -> None:

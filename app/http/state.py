@@ -1,4 +1,4 @@
-"""What all routes share: the operations, this process, and what Redis answered a moment ago."""
+"""The state that all routes share: the operations, this process, and what Redis answered a moment ago."""
 
 from __future__ import annotations
 

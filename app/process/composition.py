@@ -61,7 +61,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Appliance:
-    """What a command works with.  ``process`` is None if the command runs no workers."""
+    """The parts that a command works with.  ``process`` is None if the command runs no workers."""
 
     settings: Settings
     operations: Operations
@@ -75,11 +75,11 @@ class Appliance:
     redises: Sequence[RedisAddress]
     """The main one first."""
     pace: PollIntervals
-    """Of what reads all Redises."""
+    """The poll intervals of what reads all Redises."""
 
     @property
     def redis_url(self) -> str:
-        """Of the main Redis."""
+        """The URL of the main Redis."""
         return self.redises[0].url
 
 

@@ -28,7 +28,7 @@ from workers.process.event_log import EventLog
 
 @dataclass(frozen=True)
 class Connections:
-    """What nearly every part is made of."""
+    """The connections from which nearly every part is made."""
 
     settings: Settings
     data_dir: Path
@@ -42,7 +42,7 @@ class Connections:
 
     @property
     def redis_url(self) -> str:
-        """Of the main Redis."""
+        """The URL of the main Redis."""
         return next(iter(self.clients))
 
     @property

@@ -51,14 +51,14 @@ def abort(reason: str) -> NoReturn:
     """
 
     def write_log() -> None:
-        log.critical("the process gives up: its jobs run again elsewhere", why=reason, exit_code=ABORTED)
+        log.critical("the process gives up: others run its jobs again", why=reason, exit_code=ABORTED)
         logging.shutdown()
 
     def restore_terminal() -> None:
         driver = sys.modules.get("tui.driver")  # loaded only while there is a dashboard
         if driver is not None:
             driver.restore(
-                f"error: gave up: {reason}; its jobs run again elsewhere, or when it is started again"
+                f"error: gave up: {reason}; other processes run its jobs again, or the next to be started"
             )
 
     for step in (write_log, restore_terminal):

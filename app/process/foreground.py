@@ -30,7 +30,7 @@ class ForegroundHandler:
     name: str | None
     """``module:function``; None: it is the built-in one."""
     about: Mapping[str, Any] | None
-    """What its process told at its start; None: it runs in this one."""
+    """The facts that its process sent at its start; None: it runs in this one."""
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 _RESTART_SECONDS = (1.0, 30.0)
 """The first and the longest pause before a process that failed is started again."""
 _STEADY_SECONDS = 60.0
-"""A process that ran for so long has not failed at its start."""
+"""A process that ran for longer has not failed at its start."""
 _DRAINED = (0, 3)
 """Exit codes of a process that has drained; 3: jobs went back to their queues."""
 _SETTINGS = 2
@@ -33,7 +33,7 @@ class ProcessGroup:
     def __init__(self, count: int, arguments: Sequence[str], *, drain_seconds: float) -> None:
         self.count = count
         self.drain_seconds = drain_seconds
-        """That the drain of one may take."""
+        """Seconds that the drain of one may take."""
         self._command = (sys.executable, "-m", "couturecast_tui", *arguments, "--until-eof")
         self._running: dict[int, Process] = {}
         """By its number in the group."""
@@ -49,7 +49,7 @@ class ProcessGroup:
         return self._draining.is_set()
 
     def unready(self) -> list[str]:
-        """Why the group does not take jobs with all of its processes."""
+        """Return why the group does not take jobs with all of its processes."""
         missing = self.count - len(self._ready)
         return [f"{missing} of {self.count} worker processes do not run"] if missing else []
 
@@ -64,7 +64,7 @@ class ProcessGroup:
     async def run(self) -> int:
         """Run all processes until they have ended; the exit code of the group.
 
-        That is 3 if jobs went back to their queues, 1 if a process failed while it drained.
+        It is 3 if jobs went back to their queues, 1 if a process failed while it drained.
         """
         watches = [asyncio.create_task(self._watch(number)) for number in range(1, self.count + 1)]
         try:

@@ -50,7 +50,7 @@ _FIRST_TURN_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What to run; without ``queues`` there are no workers."""
+    """The parts to run; without ``queues`` there are no workers."""
 
     settings: Settings
     policies: Mapping[str, QueuePolicy]

@@ -1,1 +1,1 @@
-"""What Prometheus and Grafana get of us: the metrics, and the rules and the dashboard that read them."""
+"""Everything for Prometheus and Grafana: the metrics, and the rules and the dashboard that read them."""

@@ -180,7 +180,7 @@ PROCESS_METRICS: tuple[MetricDefinition, ...] = (
         "build_info",
         "gauge",
         "process",
-        "Always 1; the labels tell what runs here.",
+        "Always 1; the labels say what runs here.",
         BUILD_LABELS,
         lambda facts: [(tuple(facts.build[name] for name in BUILD_LABELS), 1)],
     ),

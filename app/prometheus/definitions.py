@@ -1,4 +1,4 @@
-"""What one metric is, and what its figures are read from."""
+"""The definition of a metric, and the source of its figures."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Facts:
     snapshot: Snapshot | None
     build: Mapping[str, str]
     cache_counts: Mapping[str, int] = field(default_factory=dict)
-    """Of this process, by the names of the cache."""
+    """Reads of this process, by the names of the cache."""
     dropped_log_lines: int = 0
     thresholds: Thresholds = DEFAULTS
     notification_counts: Mapping[str, int] = field(default_factory=dict)
-    """Of this process, by how they ended."""
+    """Deliveries of this process, by how they ended."""
 
     @property
     def is_redis_up(self) -> bool:

@@ -31,7 +31,7 @@ def alert_name(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Expressions:
-    """``labels`` tell several clusters apart that one Prometheus scrapes: labels of its targets."""
+    """``labels`` distinguish several clusters that one Prometheus scrapes: labels of its targets."""
 
     labels: tuple[str, ...] = ()
 
@@ -114,7 +114,7 @@ class Expressions:
         return f"({percentile})\nunless {self._on('queue')} {_alerts(rules.SLOW, kind=kind)}"
 
     def _baseline(self, kind: str) -> str:
-        """Ours, which knows pinned values and the last week; else the same median of the last hour."""
+        """Ours, which has pinned values and the last week; else the same median of the last hour."""
         minutes = f'{MINUTE_P95}{{kind="{kind}"}}[55m] offset 5m'
         return (
             f"{self._queue(f'{kind}_baseline_seconds')}\n"

@@ -11,7 +11,7 @@ from app.prometheus.panels import CLUSTER, ROWS, WIDTH, Panel, Query, Row
 
 UID = "couturecast"
 _SCHEMA_VERSION = 39
-"""Of Grafana 11; newer ones migrate it."""
+"""The schema of Grafana 11; newer ones migrate it."""
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _ANY = ".*"
 """The value of *All*: it matches series without the label, too."""
@@ -105,8 +105,8 @@ def _panels(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         for panel in row.panels:
             if left + panel.width > WIDTH:
                 left, top, height = 0, top + height, 0
-            place = {"x": left, "y": top, "w": panel.width, "h": panel.height}
-            yield {"id": next(ids), "gridPos": place, **_panel(panel)}
+            position = {"x": left, "y": top, "w": panel.width, "h": panel.height}
+            yield {"id": next(ids), "gridPos": position, **_panel(panel)}
             left, height = left + panel.width, max(height, panel.height)
         top += height
 

@@ -84,12 +84,12 @@ QUEUE_METRICS: tuple[MetricDefinition, ...] = (
     ),
     _gauge(
         "wait_baseline_seconds",
-        "What the 95th percentile of the waits usually is; no line before it is known.",
+        "The usual 95th percentile of the waits; no line before it is known.",
         lambda queue: queue.wait_baseline,
     ),
     _gauge(
         "run_baseline_seconds",
-        "What the 95th percentile of the run times usually is; no line before it is known.",
+        "The usual 95th percentile of the run times; no line before it is known.",
         lambda queue: queue.run_baseline,
     ),
     _gauge(

@@ -88,7 +88,7 @@ def _links(rule: AlertRule, links: Mapping[str, str]) -> dict[str, str]:
 
 
 def _absent_alert(links: Mapping[str, str]) -> dict[str, Any]:
-    """Of Prometheus alone: if no process answers, none can find that out for itself."""
+    """Only Prometheus has it: if no process answers, none can find that out for itself."""
     return {
         "alert": _ABSENT,
         "expr": "absent(couturecast_build_info)",

@@ -1,1 +1,1 @@
-"""What a start needs of its servers: the embedded Valkey, Redis, the database."""
+"""The servers that a start needs: the embedded Valkey, Redis, the database."""

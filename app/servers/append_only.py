@@ -44,12 +44,12 @@ class Damage:
 
     @property
     def problem(self) -> str:
-        """What is wrong if the damage is in the middle."""
+        """The problem if the damage is in the middle."""
         return f"{self.file} is damaged at byte {self.good} of {self.size}, and whole commands follow"
 
     @property
     def fix(self) -> str:
-        """What the operator may do if the damage is in the middle; the product does not decide that."""
+        """The operator's choices if the damage is in the middle; the product does not decide that."""
         path, copy = (shlex.quote(str(file)) for file in (self.file, f"{self.file}.damaged"))
         return (
             "restore it from a backup, or keep what is before: "

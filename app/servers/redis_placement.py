@@ -155,7 +155,7 @@ async def _check_placement(addresses: Sequence[RedisAddress], policies: Mapping[
 
 
 async def find_same(clients: Mapping[RedisAddress, Redis]) -> tuple[RedisAddress, RedisAddress] | None:
-    """Two addresses of the same database of one server; None if there are none.  Raises RedisError.
+    """Two addresses of the same database of one server; None if all differ.  Raises RedisError.
 
     It writes a key to each, which expires after five seconds: a server may not report who it is.
     """
@@ -186,7 +186,7 @@ def same_redis_error(one: RedisAddress, other: RedisAddress) -> AppError:
 
 
 def left_jobs_fix(queue: str) -> str:
-    """How to have these jobs run."""
+    """Return how to have these jobs run."""
     return (
         f"until they have ended, run one more process with --queues {queue} and the old URL in"
         f" {redis_variable(queue)}"
@@ -194,9 +194,9 @@ def left_jobs_fix(queue: str) -> str:
 
 
 def left_jobs_text(address: RedisAddress, queue: str, jobs: int) -> str:
-    """What is wrong if jobs of a queue wait on a Redis that does not hold the queue any more."""
-    what = "1 job" if jobs == 1 else f"{jobs:,} jobs"
-    return f"{what} of {queue} at {address.safe_url}: its Redis is that of {redis_variable(queue)} now"
+    """Return what is wrong if jobs of a queue wait on a Redis that does not hold the queue any more."""
+    number = "1 job" if jobs == 1 else f"{jobs:,} jobs"
+    return f"{number} of {queue} at {address.safe_url}: its Redis is that of {redis_variable(queue)} now"
 
 
 async def find_left_jobs(

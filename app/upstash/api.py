@@ -54,7 +54,7 @@ class UpstashApi:
         return [_parse(described) for described in answer if described["database_name"] in names]
 
     def create(self, spec: DatabaseSpec) -> None:
-        """Create a database.  Raises UpstashError; its text tells if the database may have been created."""
+        """Create a database.  Raises UpstashError; its text says if the database may have been created."""
         body = {
             "database_name": spec.name,
             "platform": platform_of(spec.region),

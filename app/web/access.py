@@ -14,7 +14,7 @@ LOGIN_SECONDS = 12 * 3600
 
 
 class Logins:
-    """Exchanges the token for a value that a cookie holds; it tells nothing about the token.
+    """Exchanges the token for a value that a cookie holds, and from which the token cannot be computed.
 
     The key lives in this process only, so a restart ends all logins.
     """

@@ -27,7 +27,7 @@ _CLIENT = str(files("textual_serve") / "static")
 """The terminal in the browser, and its font: xterm.js as textual-serve builds it."""
 _OPEN_PATHS = ("/login", "/page/", "/static/")
 _MAX_MESSAGE_BYTES = 256 * 1024
-"""Of one message of a browser: a paste."""
+"""Limit of one message of a browser: a paste."""
 _MAX_LOGIN_BYTES = 4096
 _HEARTBEAT_SECONDS = 15.0
 """A browser that has gone without a word is noticed after one and a half of these."""
@@ -47,7 +47,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """What a browser's session runs, ``environment`` being all of its variables."""
+    """The command of a browser's session, ``environment`` being all of its variables."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
@@ -63,7 +63,7 @@ class BrowserServer:
     options: SessionOptions
     logins: Logins
     cookie: str
-    """Its name; cookies do not tell ports apart, so it has that of this server."""
+    """Its name; cookies are shared by all ports of a host, so it has that of this server."""
     sessions: set[web.WebSocketResponse] = field(default_factory=set)
 
     def application(self) -> web.Application:
@@ -221,10 +221,10 @@ async def _apply(text: str, program: TerminalProgram, websocket: web.WebSocketRe
 def _size(columns: Any, lines: Any) -> tuple[int, int]:
     """Return the size of a terminal from what a browser sent."""
     try:
-        wanted = int(columns), int(lines)
+        size = int(columns), int(lines)
     except (TypeError, ValueError, OverflowError):
-        wanted = 80, 24
-    return max(1, min(wanted[0], _MAX_COLUMNS)), max(1, min(wanted[1], _MAX_LINES))
+        size = 80, 24
+    return max(1, min(size[0], _MAX_COLUMNS)), max(1, min(size[1], _MAX_LINES))
 
 
 def _page(name: str, *, status: int = 200, problem: str = "") -> web.Response:

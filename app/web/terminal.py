@@ -36,25 +36,25 @@ class TerminalProgram:
         cls, command: Sequence[str], environment: Mapping[str, str], size: tuple[int, int]
     ) -> TerminalProgram:
         """Start ``command`` in a terminal of ``size`` columns and lines.  Raises OSError."""
-        ours, theirs = pty.openpty()
+        master, slave = pty.openpty()
         try:
-            _set_size(ours, size)
-            os.set_blocking(ours, False)
+            _set_size(master, size)
+            os.set_blocking(master, False)
             process = await asyncio.create_subprocess_exec(
                 *command,
-                stdin=theirs,
-                stdout=theirs,
-                stderr=theirs,
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
                 env=environment,
                 start_new_session=True,
                 preexec_fn=partial(fcntl.ioctl, 0, termios.TIOCSCTTY, 0),
             )
         except BaseException:
-            os.close(ours)
+            os.close(master)
             raise
         finally:
-            os.close(theirs)
-        return cls(process, ours)
+            os.close(slave)
+        return cls(process, master)
 
     async def read(self) -> bytes:
         """Return what the program has written, once there is any; nothing when it has ended."""
@@ -78,7 +78,7 @@ class TerminalProgram:
                     await self._wait(loop.add_writer, loop.remove_writer)
 
     def resize(self, size: tuple[int, int]) -> None:
-        """Set the columns and lines of the terminal; the kernel tells the program."""
+        """Set the columns and lines of the terminal; the kernel signals the program."""
         _set_size(self._terminal, size)
 
     async def close(self) -> None:

@@ -201,7 +201,7 @@ class RedisCacheStore:
         return removed
 
     async def stats(self) -> CacheStats:
-        """How reads ended in the last hour; those of the last seconds may be missing.
+        """Return how reads ended in the last hour; those of the last seconds may be missing.
 
         Minutes that are over are read once: after the first time it takes two commands.
         """

@@ -58,10 +58,10 @@ EventKind = Literal[
 EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
 
 SHORT_ID_CHARS = 8
-"""Of a worker's id in a message; the subject has all of it."""
+"""Characters of a worker's id in a message; the subject has all of it."""
 _MAX_MESSAGE_CHARS = 500
 _MAX_NAME_CHARS = 200
-"""Of what the indexes contain: on Postgres an entry of an index has at most 2,700 bytes."""
+"""Characters of a text in an index: on Postgres an entry of an index has at most 2,700 bytes."""
 
 
 def _now() -> datetime:

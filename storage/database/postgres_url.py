@@ -95,8 +95,8 @@ def parse_postgres_url(url: URL) -> PostgresTarget:
 def make_connector(target: PostgresTarget, statement_seconds: float | None) -> Connect:
     """A function that opens a connection, whose statements time out after ``statement_seconds``.
 
-    asyncpg reads the URL itself, so that ``sslmode`` and other parameters mean what they mean elsewhere.  The
-    function raises DatabaseUnavailableError if it can explain more than asyncpg's error, else that error.
+    asyncpg reads the URL itself, so that ``sslmode`` and others have their usual meaning.  The function
+    raises DatabaseUnavailableError if it can explain more than asyncpg's error, else that error.
     """
     dsn = target.url.render_as_string(hide_password=False)
 
@@ -180,7 +180,7 @@ def _read_tls(query: dict[str, str]) -> None:
         query["sslmode"] = "verify-full"
         query.setdefault("sslrootcert", "system")
     if query.get("sslrootcert") == "system" and query.setdefault("sslmode", "verify-full") != "verify-full":
-        raise ValueError("sslrootcert=system needs sslmode=verify-full beside it")
+        raise ValueError("sslrootcert=system needs sslmode=verify-full")
     mode = query.get("sslmode", "prefer")
     if mode not in _SSL_MODES:
         raise ValueError(f"sslmode={mode}: use one of {', '.join(_SSL_MODES)}")

@@ -73,7 +73,7 @@ class DeadLetterColumns:
     attempt_errors: Mapped[list[dict[str, Any]]] = mapped_column(Json)
     worker: Mapped[str | None] = mapped_column(Text)
     release: Mapped[str | None] = mapped_column(Text)
-    """Of the process whose attempt was the last one; null for letters of versions without it."""
+    """The release of the last attempt's process; null for letters of versions without it."""
     enqueued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     failed_at: Mapped[datetime] = mapped_column(UtcDateTime)
     state: Mapped[str] = mapped_column(Text, server_default="dead")
@@ -249,7 +249,7 @@ class AlertRow(Base):
     silenced_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     silence_reason: Mapped[str | None] = mapped_column(Text)
     notified: Mapped[dict[str, Any]] = mapped_column(Json)
-    """What notifications were sent, and when."""
+    """Notifications that were sent, and when."""
 
 
 class SilenceRow(Base):

@@ -206,7 +206,7 @@ class PlanRepository:
         return [plan for plan in plans if plan is not None]
 
     async def counts(self) -> dict[str, int]:
-        """How many plans there are, by state."""
+        """Return how many plans there are, by state."""
         c = PlanRow.__table__.c
         query = select(c.state, func.count()).group_by(c.state)
         async with self._database.connect() as connection:
@@ -323,9 +323,9 @@ class PlanRepository:
         async with self._database.begin() as connection:
             await _mark_skipped(connection, skipped)
             before = [item for item in batch if item.id in already_enqueued]
-            elsewhere = await _mark_enqueued_elsewhere(connection, before)
+            enqueued_by_others = await _mark_enqueued_elsewhere(connection, before)
             await _mark_enqueued(connection, items)
-        return {**elsewhere, **skipped}
+        return {**enqueued_by_others, **skipped}
 
     def _select_dead(self, selection: LetterFilter | Sequence[int], *, poison: bool) -> list[Any]:
         """Queries of the ids of dead letters, oldest first."""
@@ -354,7 +354,7 @@ async def _mark_skipped(connection: AsyncConnection, skipped: Mapping[int, str])
     """Write down which items are skipped, and why."""
     r = ReplayRow.__table__.c
     for reason in set(skipped.values()):
-        ids = [item_id for item_id, why in skipped.items() if why == reason]
+        ids = [item_id for item_id, note in skipped.items() if note == reason]
         change = update(ReplayRow).where(r.id.in_(ids), r.state == "waiting")
         await connection.execute(change.values(state="skipped", note=sanitize(reason)))
 
@@ -369,9 +369,9 @@ async def _mark_enqueued_elsewhere(
     if not items:
         return {}
     marked = await mark_replayed(connection, [item.letter_id for item in items])
-    elsewhere = {item.id: _ENQUEUED_ELSEWHERE for item in items if item.letter_id not in marked}
-    await _mark_skipped(connection, elsewhere)
-    return elsewhere
+    enqueued_by_others = {item.id: _ENQUEUED_ELSEWHERE for item in items if item.letter_id not in marked}
+    await _mark_skipped(connection, enqueued_by_others)
+    return enqueued_by_others
 
 
 async def _mark_enqueued(connection: AsyncConnection, items: Sequence[ColumnElement[bool]]) -> None:

@@ -131,7 +131,7 @@ class DeadLetterRepository:
         query = letter_query(letter_filter, self._database.dialect)
         c = query.c
         end = min(letter_filter.until or datetime.now(UTC), datetime.now(UTC))
-        hours = [f"{end - timedelta(hours=back):%Y-%m-%d %H}" for back in reversed(range(TREND_HOURS))]
+        hours = [f"{end - timedelta(hours=ago):%Y-%m-%d %H}" for ago in reversed(range(TREND_HOURS))]
         hour = hour_bucket(c.failed_at, self._database.dialect)
         async with self._database.connect() as connection:
             rows = (await connection.execute(query.groups(limit))).all()

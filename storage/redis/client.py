@@ -54,7 +54,7 @@ def make_client(url: str, *, reply_timeout: float | None = REPLY_SECONDS) -> Red
         retry=Retry(NoBackoff(), 0),
         **_keepalive(url, reply_timeout),
     )
-    pool.connection_class = _ours(pool.connection_class)
+    pool.connection_class = _with_our_connection(pool.connection_class)
     pool.blocks = reply_timeout is None
     pool.connection_kwargs |= {"protocol": 2, "decode_responses": False}  # whatever the URL asks for
     return Redis.from_pool(pool)
@@ -118,7 +118,7 @@ class _HiredisPacker(FailoverConnection):
 
 
 @cache
-def _ours(kind: Any) -> Any:
+def _with_our_connection(kind: Any) -> Any:
     """redis-py's connection class ``kind`` with our mixin."""
     part = FailoverThreadConnection if kind.__module__ == "redis.connection" else _HiredisPacker
     return type(f"Our{kind.__name__}", (part, kind), {})
@@ -153,7 +153,7 @@ def make_sync_client(url: str) -> redis.Redis:
         socket_timeout=_CONNECT_SECONDS,
         retry=SyncRetry(NoBackoff(), 0),
     )
-    client.connection_pool.connection_class = _ours(client.connection_pool.connection_class)
+    client.connection_pool.connection_class = _with_our_connection(client.connection_pool.connection_class)
     return client
 
 

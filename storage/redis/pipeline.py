@@ -24,7 +24,7 @@ Replies = asyncio.Future[list[Any]]
 """The reply of each command of a request, an error reply as its exception."""
 
 _INCOMPLETE = object()
-"""What the parser returns until a reply is whole."""
+"""The parser's result until a reply is whole."""
 
 
 class _Request:
@@ -50,7 +50,7 @@ class _Request:
             self.future.set_result(self.replies)
         else:
             self.future.set_exception(error)
-            self.future.exception()  # whoever sent it may be gone
+            self.future.exception()  # its sender may be gone
         if self.on_done is not None:
             self.on_done()
 

@@ -215,7 +215,7 @@ class MissingRightError(NoPermissionError):
 
 
 def explain(error: BaseException) -> str:
-    """Why Redis failed, in one line; if the table has the error, with its fix and without an address."""
+    """Return why Redis failed, in one line; with its fix and without an address if the table has it."""
     refusal = refusal_of(error)
     if refusal is None:
         return f"Redis: {one_line(error)}"
@@ -228,13 +228,13 @@ def reason(error: BaseException) -> str:
 
 
 def problem_of(error: BaseException, refusal: Refusal) -> str:
-    """What happened: ``Redis is full (OOM)``, or with the server's message if that has more detail."""
+    """Return what happened: ``Redis is full (OOM)``, or with the server's message if that has more detail."""
     words = _quoted(error, refusal) if refusal.quotes else refusal.code
     return f"Redis {refusal.problem} ({words})"
 
 
 def fix_of(error: BaseException, refusal: Refusal, user: str = "NAME") -> str:
-    """How to fix it; for a missing right, the rules that grant it to ``user``."""
+    """Return how to fix it; for a missing right, the rules that grant it to ``user``."""
     if isinstance(error, MissingRightError):
         return error.fix
     if refusal.code != "NOPERM":

@@ -37,7 +37,7 @@ class FiringAlert:
 
     @property
     def key(self) -> AlertKey:
-        """What the alert is about."""
+        """The subject of the alert."""
         return self.alert, self.queue, self.subject
 
 
@@ -65,7 +65,7 @@ class AlertRecord:
 
     @property
     def key(self) -> AlertKey:
-        """What the alert is about."""
+        """The subject of the alert."""
         return self.alert, self.queue, self.subject
 
 
@@ -88,7 +88,7 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class AlertDecisions:
-    """What operators have decided about the alerts that fire."""
+    """Operators' decisions about the alerts that fire."""
 
     acknowledged: Mapping[AlertKey, str]
     """By whom."""
@@ -97,7 +97,7 @@ class AlertDecisions:
 
 @dataclass(frozen=True, slots=True)
 class AlertChanges:
-    """What one pass over the alerts that fire has changed, and all that fire after it."""
+    """The changes of one pass over the alerts that fire, and all that fire after it."""
 
     fired: Sequence[AlertRecord] = ()
     resolved: Sequence[AlertRecord] = ()
@@ -187,7 +187,7 @@ class AlertHistoryRepository:
             return count
 
     async def decisions(self, now: datetime) -> AlertDecisions:
-        """What operators have decided about the alerts that fire."""
+        """Return what operators have decided about the alerts that fire."""
         c = AlertRow.__table__.c
         query = select(AlertRow.__table__).where(c.resolved_at.is_(None), c.acknowledged_at.is_not(None))
         async with self._database.connect() as connection:

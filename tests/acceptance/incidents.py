@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 from redis import Redis
 
-from tests.acceptance.conftest import Program
 from tests.acceptance.served import QUEUE, Served
 from tests.acceptance.test_prometheus import Prometheus
+from tests.support.program import Program
 from tests.support.prometheus import find_program
 from tests.support.servers import ValkeyServer
 from tests.support.webhook import Webhook
@@ -217,8 +217,8 @@ class Cluster:
         newest: dict[Alert, str] = {}
         for record in answer.json()["items"]:
             newest.setdefault((record["alert"], record["queue"]), record["state"])
-        wanted = "firing" if change == "fired" else "resolved"
-        return {alert for alert, state in newest.items() if state == wanted}
+        expected = "firing" if change == "fired" else "resolved"
+        return {alert for alert, state in newest.items() if state == expected}
 
     def _webhook(self, change: str) -> set[Alert]:
         """The alerts of which the last line is that they fire, or have ended."""

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
-from tests.acceptance.conftest import PATIENCE, Program, stop_server
+from tests.support.program import RUN_SECONDS, Program, stop_server
 
 QUEUE = "color-extraction"
 HANDLERS = '''
@@ -68,7 +69,7 @@ class Served:
 
     def event(self, name: str) -> dict[str, Any]:
         """The first line of its log of that name; waits for it."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + RUN_SECONDS
         while time.monotonic() < deadline:
             for line in self.log.splitlines():
                 with contextlib.suppress(json.JSONDecodeError):  # half a line
@@ -131,3 +132,19 @@ def assert_problem(response: httpx.Response, status: int, says: str = "") -> dic
     assert problem["type"] == "about:blank"
     assert says in problem["detail"]
     return problem
+
+
+def in_flight(client: httpx.Client) -> int:
+    """Jobs that run, by the health of the queues."""
+    health = client.get("/api/v1/health/queues").json()
+    return sum(queue["in_flight"] for queue in health["queues"])
+
+
+def metrics(client: httpx.Client) -> dict[tuple[str, str], float]:
+    """The figures, by name and queue."""
+    return {
+        (sample.name, sample.labels.get("queue", "")): sample.value
+        for family in text_string_to_metric_families(client.get("/metrics").text)
+        for sample in family.samples
+        if "quantile" not in sample.labels
+    }

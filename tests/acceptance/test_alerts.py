@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ import pytest
 
 from storage.database.engine import Database
 from storage.repositories.alert_history import AlertHistoryRepository, FiringAlert
-from tests.acceptance.conftest import Program
 from tests.acceptance.served import Served, assert_problem, served
-from tests.integration.workers.conftest import eventually
+from tests.support.program import Program
 from tests.support.servers import free_port
+from tests.support.waiting import eventually
 
 COLOR = "color-extraction"
 ALERTS = "/api/v1/alerts"
@@ -32,18 +31,6 @@ def record_firing(data_dir: Path, *queues: str) -> None:
         await database.close()
 
     asyncio.run(write())
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("alerts")) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: Served) -> Iterator[httpx.Client]:
-    with server.client() as client:
-        yield client
 
 
 def test_what_is_wrong_is_listed_and_silenced_by_command(program: Program) -> None:

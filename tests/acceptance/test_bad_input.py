@@ -20,7 +20,7 @@ import pytest
 import redis
 from sqlalchemy.engine import make_url
 
-from tests.acceptance.conftest import PATIENCE, Done, OpenTerminal, Program, server_pid
+from tests.support.program import RUN_SECONDS, Done, OpenTerminal, Program, server_pid
 from tests.support.servers import ValkeyServer, free_port
 
 SECRET = "pa55word"
@@ -164,7 +164,7 @@ def outcomes(directory: Path, request: pytest.FixtureRequest) -> Iterator[dict[s
         }
 
 
-def told(done: Done) -> str:
+def error_of(done: Done) -> str:
     """The one line that a run ended with; nothing else was said, and no secret."""
     lines = done.err.splitlines()
     assert [line for line in lines if line.startswith("error: ")] == lines[-1:], done.err
@@ -177,7 +177,7 @@ def told(done: Done) -> str:
 @pytest.mark.parametrize("name", CASES)
 def test_bad_input_gives_one_line_errors(outcomes: dict[str, Future[Done]], name: str) -> None:
     done = outcomes[name].result()
-    assert CASES[name].says in told(done)
+    assert CASES[name].says in error_of(done)
     assert done.code == CASES[name].code
     assert len(done.err.splitlines()) == 1
 
@@ -193,7 +193,7 @@ def test_nothing_of_what_was_refused_is_queued(outcomes: dict[str, Future[Done]]
 
 async def many(program: Program, *runs: tuple[str, ...], **environment: str) -> list[Done]:
     """The program several times at the same time."""
-    return await asyncio.gather(*(asyncio.to_thread(program.run, *each, **environment) for each in runs))
+    return await asyncio.gather(*(asyncio.to_thread(program.run, *words, **environment) for words in runs))
 
 
 async def test_a_file_is_enqueued_up_to_its_bad_line_and_another_run_goes_on_there(program: Program) -> None:
@@ -202,13 +202,13 @@ async def test_a_file_is_enqueued_up_to_its_bad_line_and_another_run_goes_on_the
         (program.directory / name).write_text(f"{GOOD}\n\n{line}\n{GOOD}\n")
     runs = await many(program, *(("enqueue", COLOR, "--file", name) for name in bad))
     assert [run.code for run in runs] == [2, 2]
-    assert told(runs[0]).startswith("json, line 3: not JSON: ")
-    assert told(runs[1]).startswith("schema, line 3: image: Field required")
+    assert error_of(runs[0]).startswith("json, line 3: not JSON: ")
+    assert error_of(runs[1]).startswith("schema, line 3: image: Field required")
     for run in runs:
-        assert told(run).endswith(": correct the line: 1 jobs were enqueued; --from-line 3 goes on")
+        assert error_of(run).endswith(": correct the line: 1 jobs were enqueued; --from-line 3 goes on")
     assert (await program.status())["queues"][2]["depth"] == 2
     again = program.run("enqueue", COLOR, "--file", "schema", "--from-line", "3")
-    assert told(again).endswith(": correct the line: 0 jobs were enqueued; --from-line 3 goes on")
+    assert error_of(again).endswith(": correct the line: 0 jobs were enqueued; --from-line 3 goes on")
     assert program.run("enqueue", COLOR, "--file", "schema", "--from-line", "4").code == 0
     assert (await program.status())["queues"][2]["depth"] == 3
 
@@ -218,8 +218,8 @@ async def test_a_start_waits_for_redis_until_the_timeout(program: Program) -> No
     environment = {"REDIS_URL": url, "COUTURECAST_START_PATIENCE": "1"}
     for done in await many(program, ("status",), ("--no-ui",), **environment):
         assert done.code == 1
-        assert told(done).startswith("REDIS_URL: redis://user:***@127.0.0.1:")
-        assert "does not answer, given up after 1 s: " in told(done)
+        assert error_of(done).startswith("REDIS_URL: redis://user:***@127.0.0.1:")
+        assert "does not answer, given up after 1 s: " in error_of(done)
         (waiting,) = map(json.loads, done.err.splitlines()[:-1])
         assert (waiting["event"], waiting["level"]) == ("waiting for Redis", "warning")
 
@@ -229,7 +229,7 @@ async def test_a_start_waits_for_the_database_until_the_timeout(program: Program
     environment = {"DATABASE_URL": url, "COUTURECAST_START_PATIENCE": "1"}
     for done in await many(program, ("failed-jobs", "list"), ("--no-ui",), **environment):
         assert done.code == 1
-        assert told(done).startswith("DATABASE_URL: given up after 1 s: postgresql://user:***@127.0.0.1:")
+        assert error_of(done).startswith("DATABASE_URL: given up after 1 s: postgresql://user:***@127.0.0.1:")
         (waiting,) = map(json.loads, done.err.splitlines()[:-1])
         assert waiting["event"] == "waiting for the database"
     assert server_pid(program.data_dir) is None
@@ -267,7 +267,7 @@ async def test_a_wrong_password_fails_at_once_and_is_never_shown(
     *refused, right = await asyncio.gather(*runs)
     for done in refused:
         assert done.code == 2
-        assert "refuses user or password" in told(done)
+        assert "refuses user or password" in error_of(done)
     assert (right.code, right.json["redis"]["url"]) == (0, f"redis://:***@{at}")
 
 
@@ -278,7 +278,7 @@ def test_what_answers_in_another_language_is_no_redis(program: Program) -> None:
         done = program.run("status", REDIS_URL=url, COUTURECAST_START_PATIENCE="1")
         listener.shutdown(socket.SHUT_RDWR)
     assert done.code == 1
-    assert told(done).startswith("REDIS_URL: ")
+    assert error_of(done).startswith("REDIS_URL: ")
 
 
 def _speak_http(listener: socket.socket) -> None:
@@ -298,8 +298,8 @@ async def test_a_database_without_the_right_to_make_tables_gives_a_one_line_erro
     limited = make_url(postgres_url).set(username="newcomer", password=SECRET)
     done = program.run("failed-jobs", "list", DATABASE_URL=limited.render_as_string(hide_password=False))
     assert done.code == 1
-    assert "the tables cannot be brought up to date: " in told(done)
-    assert "permission denied" in told(done)
+    assert "the tables cannot be brought up to date: " in error_of(done)
+    assert "permission denied" in error_of(done)
 
 
 @pytest.mark.parametrize("parameter", ["foo=bar", "statement_timeout=abc"])
@@ -309,8 +309,8 @@ def test_a_parameter_that_the_database_refuses_fails_at_once(
     url = f"{postgres_url}{'&' if '?' in postgres_url else '?'}{parameter}"
     done = program.run("failed-jobs", "list", DATABASE_URL=url, COUTURECAST_START_PATIENCE="3600")
     assert done.code == 1
-    assert told(done).startswith("DATABASE_URL: postgresql://")
-    assert told(done).endswith(": correct that parameter of the URL, or drop it")
+    assert error_of(done).startswith("DATABASE_URL: postgresql://")
+    assert error_of(done).endswith(": correct that parameter of the URL, or drop it")
     assert len(done.err.splitlines()) == 1
 
 
@@ -321,13 +321,13 @@ def test_a_database_of_a_newer_version_gives_a_one_line_error(program: Program) 
         database.commit()
     done = program.run("failed-jobs", "list")
     assert done.code == 1
-    assert "the tables cannot be brought up to date: " in told(done)
+    assert "the tables cannot be brought up to date: " in error_of(done)
 
 
 def test_a_full_disk_under_the_output_gives_a_one_line_error(program: Program) -> None:
     with open("/dev/full", "wb") as full, TemporaryFile() as errors:
         process = program.popen("status", streams=(DEVNULL, full.fileno(), errors.fileno()))
-        assert process.wait(PATIENCE) == 1
+        assert process.wait(RUN_SECONDS) == 1
         errors.seek(0)
         assert errors.read() == b"error: standard output: No space left on device\n"
 

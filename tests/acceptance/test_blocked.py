@@ -13,10 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.conftest import OpenTerminal, Program
 from tests.acceptance.served import QUEUE, served
-from tests.acceptance.test_http_process import until
-from tests.integration.workers.conftest import eventually
+from tests.support.program import OpenTerminal, Program
+from tests.support.waiting import eventually, until
 
 HANDLERS = """
 import asyncio
@@ -120,7 +119,7 @@ async def test_a_blocked_process_is_shown_with_its_line_and_others_take_its_jobs
 
 
 @pytest.mark.slow
-async def test_other_jobs_of_a_blocked_process_complete_elsewhere(
+async def test_other_processes_complete_the_jobs_of_a_blocked_one(
     program: Program, environment: dict[str, str], journal: Path
 ) -> None:
     environment |= {"COUTURECAST_COLOR_EXTRACTION_RETRY_DELAYS": "0"}
@@ -190,7 +189,7 @@ async def test_an_aborted_process_restores_the_terminal(
 
 
 def test_probes_name_a_stuck_dispatcher(tmp_path: Path) -> None:
-    with served(tmp_path) as each, each.client() as client:
+    with served(tmp_path) as running, running.client() as client:
         assert client.get("/livez").json() == {"alive": True, "reasons": []}
         assert client.get("/readyz").json() == {"ready": True, "reasons": []}
         health = client.get("/api/v1/health/queues").json()
@@ -208,21 +207,21 @@ def test_a_stuck_dispatcher_fails_both_probes(tmp_path: Path) -> None:
         "COUTURECAST_HANDLERS": f"{QUEUE}=wedge:work",
         "COUTURECAST_COLOR_EXTRACTION_RUN": "inline",
     }
-    with served(tmp_path, **environment) as each, each.client() as client:
+    with served(tmp_path, **environment) as running, running.client() as client:
         assert client.get("/readyz").status_code == 200
         accepted = client.post(f"/api/v1/queues/{QUEUE}/jobs", json={"data": {}})
         assert accepted.status_code == 202
         until(lambda: client.get("/livez").status_code == 503, within=60)
         assert client.get("/livez").json()["reasons"] == [f"{QUEUE}: its dispatcher stands"]
         assert f"{QUEUE}: its dispatcher stands" in client.get("/readyz").json()["reasons"]
-        each.process.kill()
+        running.process.kill()
 
 
 def test_a_frozen_process_answers_no_probe(tmp_path: Path) -> None:
-    with served(tmp_path) as each, each.client() as client:
+    with served(tmp_path) as running, running.client() as client:
         assert client.get("/livez").status_code == 200
-        os.kill(each.process.pid, signal.SIGSTOP)
+        os.kill(running.process.pid, signal.SIGSTOP)
         with pytest.raises(httpx.TimeoutException):
             client.get("/livez", timeout=0.5)
-        os.kill(each.process.pid, signal.SIGCONT)
+        os.kill(running.process.pid, signal.SIGCONT)
         assert client.get("/livez").status_code == 200

@@ -17,9 +17,10 @@ import aiohttp
 import pytest
 from PIL import Image
 
-from tests.acceptance.conftest import PATIENCE, Program, alive, client
-from tests.integration.workers.conftest import eventually
 from tests.support.chromium import chromium_page, need_chromium
+from tests.support.processes import alive
+from tests.support.program import RUN_SECONDS, Program, client
+from tests.support.waiting import eventually
 from workers.engine.keys import QueueKeys
 
 QUEUE = "weather-ingestion"
@@ -65,7 +66,7 @@ class Served:
 
     async def url(self) -> str:
         """Where it answers, without the slash."""
-        await eventually(lambda: "answers browsers" in self.log, within=PATIENCE, what="it answers")
+        await eventually(lambda: "answers browsers" in self.log, within=RUN_SECONDS, what="it answers")
         started = next(json.loads(line) for line in self.log.splitlines() if "answers browsers" in line)
         return str(started["url"]).rstrip("/")
 
@@ -103,7 +104,7 @@ class BrowserSession:
 
     async def shows(self, text: str) -> None:
         """Wait until ``text`` is painted."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(RUN_SECONDS):
             while text not in self.text:
                 message = await self.websocket.receive()
                 assert message.type is aiohttp.WSMsgType.BINARY, (message, self.text)
@@ -116,7 +117,7 @@ class BrowserSession:
     async def pong(self) -> None:
         """Wait for the answer to a ping."""
         await self.websocket.send_json(["ping", "1"])
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(RUN_SECONDS):
             while True:
                 message = await self.websocket.receive()
                 if message.type is aiohttp.WSMsgType.TEXT:
@@ -240,11 +241,11 @@ async def test_a_session_only_reads_and_ends_with_its_browser_or_with_the_server
             await session.shows("read-only")
             with client(program.data_dir) as valkey:
                 assert not valkey.exists(QueueKeys.of(QUEUE).pause)
-        await eventually(lambda: served.sessions == [], within=PATIENCE, what="its dashboard ends")
+        await eventually(lambda: served.sessions == [], within=RUN_SECONDS, what="its dashboard ends")
         async with opened(browser) as session:
             pids = served.sessions
             served.process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(served.process.wait, PATIENCE) == 0
+            assert await asyncio.to_thread(served.process.wait, RUN_SECONDS) == 0
             assert not any(alive(pid) for pid in pids)
     assert served.token not in served.log
 
@@ -261,7 +262,7 @@ async def test_with_writable_a_browser_changes_things_under_its_own_name(
         await session.press("because\r")
         with client(program.data_dir) as valkey:
             await eventually(
-                lambda: valkey.exists(QueueKeys.of(QUEUE).pause), within=PATIENCE, what="a pause"
+                lambda: valkey.exists(QueueKeys.of(QUEUE).pause), within=RUN_SECONDS, what="a pause"
             )
             assert valkey.hget(QueueKeys.of(QUEUE).pause, "by") == b"browser:127.0.0.1"
 
@@ -287,14 +288,14 @@ async def test_a_dashboard_that_is_left_closes_the_page_and_no_dashboard_outlive
     async with logged_in(served) as browser:
         async with opened(browser) as session:
             await session.press("q")
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(RUN_SECONDS):
                 async for _ in session.websocket:
                     pass
             assert session.websocket.close_code == aiohttp.WSCloseCode.OK
         async with opened(browser):
             (pid,) = served.sessions
             served.process.kill()
-            await eventually(lambda: not alive(pid), within=PATIENCE, what="it ends, too")
+            await eventually(lambda: not alive(pid), within=RUN_SECONDS, what="it ends, too")
 
 
 def test_an_address_that_cannot_be_used_is_one_line(program: Program) -> None:
@@ -335,8 +336,8 @@ async def test_a_real_browser_logs_in_shows_the_dashboard_and_takes_keys(
             picture = Image.open(io.BytesIO(await page.picture())).convert("RGB")
             return len(picture.getcolors(picture.width * picture.height) or ()) > 100
 
-        await eventually(is_painted, within=PATIENCE, what="the dashboard is painted")
+        await eventually(is_painted, within=RUN_SECONDS, what="the dashboard is painted")
         assert await page.evaluate("document.cookie") == "", "no script reads the cookie"
         await page.press("q")
         await page.until("document.body.classList.contains('-closed')")
-    await eventually(lambda: served.sessions == [], within=PATIENCE, what="its dashboard ends")
+    await eventually(lambda: served.sessions == [], within=RUN_SECONDS, what="its dashboard ends")

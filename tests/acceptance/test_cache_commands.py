@@ -16,9 +16,8 @@ from storage.cache.entries import ENTRY, CacheKey
 from storage.cache.store import RedisCacheStore
 from storage.redis.auto_pipeline import AutoPipeline
 from storage.redis.pipeline import PipelineConnection
-from tests.acceptance.conftest import Done, OpenTerminal, Program, client
-from tests.acceptance.test_commands import many
-from tests.integration.workers.conftest import eventually
+from tests.support.program import Done, OpenTerminal, Program, client, many
+from tests.support.waiting import eventually
 
 BLOCK = "2026-03-01T12"
 KEYS = [f"{user}:{place}:{BLOCK}" for user in ("anna", "bruno") for place in ("lisboa", "porto")]
@@ -54,7 +53,7 @@ CASES = {
 
 
 def cache(*runs: tuple[str, ...]) -> list[tuple[str, ...]]:
-    return [("cache", *each) for each in runs]
+    return [("cache", *arguments) for arguments in runs]
 
 
 async def fill(program: Program, keys: Iterable[str] = ALL) -> None:
@@ -77,7 +76,7 @@ def kept(program: Program) -> list[str]:
     """The keys of the entries that are there."""
     with client(program.data_dir) as valkey:
         found: list[bytes] = valkey.keys(f"{ENTRY}*")  # type: ignore[assignment]
-    return sorted(each.decode().removeprefix(ENTRY) for each in found)
+    return sorted(key.decode().removeprefix(ENTRY) for key in found)
 
 
 def acts(program: Program) -> list[tuple[str, int, str]]:
@@ -89,15 +88,15 @@ def acts(program: Program) -> list[tuple[str, int, str]]:
 
 async def test_invalid_options_give_one_line_errors(program: Program) -> None:
     await fill(program)
-    done: list[Done] = []
+    results: list[Done] = []
     cases = list(CASES.values())
     for at in range(0, len(cases), 5):
-        done += await many(program, *cache(*(case.arguments for case in cases[at : at + 5])))
-    for (name, case), each in zip(CASES.items(), done, strict=True):
-        assert (each.code, each.out) == (case.code, ""), (name, each)
-        assert len(each.errors) == 1, (name, each.err)
-        assert case.says in each.errors[0], (name, each.err)
-        assert "Traceback" not in each.err
+        results += await many(program, *cache(*(case.arguments for case in cases[at : at + 5])))
+    for (name, case), done in zip(CASES.items(), results, strict=True):
+        assert (done.code, done.out) == (case.code, ""), (name, done)
+        assert len(done.errors) == 1, (name, done.err)
+        assert case.says in done.errors[0], (name, done.err)
+        assert "Traceback" not in done.err
     assert (kept(program), acts(program)) == (sorted(ALL), [])
 
 
@@ -123,14 +122,14 @@ async def test_entries_are_listed_and_shown(program: Program) -> None:
     assert "corrupt" in listed.out
     page = as_json.json
     assert page["next"] is None
-    row = next(each for each in page["items"] if each["key"] == KEYS[0])
+    row = next(item for item in page["items"] if item["key"] == KEYS[0])
     assert row["state"] == "fresh"
     assert 0 <= row["age"] < 60
     assert 800 < row["ttl"] <= 900
     assert set(row) == {"key", "state", "age", "ttl", "size"}
-    assert [each["key"] for each in part.json["items"]] == [KEYS[0], KEYS[2], ODD]
-    assert [each["key"] for each in odd.json["items"]] == [ODD]
-    assert [each["key"] for each in pattern.json["items"]] == KEYS[2:]
+    assert [item["key"] for item in part.json["items"]] == [KEYS[0], KEYS[2], ODD]
+    assert [item["key"] for item in odd.json["items"]] == [ODD]
+    assert [item["key"] for item in pattern.json["items"]] == KEYS[2:]
     assert none.out == "no entries\n"
     shown, value, revealed = await many(
         program, *cache(("get", ODD), ("get", KEYS[0], "--json"), ("get", KEYS[0], "--json", "--reveal"))
@@ -220,13 +219,13 @@ async def test_read_only_mode_refuses_evictions_and_nothing_else(program: Progra
             ("evict", KEYS[0], "--yes"), ("evict", "--pattern", "*", "--yes"), ("evict-user", "anna", "--yes")
         ),
     )
-    for each in refused:
-        assert (each.code, each.out, len(each.errors)) == (1, "", 1), each
-        assert each.errors[0].startswith("error: read-only: ")
+    for done in refused:
+        assert (done.code, done.out, len(done.errors)) == (1, "", 1), done
+        assert done.errors[0].startswith("error: read-only: ")
     harmless = await many(
         program, *cache(("list",), ("stats",), ("get", KEYS[0]), ("evict", "--pattern", "*", "--dry-run"))
     )
-    assert [each.code for each in harmless] == [0] * 4
+    assert [done.code for done in harmless] == [0] * 4
     assert (kept(program), acts(program)) == (sorted(ALL), [])
 
 
@@ -239,7 +238,7 @@ async def test_read_only_mode_refuses_evictions_and_nothing_else(program: Progra
         (("evict-user", "bruno"), "Evict 2 entries? [y/N]"),
     ],
 )
-async def test_it_is_asked_first(
+async def test_an_eviction_is_confirmed_first(
     program: Program, terminal: OpenTerminal, arguments: tuple[str, ...], asks: str
 ) -> None:
     await fill(program)
@@ -261,10 +260,10 @@ async def test_it_is_asked_first(
 async def test_an_unavailable_redis_gives_a_one_line_error(program: Program) -> None:
     program.environment |= {"CACHE_REDIS_URL": "redis://127.0.0.1:1/0"}
     runs = (("list",), ("stats",), ("get", "a:b"), ("evict-user", "anna", "--yes"), ("evict", "a:b", "--yes"))
-    for each in await many(program, *cache(*runs)):
-        assert (each.code, each.out, len(each.errors)) == (1, "", 1), each
-        assert "the cache's Redis does not answer" in each.errors[0]
-        assert "Traceback" not in each.err
+    for done in await many(program, *cache(*runs)):
+        assert (done.code, done.out, len(done.errors)) == (1, "", 1), done
+        assert "the cache's Redis does not answer" in done.errors[0]
+        assert "Traceback" not in done.err
 
 
 async def test_the_fifth_view_of_the_running_program(program: Program, terminal: OpenTerminal) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import os
@@ -18,12 +17,9 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Done, OpenTerminal, Program, client, total
-from tests.integration.workers.conftest import eventually
+from tests.support.program import COLOR, MODERATION, QUEUES, Done, OpenTerminal, Program, client, many, total
+from tests.support.waiting import eventually
 
-COLOR = "color-extraction"
-MODERATION = "moderation-review"
-QUEUES = ["weather-ingestion", "alert-fanout", COLOR, MODERATION]
 FAST_RETRIES = {"COUTURECAST_COLOR_EXTRACTION_RETRY_DELAYS": "0.1,0.2,0.3"}
 FLAKY = '''
 import os
@@ -46,11 +42,6 @@ def text(content_id: str) -> str:
 def queue_of(status: dict[str, Any], name: str) -> dict[str, Any]:
     found: dict[str, Any] = next(queue for queue in status["queues"] if queue["name"] == name)
     return found
-
-
-async def many(program: Program, *runs: tuple[str, ...], stdin: bytes | None = None) -> list[Done]:
-    """Commands at the same time, on one data directory."""
-    return await asyncio.gather(*(asyncio.to_thread(program.run, *each, stdin=stdin) for each in runs))
 
 
 def dead_letters(program: Program) -> int:
@@ -190,10 +181,10 @@ async def test_a_job_that_fails_for_good_is_listed_shown_mended_and_replayed(
         ("failed-jobs", "show", "1", "--json"),
         ("failed-jobs", "list", "--json", "--queue", COLOR),
     )
-    assert [each.code for each in (status, listed, shown, as_json, as_list)] == [0] * 5
+    assert [done.code for done in (status, listed, shown, as_json, as_list)] == [0] * 5
     assert_letter_is_listed(status, listed)
     assert_attempts_are_shown(shown)
-    assert not any("\x1b" in each.out for each in (listed, shown, as_json, as_list))
+    assert not any("\x1b" in done.out for done in (listed, shown, as_json, as_list))
     letter = as_json.json
     (alone,) = letter.pop("lineage")
     assert (alone["id"], alone["replays"]) == (1, [])
@@ -276,9 +267,9 @@ async def test_a_list_is_read_page_by_page_with_its_cursor(program: Program) -> 
     )
     third = program.run(*page, "--cursor", second.json["next"])
     pages = [first, second, third]
-    assert [(each.code, each.err, set(each.json)) for each in pages] == [(0, "", {"items", "next"})] * 3
-    assert [len(each.json["items"]) for each in pages] == [2, 2, 1]
-    seen = [item for each in pages for item in each.json["items"]]
+    assert [(page.code, page.err, set(page.json)) for page in pages] == [(0, "", {"items", "next"})] * 3
+    assert [len(page.json["items"]) for page in pages] == [2, 2, 1]
+    seen = [item for page in pages for item in page.json["items"]]
     assert {item["id"] for item in seen} == {1, 2, 3, 4, 5}
     assert sorted((item["failed_at"] for item in seen), reverse=True) == [item["failed_at"] for item in seen]
     assert third.json["next"] is None

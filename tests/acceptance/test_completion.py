@@ -10,30 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Done, Program
-from tests.acceptance.test_commands import COLOR, MODERATION, QUEUES
-from tests.acceptance.test_failed_jobs import bury_six
-
-VARIABLE = "_COUTURECAST_TUI_COMPLETE"
-
-
-def complete(program: Program, line: str, shell: str = "bash", **environment: str) -> Done:
-    """Press TAB at the end of a line."""
-    words = line.split(" ")
-    asked = {
-        "bash": {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)},
-        "zsh": {"_TYPER_COMPLETE_ARGS": line},
-        "fish": {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
-    }[shell]
-    variables = {VARIABLE: f"complete_{shell}", "COUTURECAST_DATA_DIR": str(program.data_dir)}
-    done = program.run(**(variables | asked | environment))
-    assert (done.code, done.err) == (0, ""), done
-    return done
-
-
-def values(program: Program, line: str) -> list[str]:
-    """What bash offers, as the words that it may be."""
-    return complete(program, line).out.split()
+from tests.acceptance.buried import bury_six
+from tests.acceptance.completing import complete, values
+from tests.support.program import COLOR, MODERATION, QUEUES, Program
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -10,10 +10,10 @@ import signal
 
 import pytest
 
-from tests.acceptance.conftest import OpenTerminal, Program, Terminal, total
 from tests.acceptance.test_terminal_input import painted, write
 from tests.acceptance.test_terminal_output import ITS_END, leave
-from tests.integration.workers.conftest import eventually
+from tests.support.program import OpenTerminal, Program, Terminal, total
+from tests.support.waiting import eventually
 
 HANDLER = """
 from tui.app import Dashboard

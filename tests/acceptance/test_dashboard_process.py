@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.acceptance.conftest import OpenTerminal, Program, Terminal, server_pid, total
-from tests.integration.workers.conftest import eventually
+from tests.support.program import OpenTerminal, Program, Terminal, server_pid, total
+from tests.support.waiting import eventually
 
 QUEUES = ("weather-ingestion", "alert-fanout", "color-extraction", "moderation-review")
 ALTERNATE_SCREEN, ITS_END = b"\x1b[?1049h", b"\x1b[?1049l"

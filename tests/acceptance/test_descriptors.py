@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.conftest import PATIENCE, Program, client, total
-from tests.integration.workers.conftest import eventually
+from tests.support.program import RUN_SECONDS, Program, client, total
 from tests.support.servers import free_port
+from tests.support.waiting import eventually
 
 MODERATION = "moderation-review"
 JOB = json.dumps({"content_id": "c", "text": "A fine linen coat."})
@@ -32,7 +32,7 @@ def without_descriptors(pid: int) -> Iterator[None]:
 
 
 def get(port: int, path: str) -> int:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=RUN_SECONDS) as answer:
         return int(answer.status)
 
 
@@ -44,9 +44,9 @@ async def test_workers_go_on_once_descriptors_are_free_again(program: Program) -
         valkey.client_kill_filter(_type="pubsub")
         done = await asyncio.to_thread(program.run, "enqueue", MODERATION, "--data", JOB)
         assert done.code == 0, done.err
-        await eventually(lambda: "oo many open files" in started.err, within=PATIENCE, what="it says so")
+        await eventually(lambda: "oo many open files" in started.err, within=RUN_SECONDS, what="it says so")
         assert total(program.data_dir, MODERATION, "completed") == 0
-    await eventually(lambda: total(program.data_dir, MODERATION, "completed") == 1, within=PATIENCE)
+    await eventually(lambda: total(program.data_dir, MODERATION, "completed") == 1, within=RUN_SECONDS)
     assert await asyncio.to_thread(get, port, "/livez") == 200
     assert await started.stop() == 0
 
@@ -61,7 +61,7 @@ def test_a_command_without_descriptors_gives_a_one_line_error(program: Program, 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=RUN_SECONDS,
         check=False,
     )
     (line,) = done.stderr.splitlines()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import OpenTerminal, Program, Terminal, total
-from tests.acceptance.test_failed_jobs import NOW, bury
-from tests.integration.storage.dead_letters.test_repository import letter
-from tests.integration.workers.conftest import eventually
+from tests.acceptance.buried import NOW, bury
+from tests.support.letters import letter
+from tests.support.program import OpenTerminal, Program, Terminal, total
+from tests.support.waiting import eventually
 
 QUEUE = "color-extraction"
 KWARGS = {"item_id": "dress-17", "image": "none.jpg", "api_key": "s3cret-key"}
@@ -74,6 +74,6 @@ async def test_a_failed_editor_loses_nothing(
     shown = await open_editor(program, terminal, editor(tmp_path, 'echo "{" > "$1"', "exit 3"))
     position = len(shown.read())
     shown.press("\n")
-    told = "ended with 3: nothing was changed"
-    await eventually(lambda: told in shown.text_since(position), within=60, what=told)
+    message = "ended with 3: nothing was changed"
+    await eventually(lambda: message in shown.text_since(position), within=60, what=message)
     assert "none.jpg" in shown.text_since(position)

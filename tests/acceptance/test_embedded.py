@@ -19,8 +19,9 @@ import redis
 from app.errors import UsageError
 from app.servers.data_dir import prepare_data_dir
 from app.servers.embedded_valkey import MAX_SOCKET_PATH, EmbeddedServer
-from tests.acceptance.conftest import Program, alive, client, server_pid, stop_server, total
-from tests.integration.workers.conftest import eventually
+from tests.support.processes import alive
+from tests.support.program import Program, client, server_pid, stop_server, total
+from tests.support.waiting import eventually
 
 HOLD = """
 import sys

@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,25 +14,19 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.conftest import PATIENCE, Program
-from tests.acceptance.served import QUEUE, Served, assert_problem, served
-from tests.integration.workers.conftest import eventually
+from tests.acceptance.served import QUEUE, Served, assert_problem
 from tests.support.forwarder import Forwarder
+from tests.support.program import RUN_SECONDS, Program
+from tests.support.waiting import eventually
 
 EVENTS = "/api/v1/events"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    none = {"COUTURECAST_COLOR_EXTRACTION_RETRY_DELAYS": "none", "COUTURECAST_RELEASE": "v1.2"}
-    with served(tmp_path_factory.mktemp("http"), handler="picky", **none) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: Served) -> Iterator[httpx.Client]:
-    with server.client() as client:
-        yield client
+SERVER = {
+    "handler": "picky",
+    "COUTURECAST_COLOR_EXTRACTION_RETRY_DELAYS": "none",
+    "COUTURECAST_RELEASE": "v1.2",
+}
 
 
 def _items(client: httpx.Client, **query: Any) -> list[dict[str, Any]]:
@@ -44,7 +38,7 @@ def _items(client: httpx.Client, **query: Any) -> list[dict[str, Any]]:
 
 def _wait_for(condition: Callable[[], Any]) -> Any:
     """The value of ``condition`` once it is true."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + RUN_SECONDS
     while not (value := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -178,7 +172,7 @@ async def test_a_follower_prints_what_happens_and_ends_at_ctrl_c(program: Progra
         await asyncio.to_thread(program.run, "resume", QUEUE)
         await eventually(lambda: follower.kinds == ["queue-paused", "queue-resumed"])
         process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+        assert await asyncio.wait_for(process.wait(), RUN_SECONDS) == 0
     assert follower.notes == []
 
 
@@ -198,7 +192,7 @@ async def test_a_follower_survives_an_outage_of_the_database(
         await forwarder.start()
         await eventually(lambda: follower.kinds == ["queue-paused", "queue-resumed"])
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+        assert await asyncio.wait_for(process.wait(), RUN_SECONDS) == 0
     await forwarder.stop()
     waits, answers = follower.notes
     assert waits.startswith("events wait for the database: postgresql://")

@@ -6,24 +6,13 @@ import csv
 import io
 import json
 import signal
-import sqlite3
 import stat
-from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
-from urllib.parse import quote
 
 import pytest
 
-from storage.database.engine import Database
-from storage.dead_letters.repository import DeadLetterRepository
-from tests.acceptance.conftest import Done, OpenTerminal, Program
-from tests.acceptance.test_commands import COLOR, MODERATION, many
-from tests.integration.storage.dead_letters.test_repository import letter
-
-NOW = datetime.now(UTC)
-GROUPS = {"TimeoutError": "a" * 16, "ConnectionError": "b" * 16}
+from tests.acceptance.buried import GROUPS, acts, bury_six, failed_jobs, states
+from tests.support.program import COLOR, MODERATION, Done, OpenTerminal, Program, many
 
 
 @dataclass(frozen=True)
@@ -51,63 +40,16 @@ CASES = {
 }  # fmt: skip
 
 
-async def bury(program: Program, letters: list[Any]) -> None:
-    """Put letters into the database of the data directory."""
-    program.data_dir.mkdir(mode=0o700, exist_ok=True)
-    database = Database(f"sqlite:///{quote(str(program.data_dir))}/couturecast.db")
-    await database.start()
-    await DeadLetterRepository(database).record(letters)
-    await database.close()
-
-
-async def bury_six(program: Program) -> None:
-    """Ids 1 to 6: three that timed out on one queue; two on another; one of 40 days ago."""
-    made = [
-        letter(f"u{number}", job_id=f"k{number}", failed_at=NOW - timedelta(minutes=60 - number), **kind)
-        for number, kind in enumerate([_kind("TimeoutError", COLOR)] * 3 + [_kind("ConnectionError")] * 2)
-    ]
-    old = letter("u5", job_id="k5", failed_at=NOW - timedelta(days=40), **_kind("ConnectionError"))
-    await bury(program, [made[0], old, *made[1:]])
-
-
-def _kind(error_type: str, queue: str = MODERATION) -> dict[str, Any]:
-    return {
-        "queue_name": queue,
-        "function": "extract_colors" if queue == COLOR else "review_content",
-        "error_type": error_type,
-        "error_message": "no answer \x1b[2J",
-        "fingerprint": GROUPS[error_type],
-        "job_data": {"kwargs": {"city": "lisboa" if queue == COLOR else "porto", "text": "x"}},
-    }
-
-
-def states(program: Program) -> dict[int, str]:
-    """Of the letters that are not archived."""
-    with closing(sqlite3.connect(program.data_dir / "couturecast.db")) as database:
-        return dict(database.execute("SELECT id, state FROM job_failures"))
-
-
-def acts(program: Program) -> list[tuple[str, int, str]]:
-    """Verb, number and reason of each act."""
-    with closing(sqlite3.connect(program.data_dir / "couturecast.db")) as database:
-        rows = database.execute("SELECT verb, affected, reason FROM operator_actions ORDER BY id")
-        return [(verb, int(affected), reason) for verb, affected, reason in rows]
-
-
-def failed_jobs(*runs: tuple[str, ...]) -> list[tuple[str, ...]]:
-    return [("failed-jobs", *each) for each in runs]
-
-
 async def test_unknown_ids_and_files_give_one_line_errors(program: Program) -> None:
-    done: list[Done] = []
+    results: list[Done] = []
     cases = list(CASES.values())
     for at in range(0, len(cases), 6):
-        done += await many(program, *failed_jobs(*(case.arguments for case in cases[at : at + 6])))
-    for (name, case), each in zip(CASES.items(), done, strict=True):
-        assert (each.code, each.out) == (case.code, ""), (name, each)
-        assert len(each.errors) == 1, (name, each.err)
-        assert case.says in each.errors[0], (name, each.err)
-        assert "Traceback" not in each.err
+        results += await many(program, *failed_jobs(*(case.arguments for case in cases[at : at + 6])))
+    for (name, case), done in zip(CASES.items(), results, strict=True):
+        assert (done.code, done.out) == (case.code, ""), (name, done)
+        assert len(done.errors) == 1, (name, done.err)
+        assert case.says in done.errors[0], (name, done.err)
+        assert "Traceback" not in done.err
     assert not list(program.directory.iterdir())
 
 
@@ -123,7 +65,7 @@ async def test_letters_are_found_by_every_condition(program: Program) -> None:
         ("--no-poison", "--limit", "2"): [6, 5],
         ("--archived", "--state", "all"): [],
     }
-    runs = failed_jobs(*(("list", *each, "--json") for each in conditions))
+    runs = failed_jobs(*(("list", *arguments, "--json") for arguments in conditions))
     found = await many(program, *runs)
     for (condition, ids), done in zip(conditions.items(), found, strict=True):
         assert (done.code, done.err) == (0, ""), done
@@ -156,7 +98,7 @@ async def test_letters_are_found_by_every_condition(program: Program) -> None:
     (group,) = as_json.json["items"]
     assert (group["count"], len(group["trend"]), sum(group["trend"])) == (3, 24, 3)
     assert group["sample"]["id"] == 4
-    assert [(each["count"], each["sample"]["id"]) for each in fewer.json["items"]] == [(2, 6)]
+    assert [(group["count"], group["sample"]["id"]) for group in fewer.json["items"]] == [(2, 6)]
     assert acts(program) == []
 
 
@@ -219,11 +161,11 @@ async def test_an_export_is_a_document_for_its_owner(program: Program) -> None:
             ("export", "--state", "all", "--output", str(file), "--json"),
         ),
     )
-    assert [each.code for each in (lines, some, markdown, written)] == [0] * 4
+    assert [done.code for done in (lines, some, markdown, written)] == [0] * 4
     assert [json.loads(line)["id"] for line in lines.out.splitlines()] == [6, 5, 4, 3, 1, 2]
     assert {json.loads(line)["job_id"] for line in some.out.splitlines()} == {"k0", "k5"}
     assert "## 3 × extract\\_colors: TimeoutError" in markdown.out
-    assert not any("\x1b" in each.out for each in (lines, some, markdown))
+    assert not any("\x1b" in done.out for done in (lines, some, markdown))
     assert written.json == {"file": str(file), "format": "jsonl", "lines": 6}
     assert file.read_text() == lines.out
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -234,7 +176,7 @@ async def test_an_export_is_a_document_for_its_owner(program: Program) -> None:
     assert (failed.code, file.read_text()) == (1, lines.out)
     forced = program.run("failed-jobs", "export", "1", "--output", str(file), "--force")
     assert (forced.code, forced.out) == (0, f"{file}: 1 line\n")
-    assert [each.name for each in program.directory.iterdir()] == [file.name]
+    assert [path.name for path in program.directory.iterdir()] == [file.name]
 
 
 async def test_an_export_is_a_table_for_a_spreadsheet(program: Program) -> None:
@@ -300,17 +242,17 @@ async def test_read_only_mode_refuses_what_changes_something_and_nothing_else(pr
         ("plans",),
     ]
     refused = await many(program, *failed_jobs(*changing))
-    for arguments, each in zip(changing, refused, strict=True):
-        assert (each.code, each.out, len(each.errors)) == (1, "", 1), (arguments, each)
-        assert each.errors[0].startswith("error: read-only: "), arguments
-    for each in await many(program, *failed_jobs(*harmless)):
-        assert each.code == 0, each.err
+    for arguments, done in zip(changing, refused, strict=True):
+        assert (done.code, done.out, len(done.errors)) == (1, "", 1), (arguments, done)
+        assert done.errors[0].startswith("error: read-only: "), arguments
+    for done in await many(program, *failed_jobs(*harmless)):
+        assert done.code == 0, done.err
     assert set(states(program).values()) == {"dead"}
     assert acts(program) == []
 
 
 @pytest.mark.parametrize("answer", ["n\r", "", "y\r"])
-async def test_what_is_done_to_many_is_asked_first(
+async def test_verbs_on_many_letters_are_confirmed_first(
     program: Program, terminal: OpenTerminal, answer: str
 ) -> None:
     await bury_six(program)

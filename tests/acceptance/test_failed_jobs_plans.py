@@ -18,11 +18,10 @@ import pytest
 
 from app.servers.data_dir import prepare_data_dir
 from app.servers.embedded_valkey import EmbeddedServer
-from tests.acceptance.conftest import OpenTerminal, Process, Program, client, total
-from tests.acceptance.test_commands import COLOR, MODERATION, many
-from tests.acceptance.test_failed_jobs import acts, bury, failed_jobs, states
-from tests.integration.storage.dead_letters.test_repository import letter
-from tests.integration.workers.conftest import eventually
+from tests.acceptance.buried import acts, bury, failed_jobs, states
+from tests.support.letters import letter
+from tests.support.program import COLOR, MODERATION, OpenTerminal, Process, Program, client, many, total
+from tests.support.waiting import eventually
 from workers.engine.keys import PLAN, QueueKeys
 
 NOW = datetime.now(UTC)
@@ -109,7 +108,7 @@ def server(program: Program) -> Iterator[None]:
 def queued(program: Program) -> list[str]:
     """The keys of the jobs that wait, in their order."""
     with client(program.data_dir) as valkey:
-        return [each.decode().rpartition(":")[2] for each in valkey.lrange(QueueKeys.of(COLOR).queued, 0, -1)]
+        return [id_.decode().rpartition(":")[2] for id_ in valkey.lrange(QueueKeys.of(COLOR).queued, 0, -1)]
 
 
 def held(program: Program) -> bool:
@@ -303,7 +302,7 @@ async def test_a_plan_is_paused_broken_off_and_cancelled(program: Program) -> No
 
 
 @pytest.mark.slow
-async def test_on_a_terminal_a_replay_is_asked_for_and_watched(
+async def test_on_a_terminal_a_replay_is_confirmed_and_watched(
     program: Program, terminal: OpenTerminal, tmp_path: Path
 ) -> None:
     shop(program, tmp_path).touch()

@@ -10,10 +10,10 @@ import pytest
 
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
-from tests.acceptance.conftest import Program
-from tests.integration.workers.conftest import eventually
 from tests.support.operations import build_operations
+from tests.support.program import Program
 from tests.support.servers import PostgresServer
+from tests.support.waiting import eventually
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.operations.operations import Operations
 

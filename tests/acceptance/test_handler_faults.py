@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Headless, Program
-from tests.integration.workers.conftest import eventually
+from tests.support.program import Headless, Program
+from tests.support.waiting import eventually
 
 COLOR = "color-extraction"
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Headless, Program
-from tests.integration.workers.conftest import eventually
+from tests.support.program import Headless, Program
+from tests.support.waiting import eventually
 
 COLOR = "color-extraction"
 SHOP = """
@@ -103,7 +103,7 @@ async def test_a_project_with_packages_named_as_ours_runs_in_its_own_environment
     assert await started.stop() == 0
 
 
-async def test_one_that_ends_its_process_is_charged_and_those_beside_it_complete(
+async def test_a_job_that_ends_its_process_is_charged_and_the_others_complete(
     program: Program, shop: Path
 ) -> None:
     started = await program.start()

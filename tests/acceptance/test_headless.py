@@ -15,8 +15,8 @@ import asyncpg
 import pytest
 import saq
 
-from tests.acceptance.conftest import Program, client, server_pid, total
-from tests.integration.workers.conftest import eventually
+from tests.support.program import Program, client, server_pid, total
+from tests.support.waiting import eventually
 
 HANDLERS = '''
 import asyncio

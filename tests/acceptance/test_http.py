@@ -17,8 +17,8 @@ from fastapi.routing import APIRoute
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.http.application import CLOSED_ROUTERS, OPEN_ROUTERS
-from tests.acceptance.conftest import client as valkey
-from tests.acceptance.served import QUEUE, Served, assert_problem, served
+from tests.acceptance.served import QUEUE, Served, assert_problem, metrics
+from tests.support.program import client as valkey
 from workers.engine.policy import DEFAULT_POLICIES
 
 JOBS = f"/api/v1/queues/{QUEUE}/jobs"
@@ -26,33 +26,11 @@ DRAIN = "/api/v1/admin/drain"
 SECOND = 60.0
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("http")) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: Served) -> Iterator[httpx.Client]:
-    with server.client() as client:
-        yield client
-
-
 @pytest.fixture
 def stranger(server: Served) -> Iterator[httpx.Client]:
     """A client without the token."""
     with httpx.Client(base_url=server.url, timeout=30) as client:
         yield client
-
-
-def metrics(client: httpx.Client) -> dict[tuple[str, str], float]:
-    """The figures, by name and queue."""
-    return {
-        (sample.name, sample.labels.get("queue", "")): sample.value
-        for family in text_string_to_metric_families(client.get("/metrics").text)
-        for sample in family.samples
-        if "quantile" not in sample.labels
-    }
 
 
 # what anybody may see

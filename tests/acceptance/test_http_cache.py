@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 from urllib.parse import quote
@@ -16,9 +15,8 @@ from storage.cache.entries import ENTRY
 from storage.database.engine import Database
 from storage.repositories.preferences import PreferenceRepository
 from storage.repositories.weather import Location, WeatherRepository
-from tests.acceptance.conftest import client as valkey
-from tests.acceptance.served import Served, assert_problem, served
-from tests.acceptance.test_http import metrics
+from tests.acceptance.served import Served, assert_problem, metrics, served
+from tests.support.program import client as valkey
 
 USERS = "/api/v1/personalization/users"
 CACHE = "/api/v1/cache"
@@ -27,17 +25,9 @@ ENTRIES = f"{CACHE}/entries"
 SLOW_STEP = 10.0  # s
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("cache")) as running:
-        asyncio.run(prefer(running, "anna", {"style": "street"}))
-        yield running
-
-
-@pytest.fixture
-def client(server: Served) -> Iterator[httpx.Client]:
-    with server.client() as client:
-        yield client
+@pytest.fixture(scope="module", autouse=True)
+def anna(server: Served) -> None:
+    asyncio.run(prefer(server, "anna", {"style": "street"}))
 
 
 async def prefer(running: Served, user: str, preferences: dict[str, Any]) -> None:
@@ -45,10 +35,10 @@ async def prefer(running: Served, user: str, preferences: dict[str, Any]) -> Non
     database = Database(f"sqlite:///{quote(str(running.program.data_dir))}/couturecast.db")
     await database.start()
 
-    async def told(*_: str) -> None:
+    async def on_change(*_: str) -> None:
         pass
 
-    await PreferenceRepository(database, told).put(user, preferences)
+    await PreferenceRepository(database, on_change).put(user, preferences)
     await WeatherRepository(database).add_location(Location("lisboa", "Lisboa", 38.72, -9.14))
     await database.close()
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.served import QUEUE, Served, assert_problem, served
+from tests.acceptance.served import QUEUE, Served, assert_problem
 
 JOBS = f"/api/v1/queues/{QUEUE}/jobs"
 FAILED = "/api/v1/admin/failed-jobs"
@@ -20,13 +20,10 @@ PLANS = f"{FAILED}/plans"
 OTHER = "moderation-review"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    delays = {
-        f"COUTURECAST_{queue.upper().replace('-', '_')}_RETRY_DELAYS": "none" for queue in (QUEUE, OTHER)
-    }
-    with served(tmp_path_factory.mktemp("letters"), handler="picky", **delays) as running:
-        yield running
+SERVER = {
+    "handler": "picky",
+    **{f"COUTURECAST_{queue.upper().replace('-', '_')}_RETRY_DELAYS": "none" for queue in (QUEUE, OTHER)},
+}
 
 
 @pytest.fixture
@@ -60,7 +57,7 @@ def die(client: httpx.Client, fails: str, number: int = 1, queue: str = QUEUE) -
     return list(found)
 
 
-def mend(server: Served) -> None:
+def repair(server: Served) -> None:
     """From now on nothing fails."""
     (server.program.directory / "mended").touch()
 
@@ -258,7 +255,7 @@ def test_unknown_ids_of_a_selection_are_named(client: httpx.Client) -> None:
 
 def test_one_letter_is_retried_once(server: Served, client: httpx.Client) -> None:
     (letter,) = die(client, "retried alone")
-    mend(server)
+    repair(server)
     answer = client.post(f"{FAILED}/{letter['id']}/retry", headers={"X-Operator": "anna"})
     assert answer.status_code == 202
     assert answer.json() == {"id": letter["id"], "key": letter["job_id"]}
@@ -289,7 +286,7 @@ def test_a_dry_run_changes_nothing_and_its_selection_is_what_was_counted(
     jobs = [{"data": {"fails": "counted before"}}]
     assert client.post(JOBS, json=jobs).status_code == 202
     until(lambda: len(items(client, error="counted before")) == 4)
-    mend(server)
+    repair(server)
     plan = client.post(f"{FAILED}/retry", json=preview["selection"]).json()
     assert plan["total"] == 3
     assert ended(client, plan["id"])["ledger"]["completed"] == 3
@@ -299,7 +296,7 @@ def test_a_dry_run_changes_nothing_and_its_selection_is_what_was_counted(
 
 def test_many_are_retried_by_a_plan_that_can_be_followed(server: Served, client: httpx.Client) -> None:
     letters = die(client, "retried together", 4)
-    mend(server)
+    repair(server)
     ids = [letter["id"] for letter in letters]
     answer = client.post(f"{FAILED}/retry", json={"ids": ids, "canary": 1, "rate": 100, "reason": "mended"})
     assert answer.status_code == 202
@@ -339,7 +336,7 @@ def ended_or_halted(client: httpx.Client, plan_id: int) -> dict[str, Any]:
 
 def test_a_slow_plan_is_paused_and_cancelled(server: Served, client: httpx.Client) -> None:
     ids = [letter["id"] for letter in die(client, "never in a hurry", 5)]
-    mend(server)
+    repair(server)
     plan = client.post(f"{FAILED}/retry", json={"ids": ids, "rate": 0.5}).json()
     until(lambda: client.get(f"{PLANS}/{plan['id']}").json()["state"] == "running")
     paused = client.post(f"{PLANS}/{plan['id']}/pause")

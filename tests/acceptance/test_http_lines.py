@@ -16,26 +16,14 @@ import httpx
 import pytest
 from redis import Redis
 
-from tests.acceptance.conftest import client as valkey
 from tests.acceptance.served import QUEUE, Served, assert_problem, served
+from tests.support.program import client as valkey
 from tests.support.servers import ValkeyServer
 
 BULK = f"/api/v1/queues/{QUEUE}/jobs/bulk"
 LINES = {"Content-Type": "application/x-ndjson"}
 LATER = 600
 MEGABYTE = 1_000_000
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("http")) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: Served) -> Iterator[httpx.Client]:
-    with server.client() as client:
-        yield client
 
 
 def line(key: str, **data: Any) -> bytes:
@@ -192,7 +180,7 @@ def test_the_end_of_the_process_is_answered(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_redis_that_goes_away_is_answered(tmp_path: Path) -> None:
+def test_a_redis_that_stops_is_a_503(tmp_path: Path) -> None:
     (tmp_path / "valkey").mkdir()
     redis = ValkeyServer(tmp_path / "valkey")
     redis.start()

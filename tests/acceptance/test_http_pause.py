@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -13,18 +12,6 @@ import pytest
 from tests.acceptance.served import QUEUE, Served, assert_problem, served
 
 PAUSE, RESUME = (f"/api/v1/admin/queues/{QUEUE}/{verb}" for verb in ("pause", "resume"))
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("http")) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: Served) -> Iterator[httpx.Client]:
-    with server.client() as client:
-        yield client
 
 
 def test_a_queue_is_paused_and_resumed(server: Served, client: httpx.Client) -> None:

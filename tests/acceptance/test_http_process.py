@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.acceptance.conftest import OpenTerminal, Program
-from tests.acceptance.served import QUEUE, Served, assert_problem, served
+from tests.acceptance.served import QUEUE, Served, assert_problem, in_flight, served
+from tests.support.program import OpenTerminal, Program
 from tests.support.servers import ValkeyServer, free_port
+from tests.support.waiting import until
 
 JOBS = f"/api/v1/queues/{QUEUE}/jobs"
 DRAIN = "/api/v1/admin/drain"
@@ -37,18 +38,6 @@ def taken(port: int) -> Iterator[None]:
             holder.bind(("127.0.0.1", port))
             holder.listen()
         yield
-
-
-def until(condition: Callable[[], bool], *, within: float = 20.0) -> None:
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def in_flight(client: httpx.Client) -> int:
-    health = client.get("/api/v1/health/queues").json()
-    return sum(queue["in_flight"] for queue in health["queues"])
 
 
 # address
@@ -106,10 +95,10 @@ def test_a_named_address_that_is_taken_is_an_error(program: Program) -> None:
 
 def test_without_its_default_address_it_runs_and_warns(tmp_path: Path) -> None:
     with taken(DEFAULT_PORT), served(tmp_path, COUTURECAST_HTTP="") as running:
-        told = running.event("no HTTP")
-        assert told["level"] == "warning"
-        assert "--http HOST:PORT" in told["event"]
-        assert "127.0.0.1:8020 cannot be used" in told["cause"]
+        logged = running.event("no HTTP")
+        assert logged["level"] == "warning"
+        assert "--http HOST:PORT" in logged["event"]
+        assert "127.0.0.1:8020 cannot be used" in logged["cause"]
         running.process.send_signal(signal.SIGTERM)
         assert running.ended() == 0
         assert "http answers" not in running.log
@@ -249,9 +238,9 @@ def test_a_wait_that_ends_before_the_drain_answers_what_still_runs(tmp_path: Pat
         until(lambda: in_flight(client) == 1)
         answer = client.post(f"{DRAIN}?wait=0.2")
         assert answer.status_code == 200
-        told = answer.json()
-        assert (told["drained"], told["in_flight"], told["put_back"]) == (False, 1, None)
-        assert 2 < told["deadline_in"] < 4
+        status = answer.json()
+        assert (status["drained"], status["in_flight"], status["put_back"]) == (False, 1, None)
+        assert 2 < status["deadline_in"] < 4
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()) == (503, {"ready": False, "reasons": ["draining"]})
         assert client.get("/livez").status_code == 200

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from tests.acceptance.served import QUEUE, Served, assert_problem, served
-from tests.acceptance.test_http_process import until
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import until
 from workers.engine.policy import DEFAULT_POLICIES, MAX_PROCESSES
 
 SCALING = "/api/v1/scaling"
@@ -26,10 +26,8 @@ def stranger(running: Served) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    made = ValkeyServer(tmp_path / "redis")
-    made.start()
-    yield made
-    made.stop()
+    with ValkeyServer(tmp_path / "redis") as made:
+        yield made
 
 
 def test_the_load_needs_no_token_and_a_paused_queue_has_none(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.acceptance.served import QUEUE, Served, served
 
 TOOL = Path(sys.executable).with_name("st")
 EXAMPLES = 15
-PATIENCE = 280  # s: a tenth of it on an idle machine
+RUN_SECONDS = 280  # s: a tenth of it on an idle machine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -70,7 +70,7 @@ def run_schemathesis(running: Served, directory: Path, *arguments: str) -> None:
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=RUN_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -22,8 +22,8 @@ from tests.acceptance.incidents import (
     cluster,
     kill,
 )
-from tests.integration.workers.conftest import eventually
 from tests.support.servers import PostgresServer
+from tests.support.waiting import eventually
 from workers.engine.keys import CRON, QueueKeys
 
 pytestmark = [

@@ -10,17 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.conftest import client as redis_of
-from tests.acceptance.served import QUEUE, Served, assert_problem, served
-from tests.acceptance.test_completion import complete, values
+from tests.acceptance.completing import complete, values
+from tests.acceptance.served import QUEUE, Served, assert_problem
+from tests.support.program import client as redis_of
 
 LATER = ("one", "two/three", "four five", "sixü")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("http")) as running:
-        yield running
 
 
 @pytest.fixture
@@ -127,7 +121,7 @@ def test_the_commands_show_what_http_shows(client: httpx.Client, server: Served)
     assert server.program.run("jobs", "list", "--state", "asleep").code == 2
 
 
-def test_a_change_of_jobs_is_previewed_asked_and_done(client: httpx.Client, server: Served) -> None:
+def test_a_change_of_jobs_is_previewed_confirmed_and_done(client: httpx.Client, server: Served) -> None:
     program = server.program
     assert program.run("jobs", "abort", QUEUE, "one").code == 2, "there is nobody to be asked"
     preview = run(server, "jobs", "abort", QUEUE, "one", "four five", "--dry-run")

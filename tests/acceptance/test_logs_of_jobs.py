@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.served import QUEUE, assert_problem, served
-from tests.acceptance.test_http_process import until
+from tests.support.waiting import until
 
 HANDLERS = """
 import asyncio
@@ -68,6 +68,11 @@ def test_a_process_has_its_newest_lines_and_those_of_a_job(tmp_path: Path, run: 
         texts = [line["text"] for line in client.get(path).json()["items"]]
         assert any(text.startswith("takes jobs") for text in texts)
         assert len(client.get(path, params={"limit": 1}).json()["items"]) == 1
+        printed = running.program.run("workers", "logs", worker, "--job", "a")
+        assert "reads the picture, token" in printed.out
+        assert "\x1b" not in printed.out
+        listed = running.program.run("workers", "logs", worker, "--limit", "1", "--json").json
+        assert (len(listed["items"]), listed["next"]) == (1, None)
         other = client.get("/api/v1/workers/another/logs")
         assert_problem(other, 404, "no worker 'another'")
         running.process.kill()

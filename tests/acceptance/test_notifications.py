@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.acceptance.conftest import Program
-from tests.integration.workers.conftest import eventually
+from tests.support.program import Program
+from tests.support.waiting import eventually
 from tests.support.webhook import Webhook
 
 SECRETS = ("s3cr3t-pass", "t0ken-path")
@@ -62,7 +62,7 @@ def test_workers_refuse_a_url_that_cannot_be_used_in_one_line_and_the_doctor_fin
 
 
 @pytest.mark.slow
-async def test_two_processes_send_one_message_about_the_queues_that_nobody_serves(
+async def test_two_processes_send_one_message_about_queues_without_workers(
     program: Program, webhook: Webhook
 ) -> None:
     environment = {URLS: webhook.url, "COUTURECAST_LOG_LEVEL": "debug", "COUTURECAST_ENVIRONMENT": "staging"}

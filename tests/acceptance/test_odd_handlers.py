@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Headless, Program, client, total
-from tests.integration.workers.conftest import eventually
+from tests.support.program import Headless, Program, client, total
+from tests.support.waiting import eventually
 from workers.engine.keys import QueueKeys
 
 COLOR = "color-extraction"
@@ -215,7 +215,7 @@ async def test_a_thread_that_is_left_behind_does_not_keep_the_process(
     enqueue(program, {})
     await eventually(lambda: total(program.data_dir, COLOR, "completed") == 1)
     assert await started.stop() == 0
-    (line,) = [each for each in started.logged if "threads were left behind" in each["event"]]
+    (line,) = [logged for logged in started.logged if "threads were left behind" in logged["event"]]
     (name,) = line["threads"]
     assert name.startswith("left-behind")
     assert "odd.py:" in name
@@ -254,7 +254,7 @@ async def test_an_exit_raised_in_a_task_that_is_not_awaited_ends_no_process(
     enqueue(program, *({"kind": kind, "where": where} for kind in KINDS))
     await eventually(lambda: total(program.data_dir, COLOR, "completed") == len(KINDS))
     await eventually(lambda: "raised what ends programs: ignored" in started.err)
-    (line, *_) = [each for each in started.logged if "raised what ends programs" in each["event"]]
+    (line, *_) = [logged for logged in started.logged if "raised what ends programs" in logged["event"]]
     assert "odd.py" in line["exception"]
     enqueue(program, *({"kind": kind, "where": where} for kind in KINDS))
     await eventually(lambda: total(program.data_dir, COLOR, "completed") == 2 * len(KINDS))

@@ -20,7 +20,7 @@ from saq.queue.redis import RedisQueue
 
 from app.servers.append_only import last_file
 from app.servers.embedded_valkey import EmbeddedServer, EmbeddedServerError
-from tests.acceptance.conftest import Program, server_pid, stop_server
+from tests.support.program import Program, server_pid, stop_server
 from workers.engine.keys import QueueKeys
 
 QUEUE = "color-extraction"
@@ -124,10 +124,10 @@ def test_damage_in_the_middle_is_reported_and_not_changed(left: Left) -> None:
     content[len(content) // 2 : len(content) // 2 + 600] = bytes(600)
     file.write_bytes(content)
     before = sorted(file.parent.iterdir())
-    with pytest.raises(EmbeddedServerError, match="whole commands follow: restore it from a backup") as told:
+    with pytest.raises(EmbeddedServerError, match="whole commands follow: restore it from a backup") as error:
         EmbeddedServer(left.data_dir).acquire()
-    assert str(file) in str(told.value)
-    assert "\n" not in str(told.value)
+    assert str(file) in str(error.value)
+    assert "\n" not in str(error.value)
     assert file.read_bytes() == content
     assert sorted(file.parent.iterdir()) == before
 
@@ -136,10 +136,10 @@ def test_a_damaged_base_is_reported(left: Left) -> None:
     file = left.restored()
     (base,) = file.parent.glob("*.base.rdb")
     base.write_bytes(bytes(base.stat().st_size))
-    with pytest.raises(EmbeddedServerError, match=r"is damaged: restore .* from a backup, or move") as told:
+    with pytest.raises(EmbeddedServerError, match=r"is damaged: restore .* from a backup, or move") as error:
         EmbeddedServer(left.data_dir).acquire()
-    assert str(base) in str(told.value)
-    assert "valkey-check-aof" not in str(told.value)
+    assert str(base) in str(error.value)
+    assert "valkey-check-aof" not in str(error.value)
 
 
 def test_the_doctor_reports_what_the_next_start_does(program: Program) -> None:
@@ -158,11 +158,11 @@ def test_the_doctor_reports_what_the_next_start_does(program: Program) -> None:
     assert done.code == 0
     (line,) = [json.loads(line) for line in done.err.splitlines()]
     assert Path(line["kept"]).exists()
-    assert next(each for each in done.json["queues"] if each["name"] == QUEUE)["paused"] is not None
+    assert next(queue for queue in done.json["queues"] if queue["name"] == QUEUE)["paused"] is not None
     assert _doctor(program)["state"] == "ok"
 
 
 def _doctor(program: Program) -> dict[str, str]:
     checks = program.run("doctor", "--json").json["items"]
-    found: dict[str, str] = next(each for each in checks if each["check"] == "append-only file")
+    found: dict[str, str] = next(check for check in checks if check["check"] == "append-only file")
     return found

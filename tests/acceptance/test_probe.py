@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import PROGRAM, Done, Program
-from tests.acceptance.served import served
-from tests.acceptance.test_http_process import in_flight, until
+from tests.acceptance.served import in_flight, served
+from tests.support.program import PROGRAM, Done, Program
 from tests.support.servers import ValkeyServer, free_port
+from tests.support.waiting import until
 
 
 def failed(done: Done, says: str) -> None:
@@ -148,7 +148,7 @@ def test_another_program_is_not_ready(program: Program, answer: bytes) -> None:
         failed(program.run("probe", "ready", "--http", address), f"{address}: another program answers")
 
 
-def test_an_address_where_nobody_listens_is_not_live(program: Program) -> None:
+def test_an_address_without_a_listener_is_not_live(program: Program) -> None:
     address = f"127.0.0.1:{free_port()}"
     failed(program.run("probe", "live", "--http", address), f"{address} does not answer (Connection refused)")
 

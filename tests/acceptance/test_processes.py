@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Program, alive
-from tests.integration.workers.conftest import eventually
+from tests.support.processes import alive
+from tests.support.program import Program
+from tests.support.waiting import eventually
 
 COLOR = "color-extraction"
 SLOW = "import asyncio\n\nasync def slow(ctx, **arguments):\n    await asyncio.sleep(600)\n"

@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from app.prometheus.grafana import dashboard_document
-from tests.acceptance.conftest import Program, client, stop_server
 from tests.acceptance.served import Served, served
 from tests.support.monitoring_files import FILES
+from tests.support.program import Program, client, stop_server
 from tests.support.prometheus import need_program
 from tests.support.servers import free_port
 
@@ -185,7 +185,7 @@ def provoke(process: Served, http: httpx.Client) -> None:
         http.get("/api/v1/personalization/users/anna", params={"location": "lisboa"})
 
 
-def mend(process: Served, http: httpx.Client) -> None:
+def repair(process: Served, http: httpx.Client) -> None:
     """End what was provoked, but for the queue without a worker."""
     (process.program.directory / "released").touch()
     assert http.post(f"/api/v1/admin/queues/{BACKLOG}/resume").status_code == 200
@@ -228,7 +228,7 @@ def test_a_real_prometheus_fires_what_status_fires_and_every_panel_has_data(
 
         assert [query for query in shown_queries() if not prometheus.query(query)] == []
 
-        mend(process, http)
+        repair(process, http)
         until(lambda: prometheus.firing() == ours(program) == {("no_worker", UNSERVED)})
     rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
     assert {rule["health"] for rule in rules} == {"ok"}

@@ -12,18 +12,18 @@ import httpx
 import pytest
 import redis
 
-from tests.acceptance.conftest import OpenTerminal, Program
 from tests.acceptance.served import QUEUE, Served, served
-from tests.integration.workers.conftest import eventually
+from tests.support.program import OpenTerminal, Program
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
 def evicting(tmp_path: Path) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(tmp_path / "valkey", "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")
-    server.start()
-    yield server
-    server.kill()
+    with ValkeyServer(
+        tmp_path / "valkey", "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"
+    ) as server:
+        yield server
 
 
 def test_workers_do_not_start_if_jobs_may_be_evicted(evicting: ValkeyServer, program: Program) -> None:
@@ -63,14 +63,14 @@ def _is_told(text: str) -> bool:
 def test_a_full_redis_fails_a_producer_on_the_command_line_and_over_http(
     full: ValkeyServer, tmp_path: Path
 ) -> None:
-    with served(tmp_path, REDIS_URL=full.url) as each, each.client() as client:
+    with served(tmp_path, REDIS_URL=full.url) as running, running.client() as client:
         answer = client.post(f"/api/v1/queues/{QUEUE}/jobs", json={"data": {"item_id": "x"}})
         assert answer.status_code == 503
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["retry-after"] == "5"
         assert _is_told(answer.json()["detail"]), answer.text
         data = '{"item_id": "x", "image": "x.jpg"}'
-        done = each.program.run("enqueue", QUEUE, "--data", data, REDIS_URL=full.url)
+        done = running.program.run("enqueue", QUEUE, "--data", data, REDIS_URL=full.url)
         assert (done.code, done.out) == (1, "")
         (error,) = done.errors
         assert _is_told(error.removeprefix("error: ")), error
@@ -128,18 +128,18 @@ AT_REST, AT_MOST = 14, 32
 
 
 @pytest.mark.slow
-async def test_a_process_takes_few_connections_whatever_is_asked_of_it(
+async def test_a_process_takes_few_connections_under_many_requests(
     tmp_path: Path, terminal: OpenTerminal
 ) -> None:
     server = ValkeyServer(tmp_path / "valkey")
     server.start()
-    with served(tmp_path, REDIS_URL=server.url) as each, redis.Redis.from_url(server.url) as valkey:
+    with served(tmp_path, REDIS_URL=server.url) as running, redis.Redis.from_url(server.url) as valkey:
 
         def taken() -> int:
             return len(valkey.client_list()) - 1
 
         assert taken() <= AT_REST
-        most = await _under_requests(each, taken)
+        most = await _under_requests(running, taken)
         assert most <= AT_MOST
         sys.stdout.write(f"\nconnections: {most} at the most under 50 requests at once, {taken()} after\n")
         before = taken()
@@ -149,13 +149,13 @@ async def test_a_process_takes_few_connections_whatever_is_asked_of_it(
     server.kill()
 
 
-async def _under_requests(each: Served, taken: Callable[[], int]) -> int:
+async def _under_requests(running: Served, taken: Callable[[], int]) -> int:
     """The most connections while 50 clients ask as fast as they can, for 3 s."""
     over = time.monotonic() + 3
     paths = ("/metrics", "/api/v1/health/queues", "/readyz", "/api/v1/admin/failed-jobs")
-    headers = {"Authorization": f"Bearer {each.token}"}
+    headers = {"Authorization": f"Bearer {running.token}"}
     limits = httpx.Limits(max_connections=50)
-    async with httpx.AsyncClient(base_url=each.url, headers=headers, timeout=30, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=running.url, headers=headers, timeout=30, limits=limits) as client:
 
         async def ask(number: int) -> None:
             while time.monotonic() < over:

@@ -9,11 +9,11 @@ import httpx
 import pytest
 import redis
 
-from tests.acceptance.conftest import Program
 from tests.acceptance.doctor.conftest import doctor
 from tests.acceptance.served import QUEUE, served
-from tests.acceptance.test_http_process import until
+from tests.support.program import Program
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -23,10 +23,8 @@ VARIABLE = "COUTURECAST_COLOR_EXTRACTION_REDIS_URL"
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
     """The Redis of the colours."""
-    server = ValkeyServer(tmp_path / "valkey", "--appendonly", "yes")
-    server.start()
-    yield server
-    server.kill()
+    with ValkeyServer(tmp_path / "valkey", "--appendonly", "yes") as server:
+        yield server
 
 
 def test_e12_probes_and_status_name_the_redis_that_is_down_and_the_others_are_served(
@@ -95,8 +93,8 @@ def test_the_doctor_names_the_queues_of_each_redis_and_jobs_that_were_left_behin
     assert found.says(f"Redis of {QUEUE} queues") == ("ok", f"holds {QUEUE}")
     same = doctor(program, REDIS_URL=redis_url, **{VARIABLE: redis_url.replace("127.0.0.1", "localhost")})
     assert same.named("wrong") == [f"Redis of {QUEUE} queues"]
-    beside = doctor(program, REDIS_URL=redis_url, **{VARIABLE: redis_url.removesuffix("/0") + "/1"})
-    assert "another database of the server in REDIS_URL" in beside.says(f"Redis of {QUEUE} queues")[1]
+    same_server = doctor(program, REDIS_URL=redis_url, **{VARIABLE: redis_url.removesuffix("/0") + "/1"})
+    assert "another database of the server in REDIS_URL" in same_server.says(f"Redis of {QUEUE} queues")[1]
 
 
 def _enqueue(client: httpx.Client, queue: str) -> None:

@@ -16,9 +16,9 @@ import trustme
 
 from storage.redis.client import make_client, make_sync_client
 from storage.redis.pipeline import PipelineConnection
-from tests.acceptance.conftest import Done, Headless, Program
-from tests.integration.workers.conftest import eventually
+from tests.support.program import Done, Headless, Program
 from tests.support.servers import TlsForwarder, ValkeyServer
+from tests.support.waiting import eventually
 
 QUEUE = "color-extraction"
 SECRET = "s3cr:t/@"
@@ -70,12 +70,12 @@ def redises(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redises]:
 
 
 URLS = {
-    "redis": "redis://localhost:{each.plain}",
-    "a user, a password and a database": f"redis://app:{QUOTED}@localhost:{{each.plain}}/3",
-    "a password among the parameters": f"redis://localhost:{{each.plain}}?db=4&username=app&password={QUOTED}",
-    "rediss": f"rediss://app:{QUOTED}@localhost:{{each.tls}}/5?ssl_ca_certs={{each.ca}}",
-    "rediss unchecked": f"rediss://app:{QUOTED}@127.0.0.1:{{each.tls}}/6?ssl_cert_reqs=none",
-    "unix": f"unix://app:{QUOTED}@{{each.socket}}?db=7",
+    "redis": "redis://localhost:{server.plain}",
+    "a user, a password and a database": f"redis://app:{QUOTED}@localhost:{{server.plain}}/3",
+    "a password among the parameters": f"redis://localhost:{{server.plain}}?db=4&username=app&password={QUOTED}",
+    "rediss": f"rediss://app:{QUOTED}@localhost:{{server.tls}}/5?ssl_ca_certs={{server.ca}}",
+    "rediss unchecked": f"rediss://app:{QUOTED}@127.0.0.1:{{server.tls}}/6?ssl_cert_reqs=none",
+    "unix": f"unix://app:{QUOTED}@{{server.socket}}?db=7",
 }
 OTHERS = sorted(URLS.keys() - {"rediss", "unix"})
 
@@ -88,7 +88,7 @@ async def test_a_job_lives_and_dies_by_every_kind_of_url(
 ) -> None:
     (program.directory / "ours.py").write_text(HANDLER)
     program.environment |= {
-        "REDIS_URL": URLS[kind].format(each=redises),
+        "REDIS_URL": URLS[kind].format(server=redises),
         "COUTURECAST_HANDLERS": f"{QUEUE}=ours:work",
         "COUTURECAST_COLOR_EXTRACTION_RETRY_DELAYS": "0.1,0.1",
         "COUTURECAST_DRAIN_SECONDS": "0.2",
@@ -109,7 +109,7 @@ async def test_a_job_lives_and_dies_by_every_kind_of_url(
 
 @pytest.mark.parametrize("kind", URLS)
 async def test_every_kind_of_connection_reads_the_same_url(kind: str, redises: Redises) -> None:
-    url = URLS[kind].format(each=redises)
+    url = URLS[kind].format(server=redises)
     client, line, thread = make_client(url), PipelineConnection(url), make_sync_client(url)
     thread.set("test:who", kind)  # in the database that the URL names
     assert await client.get("test:who") == kind.encode()
@@ -121,7 +121,7 @@ async def test_every_kind_of_connection_reads_the_same_url(kind: str, redises: R
 
 def _queue(program: Program) -> dict[str, Any]:
     done = program.run("status", "--json")
-    (found,) = [each for each in done.json["queues"] if each["name"] == QUEUE]
+    (found,) = [queue for queue in done.json["queues"] if queue["name"] == QUEUE]
     assert "s3cr" not in done.out + done.err
     return dict(found)
 
@@ -137,31 +137,31 @@ def _tells_no_secret(ended: Headless | Done) -> None:
 
 WRONG = {
     "an unknown CA": (
-        f"rediss://app:{QUOTED}@localhost:{{each.tls}}/0",
+        f"rediss://app:{QUOTED}@localhost:{{server.tls}}/0",
         ("certificate is of an unknown authority", "?ssl_ca_certs=/path/ca.pem"),
     ),
     "another host": (
-        f"rediss://app:{QUOTED}@localhost:{{each.wrong_host}}?ssl_ca_certs={{each.ca}}",
+        f"rediss://app:{QUOTED}@localhost:{{server.wrong_host}}?ssl_ca_certs={{server.ca}}",
         ("certificate is of another host", "localhost", "use the host that the certificate names"),
     ),
     "a file that is not there": (
-        "rediss://localhost:{each.tls}?ssl_ca_certs=/nowhere/ca.pem",
+        "rediss://localhost:{server.tls}?ssl_ca_certs=/nowhere/ca.pem",
         ("/nowhere/ca.pem: No such file", "as PEM"),
     ),
     "a file that holds no certificate": (
-        f"rediss://localhost:{{each.tls}}?ssl_ca_certs={__file__}",
+        f"rediss://localhost:{{server.tls}}?ssl_ca_certs={__file__}",
         ("it holds no certificate", "as PEM"),
     ),
     "TLS to a server without": (
-        f"rediss://app:{QUOTED}@localhost:{{each.plain}}",
+        f"rediss://app:{QUOTED}@localhost:{{server.plain}}",
         ("the server does not use TLS: use redis://",),
     ),
     "no TLS to a server with": (
-        f"redis://app:{QUOTED}@localhost:{{each.tls}}",
+        f"redis://app:{QUOTED}@localhost:{{server.tls}}",
         ("the server uses TLS: use rediss://",),
     ),
     "a wrong password": (
-        "redis://app:s3cr3t@localhost:{each.plain}",
+        "redis://app:s3cr3t@localhost:{server.plain}",
         ("redis://app:***@localhost", "refuses user or password"),
     ),
 }
@@ -180,7 +180,7 @@ def test_an_unusable_url_gives_one_line_at_once(
 ) -> None:
     url, parts = WRONG[kind]
     # it would wait so long for a server that may come back
-    done = program.run(*arguments, REDIS_URL=url.format(each=redises), COUTURECAST_START_PATIENCE="600")
+    done = program.run(*arguments, REDIS_URL=url.format(server=redises), COUTURECAST_START_PATIENCE="600")
     assert (done.code, done.out, len(done.errors)) == (2, "", 1), done.err
     for part in ("error: REDIS_URL: redis", *parts):
         assert part in done.errors[0]

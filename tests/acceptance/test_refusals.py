@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import redis
 
-from tests.acceptance.conftest import Done, Program
 from tests.acceptance.served import QUEUE, served
-from tests.integration.workers.conftest import eventually
+from tests.support.program import Done, Program
 from tests.support.servers import ValkeyServer, free_port
+from tests.support.waiting import eventually
 
 SECRET = "pa55word"
 Fix = Callable[[], object]
@@ -339,7 +339,7 @@ def test_a_process_is_not_ready_while_redis_takes_no_writes(
         "Redis refuses writes, as it has too few replicas (NOREPLICAS)": _few_replicas,
         "Redis does not permit our user what is needed (NOPERM)": _no_channels,
     }
-    with served(tmp_path, REDIS_URL=surroundings.url) as each, each.client() as client:
+    with served(tmp_path, REDIS_URL=surroundings.url) as running, running.client() as client:
 
         def reasons() -> list[str]:
             answer = client.get("/readyz")
@@ -362,4 +362,4 @@ def test_a_process_is_not_ready_while_redis_takes_no_writes(
             fix()
         until([])
         surroundings.client().set("test:key", "x")
-        assert not re.search(r"Redis does not answer", each.log)
+        assert not re.search(r"Redis does not answer", running.log)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Done, OpenTerminal, Program
-from tests.integration.workers.conftest import eventually
+from tests.support.program import Done, OpenTerminal, Program
+from tests.support.waiting import eventually
 
 COLOR, FANOUT, MODERATION = "color-extraction", "alert-fanout", "moderation-review"
 SHOP = """
@@ -131,7 +131,7 @@ async def test_ctrl_c_ends_the_job_and_shows_where_it_stood(
     assert "error: interrupted after" in shown.text
 
 
-def test_handlers_check_tells_what_runs_where_and_how_to_fix_the_rest(program: Program, shop: Path) -> None:
+def test_handlers_check_lists_what_runs_where_and_how_to_fix_the_rest(program: Program, shop: Path) -> None:
     found = program.run("handlers", "check", COUTURECAST_ALERT_FANOUT_RUN="inline")
     assert found.code == 1
     weather, alert, color, moderation = found.out.splitlines()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Program
+from tests.support.program import Program
 
 COLOR = "color-extraction"
 HOSTILE = "<script>[red]a\x1b[31m\u202e&amp;"

@@ -12,8 +12,8 @@ from tempfile import TemporaryFile
 
 import pytest
 
-from tests.acceptance.conftest import OpenTerminal, Program, server_pid
-from tests.integration.workers.conftest import eventually
+from tests.support.program import OpenTerminal, Program, server_pid
+from tests.support.waiting import eventually
 
 COLOR = "color-extraction"
 OTHER_SCREEN, FIRST_SCREEN = b"\x1b[?1049h", b"\x1b[?1049l"

@@ -16,8 +16,8 @@ from tempfile import TemporaryFile
 
 import pytest
 
-from tests.acceptance.conftest import PATIENCE, Program, server_pid, total
-from tests.integration.workers.conftest import eventually
+from tests.support.program import RUN_SECONDS, Program, server_pid, total
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 MODERATION = "moderation-review"
@@ -77,7 +77,7 @@ def run(program: Program, arguments: tuple[str, ...], odd: dict[str, str]) -> En
         kinds = {"closed": None, "full": full.fileno(), "broken": broken}
         stdin, stdout, stderr = (normal | {name: kinds[kind] for name, kind in odd.items()}).values()
         with open(broken, "wb"), program.popen(*arguments, streams=(stdin, stdout, stderr)) as process:
-            code = process.wait(PATIENCE)
+            code = process.wait(RUN_SECONDS)
         errors.seek(0)
         return Ended(code, errors.read().decode())
 
@@ -146,12 +146,12 @@ async def test_workers_run_whichever_streams_are_closed(
     stdin, stdout, stderr = (None if number in descriptors else DEVNULL for number in range(3))
     process = program.popen("--no-ui", streams=(stdin, stdout, stderr))
     try:
-        await eventually(lambda: server_pid(program.data_dir), within=PATIENCE, what="the server starts")
+        await eventually(lambda: server_pid(program.data_dir), within=RUN_SECONDS, what="the server starts")
         program.run(*CHANGES["enqueue"])
-        await eventually(lambda: total(program.data_dir, MODERATION, "completed") == 1, within=PATIENCE)
+        await eventually(lambda: total(program.data_dir, MODERATION, "completed") == 1, within=RUN_SECONDS)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        await eventually(lambda: process.poll() is not None, within=PATIENCE, what="it ends")
+        await eventually(lambda: process.poll() is not None, within=RUN_SECONDS, what="it ends")
         assert process.returncode == 0
     finally:
         process.kill()
@@ -178,7 +178,7 @@ def test_ctrl_c_while_it_starts_is_one_line(program: Program, after: float) -> N
     assert process.stdout.readline() == b"importing\n"
     time.sleep(after)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=PATIENCE)
+    _, err = process.communicate(timeout=RUN_SECONDS)
     assert (process.returncode, err) == (130, b"error: interrupted\n")
 
 

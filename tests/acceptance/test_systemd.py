@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import PATIENCE, Program
 from tests.acceptance.served import QUEUE
-from tests.integration.workers.conftest import eventually
+from tests.support.program import RUN_SECONDS, Program
+from tests.support.waiting import eventually
 
 HANDLERS = """
 import asyncio
@@ -58,7 +58,7 @@ class Manager:
             self.receive()
             return any(text.startswith(line) for text in self.lines[position:])
 
-        await eventually(came, within=PATIENCE, what=line)
+        await eventually(came, within=RUN_SECONDS, what=line)
 
     def close(self) -> None:
         self._socket.close()

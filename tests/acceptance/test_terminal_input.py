@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.acceptance.conftest import OpenTerminal, Program, Terminal
-from tests.integration.workers.conftest import eventually
+from tests.support.program import OpenTerminal, Program, Terminal
+from tests.support.waiting import eventually
 
 CTRL_L = "\x0c"
 CASES = {

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from tests.acceptance.conftest import OpenTerminal, Program, Terminal, total
-from tests.integration.workers.conftest import eventually
+from tests.support.program import OpenTerminal, Program, Terminal, total
+from tests.support.waiting import eventually
 
 ITS_END = b"\x1b[?1049l"
 HANDLER = """

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("opentelemetry.sdk", reason="the extra otel is not installed: make test-otel")
 
 from tests.acceptance.served import QUEUE, served
-from tests.acceptance.test_http_process import until
 from tests.support.servers import free_port
+from tests.support.waiting import until
 
 
 class Collector(ThreadingHTTPServer):

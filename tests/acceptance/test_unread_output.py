@@ -9,9 +9,9 @@ import urllib.request
 from pathlib import Path
 from subprocess import DEVNULL
 
-from tests.acceptance.conftest import PATIENCE, Program, total
-from tests.integration.workers.conftest import eventually
+from tests.support.program import RUN_SECONDS, Program, total
 from tests.support.servers import free_port
+from tests.support.waiting import eventually
 
 COLOR = "color-extraction"
 HANDLER = """
@@ -25,7 +25,7 @@ async def loud(ctx):
 
 
 def get(port: int, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=RUN_SECONDS) as answer:
         found: str = answer.read().decode()
         return found
 
@@ -60,7 +60,7 @@ async def test_a_reader_that_stops_reading_stops_nothing(program: Program, tmp_p
         assert "couturecast_log_lines_dropped_total 0.0" not in await asyncio.to_thread(get, port, "/metrics")
         assert await asyncio.to_thread(get, port, "/livez")
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(process.wait, PATIENCE) == 0
+        assert await asyncio.to_thread(process.wait, RUN_SECONDS) == 0
     finally:
         process.kill()
         process.wait()

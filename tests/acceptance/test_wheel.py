@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import PATIENCE, Done, Program
+from tests.support.program import RUN_SECONDS, Done, Program
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("app", "storage", "tui", "workers")
@@ -31,7 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=RUN_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -78,7 +78,7 @@ def test_it_holds_one_package_with_every_file_and_nothing_else(wheel: Path) -> N
 
 
 @pytest.mark.slow
-def test_it_runs_beside_a_project_with_packages_of_the_same_names(
+def test_it_runs_with_a_project_on_the_path_that_has_packages_of_the_same_names(
     wheel: Path, program: Program, tmp_path: Path
 ) -> None:
     unpacked = tmp_path / "unpacked"
@@ -96,7 +96,7 @@ def test_it_runs_beside_a_project_with_packages_of_the_same_names(
             cwd=program.directory,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=RUN_SECONDS,
             check=False,
         )
         origin, _, out = done.stdout.partition("\n")

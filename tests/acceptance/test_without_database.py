@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.servers.embedded_valkey import EmbeddedServer
-from tests.acceptance.conftest import Done, OpenTerminal, Program, client
+from tests.support.program import Done, OpenTerminal, Program, client
 from tests.support.servers import PostgresServer, free_port
 from workers.engine.keys import QueueKeys
 
@@ -127,7 +127,7 @@ async def test_what_needs_the_database_fails_with_one_line(program: Program) -> 
     assert "hidden" not in done.err
 
 
-async def test_an_act_beside_a_writer_is_carried_out_and_logged(program: Program, tmp_path: Path) -> None:
+async def test_a_verb_succeeds_and_is_logged_beside_a_writer(program: Program, tmp_path: Path) -> None:
     assert program.run("status").code == 0
     with closing(sqlite3.connect(program.data_dir / "couturecast.db", isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")

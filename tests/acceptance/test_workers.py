@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import PATIENCE, Program, total
+from tests.acceptance.completing import values
 from tests.acceptance.served import QUEUE, Served, assert_problem
-from tests.acceptance.test_completion import values
+from tests.support.program import Program, total
+from tests.support.waiting import until
 
 WORKERS = "/api/v1/workers"
 JOB = b'{"item_id": "dress-17", "image": "17.jpg"}\n'
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """The value of ``condition`` once it is true."""
-    deadline = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return value
 
 
 class Pair:
@@ -110,6 +100,24 @@ def test_jobs_that_are_put_back_give_the_exit_code_3_there_and_here(tmp_path: Pa
         os.kill(int((pair.program.data_dir / "valkey" / "pid").read_text()), signal.SIGKILL)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("face", ["command", "http"])
+def test_a_drain_now_puts_the_jobs_back_without_waiting_for_them(pair: Pair, face: str) -> None:
+    pair.start_jobs(5)
+    holding = next(worker for worker in pair.workers() if worker["in_flight"])
+    processes = {running.process.pid: running for running in (pair.first, pair.second)}
+    drained = processes.pop(holding["pid"])
+    if face == "command":
+        done = pair.program.run("workers", "drain", holding["id"], "--now", "--yes", "--wait", "20")
+        assert done.code == 3, done.err
+    else:
+        (other,) = processes.values()
+        with other.client() as client:
+            answer = client.post(f"{WORKERS}/{holding['id']}/drain?now=true")
+        assert answer.status_code in (200, 202), answer.text
+    assert drained.ended() == 3  # the jobs would run for ever
+
+
 def test_a_drain_is_undone_and_the_process_takes_jobs_again(pair: Pair) -> None:
     pair.start_jobs(5)
     holding = next(worker for worker in pair.workers() if worker["in_flight"])
@@ -138,9 +146,9 @@ def test_without_a_name_the_processes_of_this_directory_drain(pair: Pair) -> Non
     done = pair.program.run("drain", "--wait", "30")
     assert done.code == 0, done.err
     assert [running.ended() for running in (pair.first, pair.second)] == [0, 0]
-    nobody = pair.program.run("drain")
-    assert nobody.code == 2
-    assert "no process runs in" in nobody.err
+    again = pair.program.run("drain")
+    assert again.code == 2
+    assert "no process runs in" in again.err
 
 
 def test_a_drain_that_cannot_be_is_one_line(pair: Pair) -> None:
@@ -149,6 +157,9 @@ def test_a_drain_that_cannot_be_is_one_line(pair: Pair) -> None:
         (("workers", "drain", "nobody", "--yes"), 1, "no worker 'nobody'"),
         (("workers", "drain", "x", "--undo", "--all"), 2, "name a worker, or give --all"),
         (("workers", "drain"), 2, "name a worker, or give --all"),
+        (("workers", "drain", "x", "--undo", "--now"), 2, "--undo takes one worker"),
+        (("workers", "drain", "--all", "--now", "--yes"), 2, "--now takes one worker"),
+        (("workers", "logs", "nobody"), 1, "no worker 'nobody'"),
         (("workers", "drain", "--all"), 2, "cannot ask for confirmation"),
         (("drain", "--worker", "x", "--all"), 2, "exclude each other"),
         (("drain", "--all", "--wait", "-1"), 2, "--wait"),
@@ -164,8 +175,9 @@ def test_a_drain_that_cannot_be_is_one_line(pair: Pair) -> None:
 
 
 def test_ids_of_processes_are_completed(pair: Pair) -> None:
-    offered = values(pair.program, "couturecast-tui workers drain ")
-    assert {worker["id"] for worker in pair.workers()} <= set(offered)
+    ids = {worker["id"] for worker in pair.workers()}
+    # A shell waits a second for the server, which a busy machine may not make.
+    until(lambda: ids <= set(values(pair.program, "couturecast-tui workers logs ")))
 
 
 def test_a_process_is_drained_over_http_of_another_one(pair: Pair) -> None:
@@ -183,9 +195,9 @@ def test_a_process_is_drained_over_http_of_another_one(pair: Pair) -> None:
         assert (undone.status_code, undone.json()["state"]) == (200, "running")
         assert client.post(f"{url}/drain").status_code == 202
         pair.let_them_end()
-        (ended,) = [each for each in (pair.first, pair.second) if each.process.pid == other["pid"]]
+        (ended,) = [running for running in (pair.first, pair.second) if running.process.pid == other["pid"]]
         assert ended.ended() == 0
-    (left,) = [each for each in (pair.first, pair.second) if each is not ended]
+    (left,) = [running for running in (pair.first, pair.second) if running is not ended]
     with left.client() as client:
         assert_problem(client.post(f"{WORKERS}/{other['id']}/drain"), 404)
         assert_problem(client.post(f"{WORKERS}/{other['id']}/undo-drain"), 404)

@@ -73,17 +73,17 @@ class Bench:
         middle = await self.letters.get(self._number // 2)
         assert middle is not None
         asked = filters(middle)
-        for title, wanted in asked.items():
-            await self._time(f"page: {title}", partial(self.letters.page, wanted))
+        for title, letter_filter in asked.items():
+            await self._time(f"page: {title}", partial(self.letters.page, letter_filter))
         died, recorded = (
             encode_cursor(order, middle.failed_at, middle.id) for order in ("failed_at", "recorded")
         )
-        for title, wanted in asked.items():
+        for title, letter_filter in asked.items():
             if title in _DEEP:
-                cursor = recorded if wanted.uses_text_search else died
+                cursor = recorded if letter_filter.uses_text_search else died
                 await self._time(
                     f"page deep down: {title}",
-                    partial(self.letters.page, wanted, cursor=cursor),
+                    partial(self.letters.page, letter_filter, cursor=cursor),
                 )
         for column in ORDER_COLUMNS:
             for order in (LetterOrder(column), LetterOrder(column, descending=False)):
@@ -92,13 +92,13 @@ class Bench:
                 await self._time(f"page by {order.name}", partial(self.letters.page, order=order))
                 deep = partial(self.letters.page, order=order, cursor=cursor)
                 await self._time(f"page deep down by {order.name}", deep)
-        for title, wanted in asked.items():
+        for title, letter_filter in asked.items():
             if title in _COUNTED:
-                await self._time(f"count: {title}", partial(self.letters.count, wanted))
+                await self._time(f"count: {title}", partial(self.letters.count, letter_filter))
         await self._time("count: up to 1,000", lambda: self.letters.count(most=1_000))
-        for title, wanted in asked.items():
+        for title, letter_filter in asked.items():
             if title in _GROUPED:
-                await self._time(f"groups: {title}", partial(self.letters.groups, wanted))
+                await self._time(f"groups: {title}", partial(self.letters.groups, letter_filter))
         await self._time("one letter", lambda: self.letters.get(self._number // 3))
         await self._time("lineage", lambda: self.letters.lineage(middle))
         await self._time("newest id", self.letters.newest_id)
@@ -112,9 +112,9 @@ class Bench:
             LetterFilter(fingerprint=MIDDLE.fingerprint),
             LetterFilter(fingerprint=GREAT.fingerprint),
         )
-        for wanted in (group, great):
-            total = await self.letters.count(wanted)
-            seconds = await _seconds(partial(self._freeze, wanted))
+        for letter_filter in (group, great):
+            total = await self.letters.count(letter_filter)
+            seconds = await _seconds(partial(self._freeze, letter_filter))
             self._other(f"freeze a plan of {round(total, -3):,}", f"{seconds:,.2f} s")
         total = await self.letters.count(group)
         seconds = await _seconds(lambda: self.letters.discard(group))
@@ -123,8 +123,8 @@ class Bench:
         seconds = await _seconds(lambda: self._each(self.letters.archive, before))
         self._other("archive(), 500 at a time", f"{5_000 / seconds:,.0f} letters/s")
 
-    async def _freeze(self, wanted: LetterFilter) -> None:
-        await self.plans.create(NewPlan("bench", "", {}, 0, None, 1.0), wanted, poison=True)
+    async def _freeze(self, letter_filter: LetterFilter) -> None:
+        await self.plans.create(NewPlan("bench", "", {}, 0, None, 1.0), letter_filter, poison=True)
 
     async def _each(self, act: Callable[[Any], Awaitable[Any]], arguments: Sequence[Any]) -> None:
         for argument in arguments:

@@ -136,8 +136,8 @@ class Running:
 
     def _error(self, what: str) -> BenchmarkError:
         self._errors.seek(0)
-        said = self._errors.read().decode("utf-8", "replace").strip()[-2_000:]
-        return BenchmarkError(f"{self._name} {what}" + (f":\n{said}" if said else ""))
+        errors = self._errors.read().decode("utf-8", "replace").strip()[-2_000:]
+        return BenchmarkError(f"{self._name} {what}" + (f":\n{errors}" if errors else ""))
 
 
 def _python(name: str, title: str, package: str = "", python: Path = Path(sys.executable)) -> Peer:

@@ -33,10 +33,8 @@ def factor() -> float:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
     """A Redis of the test's own, which loses nothing that it has acknowledged."""
-    server = ValkeyServer(tmp_path / "valkey", "--appendonly", "yes", "--appendfsync", "always")
-    server.start()
-    yield server
-    server.kill()
+    with ValkeyServer(tmp_path / "valkey", "--appendonly", "yes", "--appendfsync", "always") as server:
+        yield server
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from saq.queue.redis import RedisQueue
 from storage.asyncio_tools import cancel_and_wait
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import execute
-from tests.integration.workers.conftest import eventually
 from tests.support.processes import Journal
+from tests.support.waiting import eventually
 from workers.engine.keys import LETTERS
 from workers.engine.policy import MAX_PROCESSES, QueuePolicy
 from workers.engine.queue import JobQueue
@@ -91,14 +91,14 @@ class Ledger:
     async def watched(self) -> AsyncIterator[None]:
         """Look at the lists all the while; fails at the end of the block where anything was wrong."""
         seen: list[str] = []
-        looks = 0
+        rounds = 0
 
         async def watch() -> None:
-            nonlocal looks
+            nonlocal rounds
             while True:
                 try:
                     seen.extend(await self.problems())
-                    looks += 1
+                    rounds += 1
                 except (RedisError, OSError):
                     pass  # the server is away: nothing moves
                 await asyncio.sleep(_WATCH_EVERY)
@@ -108,7 +108,7 @@ class Ledger:
             yield
         finally:
             await cancel_and_wait([watcher])
-        assert looks
+        assert rounds
         assert not seen, "\n".join(seen)
 
     async def balance(self, *, within: float = 30.0) -> Counter[str]:

@@ -36,7 +36,7 @@ class Traffic:
     def __init__(self, caches: list[Cache[int]]) -> None:
         self.caches = caches
         self.version = 0
-        self.told = 0
+        self.newest = 0
         """The version that the cache was told of, and so the oldest that may be served here."""
         self.sources: Counter[str] = Counter()
         self.slowest = 0.0
@@ -51,7 +51,7 @@ class Traffic:
         number = 0
         while not self._done.is_set():
             number += 1
-            key, least, began = CacheKey("u1", f"place-{number % PLACES}"), self.told, time.monotonic()
+            key, least, began = CacheKey("u1", f"place-{number % PLACES}"), self.newest, time.monotonic()
             answer = await cache.get_or_load(key, self.load)
             self.slowest = max(self.slowest, time.monotonic() - began)
             self.sources[answer.source] += 1
@@ -63,7 +63,7 @@ class Traffic:
         self.version += 1
         version = self.version
         await self.caches[0].invalidate(user_tag("u1"))
-        self.told = version
+        self.newest = version
 
     def end(self) -> None:
         self._done.set()
@@ -123,8 +123,8 @@ async def test_every_read_is_answered_while_redis_goes_and_comes(
     assert traffic.sources["fresh"] > 100
     assert traffic.sources["direct"] > 100
     assert traffic.slowest < 5
-    told = f"{traffic.sources.total():,} reads, {dict(traffic.sources)}, slowest {traffic.slowest:.2f} s"
-    sys.stdout.write(f"\n{told}\n")
+    summary = f"{traffic.sources.total():,} reads, {dict(traffic.sources)}, slowest {traffic.slowest:.2f} s"
+    sys.stdout.write(f"\n{summary}\n")
 
 
 async def test_200_misses_of_two_real_processes_are_one_load(server: ValkeyServer, tmp_path: Path) -> None:
@@ -134,9 +134,9 @@ async def test_200_misses_of_two_real_processes_are_one_load(server: ValkeyServe
     processes = [
         await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.PIPE) for _ in range(2)
     ]
-    said = [json.loads((await process.communicate())[0]) for process in processes]
-    assert [answers["count"] for answers in said] == [100, 100]
-    assert {value for answers in said for value in answers["values"]} == {"loaded once"}
+    results = [json.loads((await process.communicate())[0]) for process in processes]
+    assert [answers["count"] for answers in results] == [100, 100]
+    assert {value for answers in results for value in answers["values"]} == {"loaded once"}
     assert len(journal.read_text().splitlines()) == 1
 
 
@@ -153,6 +153,6 @@ async def test_a_process_killed_while_it_loads_is_taken_over_from(
     await dying.wait()
     program[-1] = json.dumps(options)
     heir = await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.PIPE)
-    said = json.loads((await heir.communicate())[0])
-    assert said["values"] == ["loaded once"]
-    assert said["seconds"] < 5, "beside the start of the process"
+    result = json.loads((await heir.communicate())[0])
+    assert result["values"] == ["loaded once"]
+    assert result["seconds"] < 5, "beside the start of the process"

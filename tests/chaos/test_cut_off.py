@@ -10,9 +10,9 @@ import pytest
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
 from tests.chaos.proxy import Proxy
-from tests.integration.workers.conftest import eventually
 from tests.support.processes import Journal, Spawner
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 

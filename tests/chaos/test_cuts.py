@@ -13,8 +13,8 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import execute
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.proxy import Cut, Proxy
-from tests.integration.workers.conftest import eventually
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.policy import PollIntervals
 from workers.process.worker_process import WorkerProcess
 

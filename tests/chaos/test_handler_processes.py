@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import alive
 from tests.chaos.conftest import MakeLedger
-from tests.integration.workers.conftest import eventually
-from tests.support.processes import Journal, Spawner
+from tests.support.processes import Journal, Spawner, alive
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 

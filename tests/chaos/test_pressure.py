@@ -23,10 +23,10 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import execute, make_client
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
-from tests.integration.workers.conftest import eventually
 from tests.support.operations import build_operations
 from tests.support.processes import Journal, Spawner
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.policy import QueuePolicy
 from workers.engine.queue import JobQueue
 from workers.errors import RedisFullError
@@ -44,10 +44,8 @@ POLICY = QueuePolicy("color-extraction", "extract_colors", concurrency=10, timeo
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
     options = ("--maxmemory", str(LIMIT), "--maxmemory-policy", "volatile-lru")
-    server = ValkeyServer(tmp_path / "valkey", *options)
-    server.start()
-    yield server
-    server.kill()
+    with ValkeyServer(tmp_path / "valkey", *options) as server:
+        yield server
 
 
 @pytest.fixture
@@ -198,10 +196,10 @@ async def test_a_queue_of_a_full_redis_can_be_paused_and_resumed(operations: Ope
 async def test_the_error_of_a_batch_that_no_longer_fits_has_the_number_of_enqueued_jobs(
     operations: Operations, redis: Redis
 ) -> None:
-    with pytest.raises(RedisFullError) as told:
+    with pytest.raises(RedisFullError) as error:
         await operations.enqueue_many(POLICY.name, _jobs(1_000, 50_000))
     queued = await redis.llen(JobQueue(redis, POLICY).keys.queued)
-    assert f"{queued} of 1000 jobs were enqueued" in str(told.value)
+    assert f"{queued} of 1000 jobs were enqueued" in str(error.value)
 
 
 async def test_a_full_server_that_does_not_report_its_memory_is_full(

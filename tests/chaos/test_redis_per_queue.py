@@ -16,10 +16,11 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import make_client
 from tests.chaos.conftest import FAST_RETRIES
 from tests.chaos.ledger import Ledger
-from tests.integration.workers.conftest import eventually
+from tests.support.databases import open_database
 from tests.support.operations import BuiltOperations, build_operations
 from tests.support.processes import Journal, Spawner
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.policy import DEFAULT_POLICIES, QueuePolicy
 
 pytestmark = pytest.mark.slow
@@ -61,10 +62,8 @@ def policies(servers: dict[str, ValkeyServer]) -> list[QueuePolicy]:
 
 @pytest.fixture
 async def database(sqlite_url: str) -> AsyncIterator[Database]:
-    database = Database(sqlite_url)
-    await database.start()
-    yield database
-    await database.close()
+    async with open_database(sqlite_url) as database:
+        yield database
 
 
 @pytest.fixture

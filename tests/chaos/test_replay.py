@@ -16,10 +16,11 @@ from redis.asyncio import Redis
 from storage.database.engine import Database
 from storage.dead_letters.filters import ALL_DEAD, LetterFilter
 from storage.dead_letters.repository import DeadLetterRepository
-from tests.integration.storage.dead_letters.test_repository import letter
-from tests.integration.workers.conftest import eventually
+from tests.support.databases import open_database
+from tests.support.letters import letter
 from tests.support.operations import build_operations
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.operations.operations import ReplayOptions
 from workers.process.worker_process import WorkerProcess
@@ -32,10 +33,8 @@ _QUEUE = "color-extraction"
 
 @pytest.fixture
 async def database(migrated_database_url: str) -> AsyncIterator[Database]:
-    database = Database(migrated_database_url)
-    await database.start()
-    yield database
-    await database.close()
+    async with open_database(migrated_database_url) as database:
+        yield database
 
 
 async def _bury_all(letters: DeadLetterRepository) -> None:

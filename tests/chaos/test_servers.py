@@ -17,9 +17,10 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import execute
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
-from tests.integration.workers.conftest import eventually
+from tests.support.engine import stop
 from tests.support.processes import Journal, Spawner
 from tests.support.servers import PostgresServer, ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS, LETTERS
 from workers.process.worker_process import WorkerProcess
 
@@ -47,9 +48,7 @@ async def start(server: ValkeyServer, letters: DeadLetterRepository) -> AsyncIte
 
     yield start_process
     for process in processes:
-        process.drain_now()
-        await process.drained()
-        await process.close()
+        await stop(process)
 
 
 @pytest.mark.slow
@@ -312,12 +311,12 @@ async def _beats_since(redis: Redis, before: float) -> bool:
     return False
 
 
-async def _count(ledger: Ledger, wanted: int) -> bool:
-    return await ledger.letters.count() == wanted
+async def _count(ledger: Ledger, expected: int) -> bool:
+    return await ledger.letters.count() == expected
 
 
-async def _waiting(redis: Redis, wanted: int) -> bool:
-    return bool(await redis.zcard(LETTERS) == wanted)
+async def _waiting(redis: Redis, expected: int) -> bool:
+    return bool(await redis.zcard(LETTERS) == expected)
 
 
 async def _fill(redis: Redis) -> None:

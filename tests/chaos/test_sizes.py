@@ -20,8 +20,8 @@ from storage.redis.client import make_client
 from tests.chaos.conftest import MakeLedger
 from tests.chaos.ledger import Ledger
 from tests.chaos.proxy import Proxy
-from tests.integration.workers.conftest import eventually
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.enqueueing import EnqueueResult
 from workers.engine.keys import CRON, LETTERS
 from workers.engine.policy import MAX_PAYLOAD_BYTES
@@ -127,12 +127,12 @@ async def test_a_result_that_is_refused_is_a_dead_letter_and_holds_up_no_other(
     others: int, proxy: Proxy, make_ledger: MakeLedger, letters: DeadLetterRepository, start: Any
 ) -> None:
     ledger = await make_ledger(concurrency=10)
-    together = asyncio.Event()
+    all_started = asyncio.Event()
     runs: Counter[str] = Counter()
 
     async def work(ctx: dict[str, Any], size: int, text: str = "") -> str:
         runs[ctx["job"].key] += 1
-        await together.wait()
+        await all_started.wait()
         return os.urandom(size // 2).hex()
 
     process = await start(ledger, work)
@@ -140,7 +140,7 @@ async def test_a_result_that_is_refused_is_a_dead_letter_and_holds_up_no_other(
     await ledger.send(size=2_000_000)
     await ledger.send(others, size=10)
     await eventually(lambda: len(runs) == others + 2)
-    together.set()
+    all_started.set()
     rows = await ledger.balance()
     assert rows == {"job-1": 1, "job-2": 1}
     assert proxy.refused

@@ -16,8 +16,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.integration.workers.conftest import eventually
 from tests.support.prometheus import PROJECT
+from tests.support.waiting import eventually
 
 _FETCHED = PROJECT / ".tools" / "chromium"
 _NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")

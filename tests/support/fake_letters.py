@@ -106,20 +106,20 @@ class CannedLetters:
         if self._operations.error is not None:
             raise self._operations.error
 
-    def _meant(self, wanted: Selection, state: str | None = None) -> list[DeadLetter]:
-        if not isinstance(wanted, LetterFilter):
-            return [letter for letter in self.kept if letter.id in wanted and state in (None, letter.state)]
-        if wanted.queue == "nowhere":
+    def _meant(self, chosen: Selection, state: str | None = None) -> list[DeadLetter]:
+        if not isinstance(chosen, LetterFilter):
+            return [letter for letter in self.kept if letter.id in chosen and state in (None, letter.state)]
+        if chosen.queue == "nowhere":
             raise UnknownQueueError("nowhere", tuple(DEFAULT_POLICIES))
-        state = state or wanted.state
+        state = state or chosen.state
         return [
             letter
             for letter in self.kept
-            if state in (None, letter.state) and wanted.fingerprint in (None, letter.fingerprint)
+            if state in (None, letter.state) and chosen.fingerprint in (None, letter.fingerprint)
         ]
 
-    def _move(self, wanted: Selection, state: str, to: str) -> int:
-        ids = {letter.id for letter in self._meant(wanted, state)}
+    def _move(self, selection: Selection, state: str, to: str) -> int:
+        ids = {letter.id for letter in self._meant(selection, state)}
         self.kept = [replace(letter, state=to) if letter.id in ids else letter for letter in self.kept]
         dead = sum(letter.state == "dead" for letter in self.kept)
         self._operations.now = replace(self._operations.now, dead_letters=dead)
@@ -127,7 +127,7 @@ class CannedLetters:
 
     async def page(
         self,
-        wanted: LetterFilter = ALL_DEAD,
+        letter_filter: LetterFilter = ALL_DEAD,
         *,
         limit: int = 50,
         cursor: str | None = None,
@@ -137,7 +137,7 @@ class CannedLetters:
         await self.door.wait()
         self._fails()
         start = int(cursor or 0)
-        found = self._meant(wanted)
+        found = self._meant(letter_filter)
         if order != NEWEST_FIRST:
             found.sort(
                 key=lambda letter: (getattr(letter, order.column), letter.id), reverse=order.descending
@@ -149,21 +149,21 @@ class CannedLetters:
         self._fails()
         return _find(self.kept, letter_id)
 
-    async def count(self, wanted: LetterFilter = ALL_DEAD, *, most: int | None = None) -> int:
-        self.asked.append(("count", wanted))
+    async def count(self, letter_filter: LetterFilter = ALL_DEAD, *, most: int | None = None) -> int:
+        self.asked.append(("count", letter_filter))
         await self.slow.wait()
         self._fails()
-        return min(len(self._meant(wanted)), most + 1 if most is not None else 2**63)
+        return min(len(self._meant(letter_filter)), most + 1 if most is not None else 2**63)
 
-    async def groups(self, wanted: LetterFilter = ALL_DEAD, *, limit: int = 50) -> list[FailureGroup]:
-        self.asked.append(("groups", wanted))
+    async def groups(self, letter_filter: LetterFilter = ALL_DEAD, *, limit: int = 50) -> list[FailureGroup]:
+        self.asked.append(("groups", letter_filter))
         await self.slow.wait()
         self._fails()
-        found = Counter(letter.fingerprint for letter in self._meant(wanted))
-        return [self._group(wanted, *group) for group in found.most_common(limit)]
+        found = Counter(letter.fingerprint for letter in self._meant(letter_filter))
+        return [self._group(letter_filter, *group) for group in found.most_common(limit)]
 
-    def _group(self, wanted: LetterFilter, fingerprint: str, number: int) -> FailureGroup:
-        of_it = [letter for letter in self._meant(wanted) if letter.fingerprint == fingerprint]
+    def _group(self, letter_filter: LetterFilter, fingerprint: str, number: int) -> FailureGroup:
+        of_it = [letter for letter in self._meant(letter_filter) if letter.fingerprint == fingerprint]
         trend = tuple((hour * 7 + len(of_it)) % 9 for hour in range(24))
         return FailureGroup(
             fingerprint,
@@ -182,37 +182,39 @@ class CannedLetters:
         lineage = [letter for letter in self.kept if root in (letter.id, letter.root_id)]
         return [(letter, self.replays.get(letter.id, [])) for letter in lineage]
 
-    async def export(self, wanted: Selection, form: str) -> AsyncIterator[str]:
+    async def export(self, selection: Selection, form: str) -> AsyncIterator[str]:
         self._fails()
-        for letter in self._meant(wanted):
+        for letter in self._meant(selection):
             yield f"{form} {letter.id}\n"
 
-    async def preview(self, wanted: Selection, options: ReplayOptions | None = None) -> Preview:
-        self.asked.append(("preview", wanted))
+    async def preview(self, selection: Selection, options: ReplayOptions | None = None) -> Preview:
+        self.asked.append(("preview", selection))
         await self.slow.wait()
         self._fails()
-        dead = self._meant(wanted, "dead")
-        chosen = [
+        dead = self._meant(selection, "dead")
+        replayable = [
             letter for letter in dead if options is None or options.poison or letter.deaths < POISON_DEATHS
         ]
-        bound: Selection = tuple(letter.id for letter in chosen)
-        if isinstance(wanted, LetterFilter):
-            bound = wanted.model_copy(update={"state": "dead", "up_to": 999})
-        queues = Counter(letter.queue_name for letter in chosen)
+        bound: Selection = tuple(letter.id for letter in replayable)
+        if isinstance(selection, LetterFilter):
+            bound = selection.model_copy(update={"state": "dead", "up_to": 999})
+        queues = Counter(letter.queue_name for letter in replayable)
         return Preview(
             bound,
-            len(chosen),
-            len(dead) - len(chosen),
-            0 if isinstance(wanted, LetterFilter) else len(self._meant(wanted)) - len(dead),
+            len(replayable),
+            len(dead) - len(replayable),
+            0 if isinstance(selection, LetterFilter) else len(self._meant(selection)) - len(dead),
             queues,
-            (await self.groups(wanted))[:10] if isinstance(wanted, LetterFilter) else (),
+            (await self.groups(selection))[:10] if isinstance(selection, LetterFilter) else (),
             float(queues["weather-ingestion"]),
         )
 
-    async def create_plan(self, wanted: Selection, options: ReplayOptions) -> Plan:
+    async def create_plan(self, selection: Selection, options: ReplayOptions) -> Plan:
         self._fails()
-        self.done.append(("plan", wanted, options))
-        total = sum(options.poison or letter.deaths < POISON_DEATHS for letter in self._meant(wanted, "dead"))
+        self.done.append(("plan", selection, options))
+        total = sum(
+            options.poison or letter.deaths < POISON_DEATHS for letter in self._meant(selection, "dead")
+        )
         made = plan(
             len(self.kept_plans) + 1,
             total=total,
@@ -269,21 +271,21 @@ class CannedLetters:
         self._move((letter_id,), "dead", "replayed")
         return f"job-{letter_id}"
 
-    async def discard(self, wanted: Selection) -> int:
+    async def discard(self, selection: Selection) -> int:
         self._fails()
-        self.done.append(("discard", wanted))
-        return self._move(wanted, "dead", "discarded")
+        self.done.append(("discard", selection))
+        return self._move(selection, "dead", "discarded")
 
-    async def restore(self, wanted: Selection) -> int:
+    async def restore(self, selection: Selection) -> int:
         self._fails()
-        self.done.append(("restore", wanted))
-        return self._move(wanted, "discarded", "dead")
+        self.done.append(("restore", selection))
+        return self._move(selection, "discarded", "dead")
 
 
-def _find(kept: Sequence[T], wanted: int) -> T:
-    found = next((one for one in kept if getattr(one, "id", None) == wanted), None)
+def _find(kept: Sequence[T], id_: int) -> T:
+    found = next((one for one in kept if getattr(one, "id", None) == id_), None)
     if found is None:
-        raise NotFoundError(f"there is no {wanted}")
+        raise NotFoundError(f"there is no {id_}")
     return found
 
 

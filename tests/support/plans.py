@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from storage.dead_letters.repository import DeadLetterRepository
-from tests.integration.storage.dead_letters.test_repository import letter
-from tests.integration.workers.conftest import Bench, eventually
+from tests.support.engine import Bench
+from tests.support.letters import letter
+from tests.support.waiting import eventually
 from workers.operations.operations import ALL_DEAD, Operations
 from workers.process.worker_process import WorkerProcess
 
@@ -48,7 +49,7 @@ async def write(letters: DeadLetterRepository, count: int, **fields: Any) -> lis
             for number in range(count)
         ]
     )
-    found = [each.id for each in (await letters.page(ALL_DEAD, limit=1_000)).items]
+    found = [letter.id for letter in (await letters.page(ALL_DEAD, limit=1_000)).items]
     return list(reversed(found))
 
 

@@ -57,3 +57,11 @@ class Spawner:
             if process.returncode is None:
                 process.kill()
             await process.wait()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended, and only waits for its parent to notice, does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False

@@ -87,6 +87,13 @@ class ValkeyServer:
         _until(client.ping, redis.ConnectionError)
         client.close()
 
+    def __enter__(self) -> ValkeyServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
     @property
     def pid(self) -> int | None:
         """Of the server that runs."""

@@ -126,7 +126,7 @@ async def test_u_evicts_the_user_of_the_row() -> None:
         assert "2 entries of user anna-1 evicted" in notes(app)
 
 
-async def test_u_without_a_row_asks_for_a_user() -> None:
+async def test_u_without_a_row_prompts_for_a_user() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
     async with app.run_test(size=SIZE) as pilot:

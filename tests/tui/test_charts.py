@@ -81,7 +81,7 @@ def test_words_that_would_touch_are_left_out() -> None:
     st.integers(4, 30),
     st.none() | st.floats(0, 1e15),
 )
-def test_every_line_is_as_wide_as_asked(
+def test_every_line_has_the_given_width(
     values: list[float | None], width: int, height: int, threshold: float | None
 ) -> None:
     shown = Chart("t" * 90, Series(NOW - 3_600, NOW, tuple(values)), rate, threshold=threshold)
@@ -131,7 +131,7 @@ def test_charts_fill_the_room_there_is(charts: int, width: int, height: int, lay
     assert not down or (height - (down - 1)) // down >= MIN_CHART_LINES
 
 
-def test_the_threshold_has_its_label_and_the_middle_none_beside_it() -> None:
+def test_the_threshold_has_its_label_and_hides_that_of_the_middle() -> None:
     _, *plot = plain(chart(132, threshold=70.0))
     labels = [row[:LABEL_CHARS].strip() for row in plot[:8]]
     assert [label for label in labels if label] == ["132", "70"]

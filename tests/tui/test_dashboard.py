@@ -228,7 +228,7 @@ async def test_the_footer_has_whole_keys_and_always_the_help(width: int) -> None
         await until(pilot, lambda: isinstance(app.screen, Help))
 
 
-async def test_old_figures_tell_their_age() -> None:
+async def test_old_figures_show_their_age() -> None:
     operations = CannedOperations(HEALTHY)
     app = dashboard(operations)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -240,7 +240,7 @@ async def test_old_figures_tell_their_age() -> None:
         assert app.screen.has_class("-old")
 
 
-async def test_an_action_that_has_not_ended_is_named_when_another_one_is_asked_for(
+async def test_an_action_under_way_is_named_when_another_one_is_requested(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("tui.screens.base._SLOW_SECONDS", 0.0)

@@ -124,7 +124,7 @@ async def test_a_queue_with_a_handler_of_the_team_takes_any_json_object() -> Non
 
 
 @pytest.mark.slow
-async def test_a_key_that_is_queued_and_a_delay_that_is_none_are_named() -> None:
+async def test_a_key_that_is_queued_and_an_invalid_delay_are_named() -> None:
     operations = CannedOperations(HEALTHY)
     operations.jobs.without_schema = {"color-extraction"}
     async with dashboard(operations).run_test(size=(80, 24)) as pilot:

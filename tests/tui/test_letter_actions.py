@@ -84,8 +84,8 @@ async def test_undoing_a_discarded_group_asks_if_it_would_restore_more() -> None
         assert "1 by another action" in says(app)
         await pilot.press("y")
         await until(pilot, lambda: canned.done[-1][0] == "restore")
-        wanted = canned.done[-1][1]
-        assert (wanted.fingerprint, wanted.up_to) == (MORE, 999)
+        selection = canned.done[-1][1]
+        assert (selection.fingerprint, selection.up_to) == (MORE, 999)
 
 
 async def test_u_restores_the_discarded_letters_that_are_shown() -> None:
@@ -127,8 +127,8 @@ async def test_read_only_mode_shows_an_error_and_changes_nothing(keys: tuple[str
         await until(pilot, lambda: screen is Confirm or "5 letters" in says(app) or "4 letters" in says(app))
         canned.error = ReadOnlyError("that")
         await pilot.press("y" if screen is Confirm else "enter")
-        told: Callable[[], str] = lambda: says(app) + " ".join(n.message for n in app._notifications)  # noqa: E731
-        await until(pilot, lambda: "read-only" in told())
+        shown: Callable[[], str] = lambda: says(app) + " ".join(n.message for n in app._notifications)  # noqa: E731
+        await until(pilot, lambda: "read-only" in shown())
         canned.error = None
     assert all(kept.state == "dead" for kept in canned.letters.kept)
 
@@ -145,9 +145,9 @@ async def test_one_action_runs_at_a_time() -> None:
         assert len(app.screen_stack) == 2
         gate, discard = asyncio.Event(), canned.letters.discard
 
-        async def slowly(wanted: Any) -> int:
+        async def slowly(selection: Any) -> int:
             await gate.wait()
-            return await discard(wanted)
+            return await discard(selection)
 
         canned.letters.discard = slowly  # type: ignore[method-assign]
         await pilot.press("y")
@@ -280,15 +280,15 @@ async def test_the_detail_shows_the_lineage_of_a_letter() -> None:
         await letters_view(app, pilot)
         await ask(app, pilot, "enter", screen=LetterScreen)
         await until(pilot, lambda: "Replays" in says(app))
-        told = says(app)
+        shown = says(app)
         for line in (
             "letter 1: died",
             "plan 4 at",
             "died, same error",
             "letter 7 (this one), a replay of letter 1",
         ):
-            assert line in told
-        assert "poison    ×3" in told
+            assert line in shown
+        assert "poison    ×3" in shown
         await ask(app, pilot, "d")
         await pilot.press("y")
         await until(pilot, lambda: "discarded" in says(app))

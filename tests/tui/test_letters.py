@@ -97,7 +97,7 @@ async def test_results_of_an_earlier_filter_do_not_replace_later_ones() -> None:
 async def test_a_count_beyond_the_limit_has_a_plus() -> None:
     canned = operations()
 
-    async def count(wanted: LetterFilter, *, most: int) -> int:
+    async def count(letter_filter: LetterFilter, *, most: int) -> int:
         return most + 1
 
     canned.letters.count = count  # type: ignore[method-assign, assignment]
@@ -179,7 +179,7 @@ async def test_g_shows_groups_and_enter_the_letters_of_one() -> None:
         await until(pilot, lambda: table.display)
 
 
-async def test_groups_come_first_and_beside_them_is_the_one_under_the_cursor() -> None:
+async def test_groups_come_first_with_a_preview_of_the_one_under_the_cursor() -> None:
     canned = operations()
     canned.letters.releases = ("r2", "r1")
     app = dashboard(canned)

@@ -98,8 +98,8 @@ async def test_marked_letters_are_replayed_by_a_plan_with_the_shown_options() ->
         )
         await pilot.press("escape")
         await back(app, pilot)
-    wanted = ReplayOptions(canary=1, rate=0.5, halt=0.5)
-    assert canned.done == [("plan", (1, 2), wanted), ("start", 1, None)]
+    options = ReplayOptions(canary=1, rate=0.5, halt=0.5)
+    assert canned.done == [("plan", (1, 2), options), ("start", 1, None)]
 
 
 async def test_a_plan_of_a_group_has_only_the_counted_letters() -> None:
@@ -113,8 +113,8 @@ async def test_a_plan_of_a_group_has_only_the_counted_letters() -> None:
         assert "Replay this group" in says(app)
         await pilot.press("enter")
         await progress(app, pilot)
-    verb, wanted, options = canned.done[0]
-    assert (verb, wanted.fingerprint, wanted.up_to) == ("plan", "f" * 16, 999)
+    verb, selection, options = canned.done[0]
+    assert (verb, selection.fingerprint, selection.up_to) == ("plan", "f" * 16, 999)
     assert (options.canary, options.rate, options.halt, options.poison) == (5, None, 0.2, False)
 
 
@@ -129,7 +129,7 @@ async def test_A_replays_all_and_the_checkbox_includes_poison() -> None:
         await pilot.click("#poison")
         await until(pilot, lambda: "5 letters in" in says(app))
         assert "[X] also" in str(app.screen.query_one(PlainCheckbox).render())
-        previews = [wanted for verb, wanted in canned.letters.asked if verb == "preview"]
+        previews = [selection for verb, selection in canned.letters.asked if verb == "preview"]
         assert cast(LetterFilter, previews[-1]).up_to == 999
         await until(pilot, lambda: not app.screen.query_one("#start", Button).disabled)
         await pilot.click("#start")
@@ -230,9 +230,9 @@ async def test_a_plan_is_polled_until_all_its_jobs_have_ended() -> None:
         canned.letters.becomes(4, ledger=Ledger(completed=2, other=1))
         await until(pilot, lambda: "all have ended" in says(app))
         assert "1 died, other error" in says(app)
-        looks = len(canned.letters.asked)
+        reads = len(canned.letters.asked)
         await pilot.pause(1.2)
-        assert len(canned.letters.asked) == looks
+        assert len(canned.letters.asked) == reads
 
 
 async def test_a_halted_plan_resumes_only_with_a_higher_limit() -> None:
@@ -270,7 +270,7 @@ async def test_a_plan_of_unknown_state_is_not_shown_as_running() -> None:
     canned.letters.kept_plans[2] = plan(3, active=None)
     async with app.run_test(size=(120, 36)) as pilot:
         await opened(app, pilot, 1)
-        assert "? unknown: Redis does not tell whether a process runs it" in says(app)
+        assert "? unknown: Redis does not answer whether a process runs it" in says(app)
         assert "running" not in str(app.screen.query_one("#plan-state", Static).render())
 
 

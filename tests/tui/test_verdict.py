@@ -73,7 +73,7 @@ def alert(name: str, message: str, **fields: Any) -> Alert:
         ({"paused": Pause("ops", "", None)}, (alert("failing", "7 % failed"),), "paused", "paused by ops"),
     ],
 )  # fmt: skip
-def test_the_worst_is_what_is_said(
+def test_the_worst_problem_is_shown(
     fields: dict[str, Any], alerts: tuple[Alert, ...], tone: str, words: str
 ) -> None:
     shown = queue("weather-ingestion", **({"depth_history": (None,) * 60} | fields))

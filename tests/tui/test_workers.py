@@ -149,7 +149,7 @@ async def test_the_page_of_a_process_has_its_jobs_settings_and_log() -> None:
         await pilot.press("escape", "down", "enter")
         await until(pilot, lambda: "a line of another process" in text_of(app))
         assert "likely put back: 1" in text_of(app)
-        assert "color-extraction: concurrency 3, elsewhere 5" in text_of(app)
+        assert "color-extraction: concurrency 3, usually 5" in text_of(app)
 
 
 async def test_the_page_of_a_process_that_has_ended_says_so_and_acts_on_nothing() -> None:

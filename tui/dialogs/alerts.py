@@ -115,7 +115,7 @@ class AlertsDialog(ModalScreen[None]):
         subject = f"{alert.name} of {alert.queue}" if alert.queue else alert.name
         question = Prompt(
             f"Silence {subject}?",
-            "It stays in this list, notifies nobody and is not counted until the time is over.",
+            "It stays in this list, but notifies nobody and is not counted until the time is over.",
             "silence",
             value=_DEFAULT_SILENCE,
             placeholder="30 min, 4 h, 2 d",
@@ -142,10 +142,10 @@ class AlertsDialog(ModalScreen[None]):
         question = Confirm("End this silence?", f"{alert.name} is counted and notifies again.", "End it")
         if not await self.app.push_screen_wait(question):
             return
-        ended = await self._session.run(self._session.operations.alerts.end_silence(alert.name, alert.queue))
-        if ended:
+        count = await self._session.run(self._session.operations.alerts.end_silence(alert.name, alert.queue))
+        if count:
             self.notify("the silence has ended")
-        elif ended == 0:
+        elif count == 0:
             self.notify(
                 "a wider silence covers it: couturecast-tui alerts lists silences", severity="warning"
             )
@@ -153,7 +153,7 @@ class AlertsDialog(ModalScreen[None]):
 
 
 class RunbookDialog(ModalScreen[None]):
-    """What an alert means, and what to do."""
+    """The meaning of an alert, and what to do."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "close", "Close")]
 

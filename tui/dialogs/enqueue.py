@@ -69,7 +69,7 @@ class FieldInput(Vertical):
 
     @property
     def typed(self) -> str:
-        """What was typed or chosen."""
+        """The value that was typed or selected."""
         for chosen in self.query(Select):
             return chosen.value if isinstance(chosen.value, str) else ""
         for field in self.query(Input):
@@ -108,7 +108,7 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
         self._typed: dict[str, dict[str, str]] = {}
         """By queue and field, of the queues that were shown before."""
         self._refused: dict[str, str] = {}
-        """What the message is about: it stays until something else is typed."""
+        """The input that the message is about: it stays until something else is typed."""
         self._touched: set[str] = set()
         """Fields of the queue in which something was typed: an empty one is no error before."""
 

@@ -15,7 +15,7 @@ from tui.keymap import with_keys
 from tui.text.sorting import Order, Sorting
 
 _AS_LISTED = "as listed"
-"""Of the rows that no column sorts."""
+"""The order of rows that no column sorts."""
 _KEYS = "enter or {order.select} sort, on the present column reverse   {order.leave} leave"
 
 

@@ -1,4 +1,4 @@
-"""What an edit changes in a payload: shown before it is replayed."""
+"""The changes of an edit to a payload: shown before it is replayed."""
 
 from __future__ import annotations
 

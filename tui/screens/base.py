@@ -179,7 +179,7 @@ class DashboardScreen(Screen[None]):
     # Copying
 
     def copied(self) -> str | None:
-        """What ``y`` copies: the id of the row under the cursor; None if there is no row."""
+        """Return what ``y`` copies: the id of the row under the cursor; None if there is no row."""
         rows = self.focused
         key = rows.selected_key if isinstance(rows, KeyedTable | RowList) else None
         return None if key is None else escape(key.rpartition("\0")[2])  # a job has its queue before it

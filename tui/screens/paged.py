@@ -52,7 +52,7 @@ class ListState(Generic[FilterT]):
     filter: FilterT
     history: tuple[tuple[str | None, int], ...] = ((None, 0),)
     order: Order | None = None
-    """That of its pages; a first page gets the one that was chosen last."""
+    """The order of its pages; a first page gets the one that was chosen last."""
 
     @property
     def cursor(self) -> str | None:
@@ -156,7 +156,7 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
         raise NotImplementedError
 
     def empty_message(self) -> str:
-        """Why there are no rows."""
+        """Return why there are no rows."""
         raise NotImplementedError
 
     def title_parts(self) -> list[str]:

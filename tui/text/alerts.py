@@ -25,7 +25,7 @@ def alert_key(alert: Alert) -> str:
 
 
 def alert_lines(alert: Alert, now: float) -> list[Text]:
-    """What is wrong and for how long; and what an operator has decided."""
+    """Return what is wrong and for how long; and what an operator has decided."""
     sign, style = _sign(alert)
     first = Text.assemble((f" {sign} ", style), (f"{escape(alert.queue or 'cluster')}  ", "bold"))
     first.append(escape(alert.message), style if alert.fires else "")

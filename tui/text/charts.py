@@ -72,7 +72,7 @@ FIGURES = (
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What was done at a moment: a deploy, a pause, a drain, a replay."""
+    """A moment's event: a deploy, a pause, a drain, a replay."""
 
     at: float
     sign: str
@@ -190,7 +190,7 @@ def _scale(chart: Chart, top: float, rows: int, dotted: int | None) -> dict[int,
 
 
 def _eighths(value: float | None, top: float, rows: int) -> int:
-    """How many eighths of a row are full; one for the least value, none for a missing one."""
+    """Return how many eighths of a row are full; one for the least value, none for a missing one."""
     if value is None:
         return 0
     return 1 if top <= 0 or value <= 0 else max(1, min(rows * 8, round(value / top * rows * 8)))

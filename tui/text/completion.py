@@ -1,4 +1,4 @@
-"""What the word that is being written on a filter bar can become."""
+"""Completions of the word that is being written on a filter bar."""
 
 from __future__ import annotations
 

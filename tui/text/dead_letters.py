@@ -25,7 +25,7 @@ from tui.text.format import (
 )
 from tui.text.sorting import Order, SortColumn, Sorting
 from tui.text.styles import ACCENT, BREACH, MUTED, WIDE
-from tui.text.words import DATE_TIME_ZONE, replay_state, times
+from tui.text.words import DATE_TIME_ZONE, class_name, error_line, replay_state, times
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.operations.operations import (
     NEWEST_FIRST,
@@ -98,7 +98,7 @@ def filter_values(queues: Sequence[QueueSnapshot], letters: Sequence[DeadLetter]
         "state:": (*STATES, "all"),
         "since:": _TIMES,
         "until:": _TIMES,
-        "error:": sorted({letter.error_type.rpartition(".")[2] for letter in letters}),
+        "error:": sorted({class_name(letter.error_type) for letter in letters}),
         "fingerprint:": dict.fromkeys(letter.fingerprint for letter in letters),
         "poison:": ("yes", "no"),
         "archived:": ("yes",),
@@ -259,9 +259,9 @@ def _lineage(letter: DeadLetter, lineage: Lineage | None) -> Text:
         return text
     text.append("\n  Replays\n", "bold underline")
     for relative, replays in lineage:
-        this = relative.id == letter.id
-        text.append(f"    letter {relative.id}", "bold" if this else "")
-        text.append(" (this one)" if this else "")
+        is_this_letter = relative.id == letter.id
+        text.append(f"    letter {relative.id}", "bold" if is_this_letter else "")
+        text.append(" (this one)" if is_this_letter else "")
         text.append(f", a replay of letter {relative.replay_of}" if relative.replay_of is not None else "")
         text.append(f": died {local_time(relative.failed_at, DATE_TIME_ZONE)} of {_error(relative)}\n")
         for item in replays:
@@ -292,7 +292,7 @@ def newest_title(snapshot: Snapshot | None, letters: Sequence[DeadLetter], *, co
 
 
 def _error(letter: DeadLetter) -> str:
-    return escape(f"{letter.error_type.rpartition('.')[2]}: {letter.error_message}")
+    return escape(error_line(letter.error_type, letter.error_message))
 
 
 def _short_time(time: datetime, now: float) -> str:

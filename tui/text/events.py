@@ -48,7 +48,7 @@ def short_time(event: Event, now: float) -> str:
 
 
 def describe(event: Event) -> Text:
-    """What happened, with the queue if the sentence does not name it."""
+    """Return what happened, with the queue if the sentence does not name it."""
     text = Text(no_wrap=True, overflow="ellipsis")
     if event.queue and event.queue not in event.message:
         text.append(f"{escape(event.queue)}  ", "bold")

@@ -11,7 +11,7 @@ _MAX_FILE_CHARS = 70
 
 
 def title(finding: Finding) -> str:
-    """How many jobs, and where."""
+    """Return how many jobs, and where."""
     frame = finding.frame
     where = f"{clip_middle(escape(frame.file), _MAX_FILE_CHARS)}:{frame.line} in {escape(frame.function)}"
     return f"{plural(len(finding.jobs), 'running job')} stand at {where}"

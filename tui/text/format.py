@@ -51,7 +51,7 @@ def _duration_parts(seconds: float | None) -> list[tuple[str, str]]:
         return [(f"{seconds:.1f}" if seconds < 9.95 else str(round(seconds)), "s")]
     whole = round(seconds)
     sizes = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
-    first = next(place for place, (_, size) in enumerate(sizes) if whole >= size)
+    first = next(index for index, (_, size) in enumerate(sizes) if whole >= size)
     (unit, size), (smaller_unit, smaller) = sizes[first : first + 2]
     parts = [(str(whole // size), unit), (str(whole % size // smaller), smaller_unit)]
     return parts if parts[1][0] != "0" else parts[:1]

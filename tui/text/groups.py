@@ -8,7 +8,7 @@ from rich.text import Text
 
 from tui.text.format import clip, count, escape, lasting, local_time, sparkline
 from tui.text.styles import MUTED, WATCH
-from tui.text.words import plural
+from tui.text.words import error_line, plural
 from workers.operations.operations import FailureGroup
 
 _COUNT_CHARS = 6
@@ -20,7 +20,7 @@ _MAX_RELEASES = 2
 def group_lines(group: FailureGroup, *, now: float, width: int) -> list[Text]:
     """Count, function, error and trend; below it since when, the last one, and on which releases."""
     sample = group.sample
-    error = f"{sample.error_type.rpartition('.')[2]}: {sample.error_message}"
+    error = error_line(sample.error_type, sample.error_message)
     trend = sparkline(pairs(group.trend), _TREND_CELLS)
     first = Text.assemble((f" {count(group.count, _COUNT_CHARS):>{_COUNT_CHARS}}  ", "bold"), no_wrap=True)
     left = width - first.cell_len - _TREND_CELLS - 3
@@ -54,7 +54,7 @@ def pairs(hours: Sequence[int]) -> list[int]:
 
 
 def groups_title(groups: Sequence[FailureGroup], most: int) -> str:
-    """How many letters died in a day, of how many errors."""
+    """Return how many letters died in a day, of how many errors."""
     letters = sum(group.count for group in groups)
     number = f"the {most} largest of its groups" if len(groups) >= most else plural(len(groups), "group")
     return f"{count(letters)} in 24 h, {number}" if groups else "none in 24 h"

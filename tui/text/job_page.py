@@ -18,13 +18,13 @@ from workers.operations.schedules import ScheduleView
 
 _LABEL_CHARS = 10
 _PANE_CHARS, _WHOLE_CHARS = 2_000, 50_000
-"""Of a payload, beside the list and on its own page."""
+"""Characters of a payload, beside the list and on its own page."""
 _MAX_LINE_CHARS = 300
 Fields = Iterator[tuple[str, Text | str]]
 
 
 def facts(job: JobDetail, now: float, width: int, letters: str) -> Text:
-    """Why it does not run, or what it does, and when what happened; ``letters`` is the key of their view."""
+    """Return why it does not run, or what it does, and its times; ``letters`` is the key of their view."""
     return _lines(_facts(job, now, letters), width)
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from tui.text.format import MISSING, clip, count, escape, escape_lines, lasting, local_time, sparkline
 from tui.text.payload import json_lines
 from tui.text.styles import ACCENT, BREACH, MUTED, WATCH
-from tui.text.words import DATE_TIME_ZONE, times
+from tui.text.words import DATE_TIME_ZONE, class_name, times
 from workers.operations.operations import POISON_DEATHS, DeadLetter, FailureGroup
 
 _LABEL_CHARS = 9
@@ -63,7 +63,7 @@ def group_preview(group: FailureGroup, now: float) -> Text:
 
 
 def _error(letter: DeadLetter) -> Text:
-    name = escape(letter.error_type.rpartition(".")[2])
+    name = escape(class_name(letter.error_type))
     message = clip(escape(letter.error_message), _MAX_ERROR_CHARS)
     return Text.assemble((f" {name}: ", BREACH), (f"{message}\n\n", "bold"))
 

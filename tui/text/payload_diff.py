@@ -1,4 +1,4 @@
-"""What an edit changes in a payload, as coloured lines."""
+"""The changes of an edit to a payload, as coloured lines."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def payload_diff(before: Any, after: Any) -> Text:
 
 
 def changed_lines(before: Any, after: Any) -> tuple[int, int]:
-    """How many lines are removed, and how many added."""
+    """Return how many lines are removed, and how many added."""
     lines = list(_changes(_lines(before), _lines(after)))
     return sum(line.startswith("-") for line in lines), sum(line.startswith("+") for line in lines)
 

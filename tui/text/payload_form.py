@@ -25,7 +25,7 @@ class FormField:
     choices: tuple[str, ...] = ()
     """As they are typed: text as it is, all else as JSON."""
     help: str = ""
-    """What it is, its limits and its default."""
+    """Its meaning, its limits and its default."""
     is_text: bool = False
     """Whether its choices are texts."""
 
@@ -102,7 +102,7 @@ def _typed(value: Any) -> str:
 
 
 def _help(own: Mapping[str, Any], value: Mapping[str, Any], kind: Kind) -> str:
-    """What it is, its limits and its default."""
+    """Return what it is, its limits and its default."""
     parts = [str(own.get("description") or value.get("description") or "").rstrip(".")]
     if value.get("format") == "date-time":
         parts.append("a time with its zone, as 2026-03-01T12:00:00Z")
@@ -116,8 +116,8 @@ def _help(own: Mapping[str, Any], value: Mapping[str, Any], kind: Kind) -> str:
     return "; ".join(filter(None, parts))
 
 
-def _range(value: Mapping[str, Any], least: str, most: str) -> str:
-    low, high = value.get(least), value.get(most)
+def _range(value: Mapping[str, Any], minimum: str, maximum: str) -> str:
+    low, high = value.get(minimum), value.get(maximum)
     if low is not None and high is not None:
         return f" from {low:,} to {high:,}"
     if high is not None:

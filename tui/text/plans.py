@@ -94,7 +94,7 @@ def title(plan: Plan, width: int) -> str:
 
 
 def summary(plan: Plan) -> Text:
-    """How many letters the plan has, and its options."""
+    """Return how many letters the plan has, and its options."""
     text = Text.assemble((plural(plan.total, "letter"), "bold"), f", frozen at {clock_time(plan.created_at)}")
     text.append(f" by {escape(plan.actor)}, and none that came in since.\n")
     return text.append(replay_options(plan.canary, plan.rate, plan.halt), MUTED)
@@ -117,7 +117,7 @@ def progress_bars(plan: Plan, width: int) -> Text:
 
 
 def ledger_line(ledger: Ledger) -> Text:
-    """How many letters are in each state; empty states are left out unless they matter."""
+    """Return how many letters are in each state; empty states are left out unless they matter."""
     text = Text()
     for state, label in REPLAY_STATE_LABELS.items():
         number = getattr(ledger, state)
@@ -135,7 +135,7 @@ def state_line(plan: Plan, key: KeyNames) -> Text:
         "done": f": {plural(running, 'job')} still to end" if running else ": all have ended",
         "interrupted": f": its process has gone; {pause} resumes it, as does "
         f"couturecast-tui failed-jobs resume {plan.id}",
-        "unknown": ": Redis does not tell whether a process runs it",
+        "unknown": ": Redis does not answer whether a process runs it",
         "halted": f": {escape(plan.note)}; {pause} resumes it with a higher limit",
         "paused": f": {pause} resumes it",
         "cancelled": ": the jobs that were enqueued go on" if running else "",

@@ -30,7 +30,7 @@ def why(queue: QueueSnapshot, snapshot: Snapshot, policy: QueuePolicy) -> Text:
 
 
 def facts(queue: QueueSnapshot, snapshot: Snapshot, policy: QueuePolicy) -> Text:
-    """What runs and waits, percentiles, outcomes, and the settings with where they come from."""
+    """Return what runs and waits, percentiles, outcomes, and the settings with where they come from."""
     text = Text(no_wrap=True, overflow="ellipsis")
     lines = [*_now(queue, snapshot), *_settings(queue, policy)]
     for number, (label, value) in enumerate(lines):

@@ -31,7 +31,7 @@ GAP = 2
 """Spaces between two columns, which each column's width includes."""
 _SPARKLINE_MINUTES = 24
 _GAUGE_MIN_WIDTH = 12
-"""Of a column from which it shows a gauge."""
+"""Width of a column from which it shows a gauge."""
 _COMPACT_WIDTH = 110
 """Columns of a terminal below which a queue has two lines, the second with its last minutes and its state."""
 _MIN_STATE_WIDTH = 8

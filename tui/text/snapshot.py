@@ -101,7 +101,7 @@ def living_workers(snapshot: Snapshot) -> int:
 
 
 def other_workers(snapshot: Snapshot) -> str:
-    """How many are blocked or dead, to be put behind that number: `` · 1 blocked · 1 dead``."""
+    """Return how many are blocked or dead, to be put behind that number: `` · 1 blocked · 1 dead``."""
     states = Counter(worker.state for worker in snapshot.workers)
     return "".join(f" · {states[state]} {state}" for state in ("blocked", "dead") if states[state])
 
@@ -144,7 +144,7 @@ def verdict_line(
     if error is not None:
         old = f"{lasting(age)} old" if age is not None else "old"
         words = error if snapshot is None else f"these figures are {old}: {error}"
-        others = _others(0 if snapshot is None else len(_watched(snapshot)))
+        others = other_alerts(0 if snapshot is None else len(_watched(snapshot)))
         return _align_both_ends(
             Text(f" ▲ {words}", BREACH), others.append_text(_asides(snapshot, key)), width
         )
@@ -157,10 +157,10 @@ def verdict_line(
 
 
 def verdict(snapshot: Snapshot, key: KeyNames | None = None) -> tuple[Text, Text]:
-    """That all is well, or the worst alert; and how many others there are.  ``key``: of a screen."""
+    """Return that all is well, or the worst alert; and how many others there are.  ``key``: of a screen."""
     watched = _watched(snapshot)
     if watched:
-        return _worst(watched[0], snapshot, key), _others(len(watched) - 1)
+        return _worst(watched[0], snapshot, key), other_alerts(len(watched) - 1)
     silenced = sum(alert.state == "silenced" for alert in snapshot.alerts)
     words = f" {silenced} silenced" if silenced else ""
     return Text.assemble((" ✔ all well", OK)), Text.assemble((words, MUTED))
@@ -173,7 +173,7 @@ def _watched(snapshot: Snapshot) -> list[Alert]:
     return [alert for alert in snapshot.alerts if alert.fires] or pending
 
 
-def _others(number: int) -> Text:
+def other_alerts(number: int) -> Text:
     return Text.assemble((f" {number} more" if number > 0 else "", BREACH))
 
 
@@ -207,7 +207,7 @@ def will_pass(alert: Alert, snapshot: Snapshot) -> str:
 
 
 def _asides(snapshot: Snapshot | None, key: KeyNames) -> Text:
-    """That the weather is made up, which every screen shows, and the key that lists the alerts."""
+    """Return that the weather is made up, which every screen shows, and the key that lists the alerts."""
     offline = snapshot is not None and snapshot.weather_provider == "offline"
     text = Text.assemble(("  weather: offline" if offline else "", MUTED))
     return text.append(f"  {key('app.alerts')}", ACCENT).append(" alerts ", MUTED)
@@ -257,7 +257,7 @@ def _drain_banner(snapshot: Snapshot) -> Text:
 
 
 def _align_both_ends(left: Text, right: Text, width: int) -> Text:
-    room = max(0, width - right.cell_len)
-    left.truncate(max(0, room - 1), overflow="ellipsis")
-    left.pad_right(max(0, room - left.cell_len))
+    max_width = max(0, width - right.cell_len)
+    left.truncate(max(0, max_width - 1), overflow="ellipsis")
+    left.pad_right(max(0, max_width - left.cell_len))
     return Text(no_wrap=True, overflow="crop").append_text(left).append_text(right)

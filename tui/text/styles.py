@@ -11,6 +11,6 @@ PAUSED = "paused"
 MUTED = "muted"
 ACCENT = "accent"
 RULE = "rule"
-"""Of lines that carry no text."""
+"""Lines that carry no text."""
 WIDE = 112
 """Columns of a terminal from which tables show everything."""

@@ -12,7 +12,7 @@ from html import escape, unescape
 from itertools import groupby
 
 _CELL_WIDTH, _CELL_HEIGHT, _BASELINE, _BACKGROUND_OFFSET = 12.2, 24.4, 20.0, 1.5
-"""Of a character in Rich's SVG; its background begins so much below the top of the line."""
+"""Size of a character in Rich's SVG; its background begins so much below the top of the line."""
 
 _Shape = tuple[float, float, float, float]
 """Left, top, width and height as shares of a cell."""
@@ -52,7 +52,7 @@ _SPACE = "\N{NO-BREAK SPACE}"
 
 
 def independent_of_fonts(svg: str) -> str:
-    """Draw blocks and lines, and name fonts of the reader instead of one that is loaded from elsewhere."""
+    """Draw blocks and lines, and name fonts of the reader, so that no font is downloaded."""
     return _TEXT.sub(_draw, _FONT_FACES.sub("", svg)).replace("Fira Code, monospace", _FONTS)
 
 

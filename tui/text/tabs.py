@@ -16,7 +16,7 @@ _MAX_COUNT_CHARS = 6
 
 
 def no_count(snapshot: Snapshot) -> str:
-    """Of a view without a count."""
+    """The count of a view without one."""
     return ""
 
 
@@ -27,19 +27,19 @@ def count_alerts(snapshot: Snapshot) -> str:
 
 
 def count_letters(snapshot: Snapshot) -> str:
-    """How many letters are dead; nothing while that is unknown."""
+    """Return how many letters are dead; nothing while that is unknown."""
     return "" if snapshot.dead_letters is None else count(snapshot.dead_letters, _MAX_COUNT_CHARS)
 
 
 def count_jobs(snapshot: Snapshot) -> str:
-    """How many jobs run, are ready, or wait for their time."""
+    """Return how many jobs run, are ready, or wait for their time."""
     return count(
         sum(queue.in_flight + queue.depth + queue.scheduled for queue in snapshot.queues), _MAX_COUNT_CHARS
     )
 
 
 def count_workers(snapshot: Snapshot) -> str:
-    """How many processes can take jobs, and ``▲1`` for one that cannot."""
+    """Return how many processes can take jobs, and ``▲1`` for one that cannot."""
     living = living_workers(snapshot)
     wrong = len(snapshot.workers) - living
     return f"{living} ▲{wrong}" if wrong else str(living)

@@ -26,7 +26,6 @@ STYLES: dict[Tone, str] = {
 WORST_FIRST: tuple[Tone, ...] = ("breach", "unserved", "watch", "paused", "fine")
 CHART_STYLES: dict[Tone, str] = {**STYLES, "fine": ACCENT}
 """A chart takes the colour of its queue's state; one that is fine takes the accent."""
-_LIMITED = "waits for its rate limit"
 _MIN_CLEARS_SECONDS = 5.0
 """A queue that will be empty sooner is not worth a word."""
 _MAX_CLEARS_SECONDS = 86_400.0
@@ -71,18 +70,19 @@ def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Iter
     if queue.paused is not None:
         yield _paused(queue, now)
     outlook = prognosis(queue, now)
+    trend = _trend(queue, now) if queue.depth else ""  # its rate limit has a column of its own
     for alert in alerts:
         if alert.state != "silenced":
             tone: Tone = "watch" if alert.state == "pending" else "breach"
             words, short = escape(alert.message), alert.name
             if alert.name == rules.BACKLOG:
-                words, short = outlook or words, _shorten(outlook)
+                words, short = outlook or words, trend or outlook
             elif alert.name == rules.SLOW and outlook:  # jobs that wait explain why, and whether it will pass
-                words, short = f"{words}; {outlook}", f"slow, {_shorten(outlook)}"
+                words, short = f"{words}; {outlook}", f"slow, {trend or outlook}"
             yield Verdict(tone, words, short)
     silenced = any(alert.state == "silenced" for alert in alerts)
     over = not silenced and (queue.depth > queue.depth_limit or fails_often(queue))
-    yield Verdict("watch" if over else "fine", outlook, _shorten(outlook))
+    yield Verdict("watch" if over else "fine", outlook, trend or outlook)
 
 
 def fails_often(queue: QueueSnapshot) -> bool:
@@ -92,7 +92,7 @@ def fails_often(queue: QueueSnapshot) -> bool:
 
 
 def _without_progress(queue: QueueSnapshot, alerts: Sequence[Alert]) -> Iterator[Verdict]:
-    """Why its jobs make no progress: known before an alert fires."""
+    """Return why its jobs make no progress: known before an alert fires."""
     held, dead = held_by_dead(queue), _tone(alerts, rules.HELD_BY_DEAD)
     unserved = "" if queue.workers else "; ".join(filter(None, ("no worker serves it", held)))
     found: list[tuple[Tone, str, str]] = [
@@ -128,13 +128,8 @@ def prognosis(queue: QueueSnapshot, now: float) -> str:
     """Whether waiting jobs will pass: ``clears in 4 min``, ``growing by 12 a minute``; empty if unknown."""
     if queue.depth == 0:
         return ""
-    limited = _LIMITED if queue.next_start_in is not None else ""
+    limited = "waits for its rate limit" if queue.next_start_in is not None else ""
     return ", ".join(filter(None, (limited, _trend(queue, now))))
-
-
-def _shorten(outlook: str) -> str:
-    """Whether it will pass; its rate limit has a column of its own."""
-    return outlook.removeprefix(f"{_LIMITED}, ")
 
 
 def _trend(queue: QueueSnapshot, now: float) -> str:

@@ -43,6 +43,16 @@ def _plural_of(noun: str) -> str:
     return f"{noun}s"
 
 
+def class_name(error_type: str) -> str:
+    """The class of a recorded error, without its module."""
+    return error_type.rpartition(".")[2]
+
+
+def error_line(error_type: str, message: str) -> str:
+    """``DownloadError: 503 from cdn``, as lists show a recorded error; not escaped."""
+    return f"{class_name(error_type)}: {message}"
+
+
 def times(number: int) -> str:
     """``once``, ``3 times``."""
     return "once" if number == 1 else plural(number, "time")

@@ -23,7 +23,7 @@ _HEAD = ("in flight", "longest", "usually")
 
 
 def facts(worker: Worker, undo: str) -> Text:
-    """What is known of the process, in a few lines; ``undo`` is the key that undoes its drain."""
+    """Return what is known of the process, in a few lines; ``undo`` is the key that undoes its drain."""
     lines = (
         "takes jobs" if worker.ready else f"{state_word(worker)} · {readiness(worker)}",
         f"id {escape(worker.id)} · host {escape(worker.host)} · pid {worker.pid}",
@@ -98,7 +98,7 @@ def settings(worker: WorkerSnapshot, others: Sequence[WorkerSnapshot]) -> Text:
         for name, value in own.items():
             usual = _most_common(queue, name, others)
             if usual is not None and usual != str(value):
-                words = f"{name} {value}, elsewhere {usual}"
+                words = f"{name} {value}, usually {usual}"
                 lines.append(f"  {escape(queue)}: {escape(words)}")
     if not worker.settings:
         return Text("  not known: it is of another version, or dead", MUTED)

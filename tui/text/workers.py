@@ -93,7 +93,7 @@ def drain_result(result: DrainResult) -> str:
 
 
 def put_back(number: int | None) -> str:
-    """How many jobs did not end in time."""
+    """Return how many jobs did not end in time."""
     if number is None:
         return "how many jobs went back to their queues is not known"
     if number == 0:

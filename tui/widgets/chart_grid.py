@@ -29,7 +29,7 @@ class ChartGrid(Widget):
         self._charts: tuple[Chart, ...] = ()
 
     def layout_for(self, charts: int) -> tuple[int, int]:
-        """How many charts beside and how many above each other fit; both 0 if none does."""
+        """Return how many charts beside and how many above each other fit; both 0 if none does."""
         return grid_layout(charts, self.content_size.width, self.content_size.height)
 
     def steps_for(self, charts: int) -> int:
@@ -55,10 +55,10 @@ class ChartGrid(Widget):
             return Text()
         height = self.content_size.height
         for row in range(down):
-            beside = self._charts[row * across : (row + 1) * across]
+            row_charts = self._charts[row * across : (row + 1) * across]
             # Rows share the height; a blank line is between two of them.
             tall = (height - (down - 1)) // down
-            drawn = [draw(chart, self._width(across), tall) for chart in beside]
+            drawn = [draw(chart, self._width(across), tall) for chart in row_charts]
             if row:
                 lines.append(Text())
             lines += [Text(" " * _GAP).join(parts) for parts in zip(*drawn, strict=True)]
@@ -77,8 +77,8 @@ def grid_layout(charts: int, width: int, height: int) -> tuple[int, int]:
     layouts = [(across, min(most_down, -(-charts // across))) for across in range(1, most_across + 1)]
 
     def quality(layout: tuple[int, int]) -> tuple[int, int, float]:
-        places = layout[0] * layout[1]
-        return min(charts, places), -max(0, places - charts), _shape(layout, width, height)
+        cells = layout[0] * layout[1]
+        return min(charts, cells), -max(0, cells - charts), _shape(layout, width, height)
 
     return max(layouts, key=quality)
 

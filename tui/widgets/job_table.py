@@ -17,7 +17,7 @@ from workers.operations.jobs import JobSummary
 from workers.operations.schedules import ScheduleView
 
 SCHEDULE_KEYS = "{jobs.run-now} runs it now, {jobs.toggle-schedule} disables or enables it"
-"""What can be done with a schedule."""
+"""Verbs on a schedule."""
 _TAB_KEYS: tuple[BindingType, ...] = (
     Binding("left,h", "screen.tab(-1)", "List before", show=False),
     Binding("right,l", "screen.tab(1)", "Next list", show=False),

@@ -24,7 +24,7 @@ class KeyBar(Line):
     def __init__(self) -> None:
         super().__init__()
         self._keys: dict[str, range] = {}
-        """Where each key is."""
+        """The span of each key."""
 
     def on_mount(self) -> None:
         """Follow the focus."""

@@ -73,8 +73,8 @@ class RowList(Widget, Generic[ItemT], can_focus=True):
         key = self.rows[self.cursor].key if 0 <= self.cursor < len(self.rows) else None
         self._heading, self.rows = tuple(heading), tuple(rows)
         keys = [row.key for row in rows]
-        place = keys.index(key) if key in keys else min(self.cursor, len(keys) - 1)
-        self.cursor = max(0, place)
+        index = keys.index(key) if key in keys else min(self.cursor, len(keys) - 1)
+        self.cursor = max(0, index)
         if _signature(before) != _signature((self._heading, self.rows)):
             self.refresh(layout=_lines(before) != _lines((self._heading, self.rows)))
 

@@ -24,7 +24,7 @@ class StateBar(Line):
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
         self.columns: dict[str, range] = {}
-        """Where each is, by its name."""
+        """The span of each, by its name."""
 
     def show_states(self, current: str, counts: Mapping[str, int | None], query: str, width: int) -> None:
         """Show these counts."""

@@ -19,7 +19,7 @@ class TabBar(Line):
         super().__init__(id=id)
         self._tabs = tabs
         self.columns: dict[str, range] = {}
-        """Where each is, by its name."""
+        """The span of each, by its name."""
 
     def on_mount(self) -> None:
         """Show the tabs at once: counts follow with a snapshot."""

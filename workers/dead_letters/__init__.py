@@ -1,1 +1,1 @@
-"""What follows once a job is buried: recording, retention, export, replay."""
+"""The steps after a job is buried: recording, retention, export, replay."""

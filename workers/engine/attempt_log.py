@@ -11,7 +11,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -39,9 +39,13 @@ class LogLine:
     attempt: int | None = None
     worker: str | None = None
 
+    def to_fields(self) -> dict[str, Any]:
+        """Return its fields for a document, with its time as a datetime."""
+        return asdict(self) | {"at": datetime.fromtimestamp(self.at, UTC)}
+
 
 class LoggedAttempt(Protocol):
-    """What the log needs of an attempt that runs."""
+    """The part of a running attempt that the log needs."""
 
     ended: bool
     lines: deque[LogLine] | None

@@ -74,9 +74,9 @@ def attempts_of(job: Job) -> list[dict[str, Any]]:
     return checked_attempts(our_meta(job))
 
 
-def checked_attempts(ours: Any) -> list[dict[str, Any]]:
+def checked_attempts(our_part: Any) -> list[dict[str, Any]]:
     """The failed attempts in our part of a job's meta; ``ours`` may be anything: see `our_meta`."""
-    attempts = ours.get("attempts") if isinstance(ours, dict) else None
+    attempts = our_part.get("attempts") if isinstance(our_part, dict) else None
     if not isinstance(attempts, list) or not all(map(_is_attempt, attempts)):
         return []
     return [dict(attempt) for attempt in attempts]
@@ -93,10 +93,10 @@ def _is_attempt(value: Any) -> bool:
 def add_attempt(job: Job, attempt: dict[str, Any]) -> None:
     """Add one more failed attempt to the job's record."""
     meta = job.meta if isinstance(job.meta, dict) else {}
-    ours = meta.get(META)
+    our_part = meta.get(META)
     job.meta = {
         **meta,
-        META: {**(ours if isinstance(ours, dict) else {}), "attempts": [*attempts_of(job), attempt]},
+        META: {**(our_part if isinstance(our_part, dict) else {}), "attempts": [*attempts_of(job), attempt]},
     }
 
 
@@ -110,11 +110,11 @@ def drop_tracebacks(job: Job) -> bool:
     return True
 
 
-def replay_origin(ours: Any) -> tuple[int, int] | None:
+def replay_origin(our_part: Any) -> tuple[int, int] | None:
     """The letter and the plan's item that a job is a replay of; ``ours`` may be anything: see `our_meta`."""
-    if not isinstance(ours, dict):
+    if not isinstance(our_part, dict):
         return None
-    letter, item = ours.get("replay_of"), ours.get("replay", 0)
+    letter, item = our_part.get("replay_of"), our_part.get("replay", 0)
     if type(letter) is not int or type(item) is not int or not (0 < letter <= MAX_ID and 0 <= item <= MAX_ID):
         return None
     return letter, item

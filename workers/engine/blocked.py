@@ -1,4 +1,4 @@
-"""Where an event loop is blocked, as Redis keeps it."""
+"""The place at which an event loop is blocked, as Redis keeps it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workers.engine import wire
 
 @dataclass(frozen=True, slots=True)
 class BlockedAt:
-    """Where an event loop is blocked; ``queue`` and ``job`` are empty if no job is known to block it."""
+    """The place at which an event loop is blocked; ``queue`` and ``job`` are empty if they are not known."""
 
     where: str
     queue: str = ""
@@ -21,7 +21,7 @@ class BlockedAt:
 
 
 def read_where(note: bytes) -> str:
-    """Where an event loop is blocked, from the note that `blocked.lua` wrote."""
+    """Return where an event loop is blocked, from the note that `blocked.lua` wrote."""
     try:
         return str(wire.load(note.partition(b" ")[2])["where"])
     except (ValueError, TypeError, LookupError, RecursionError):

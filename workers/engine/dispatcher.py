@@ -60,7 +60,7 @@ class Dispatcher:
     """
 
     state = "starting"
-    """Of the last take; ``standby`` while other processes fill the queue's five slots."""
+    """State at the last take; ``standby`` while other processes fill the queue's five slots."""
     returned = 0
     """Jobs that this process returned unfinished while it drained."""
     holds_jobs = False
@@ -118,11 +118,11 @@ class Dispatcher:
         self._on_result = on_result
         self._on_letter = on_letter
         self._settlements: list[Settlement] = []
-        """Of jobs that ended, and are in no turn yet."""
+        """Settlements of jobs that ended, and are in no turn yet."""
         self._turns: deque[Turn] = deque()
-        """Those under way; Redis carries them out in this order."""
+        """Turns under way; Redis executes them in this order."""
         self._max_slots = max(1, (queue.policy.concurrency + 1) // 2)
-        """That one turn moves."""
+        """Most jobs that one turn moves."""
         self._batch_limit = min(_MAX_BATCH, self._max_slots)
         self._woken = asyncio.Event()
         self.turned = asyncio.Event()
@@ -135,7 +135,7 @@ class Dispatcher:
         return len(self.runner.running) + unsettled(self._settlements) + under_way
 
     def overdue_seconds(self) -> float:
-        """How long a turn has been under way, or due and not begun; 0 while there is progress."""
+        """Return how long a turn has been under way, or due and not begun; 0 while there is progress."""
         if self._wakeup_task is not None and self._wakeup_task.done():
             return math.inf  # nothing would wake it
         since = self._defect_since or self._due

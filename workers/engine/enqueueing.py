@@ -24,7 +24,7 @@ EnqueueArgs = tuple[str, str, float, bytes, str]
 
 
 class EnqueueResult(IntEnum):
-    """What became of one job that was to be enqueued."""
+    """The result of enqueueing one job."""
 
     DUPLICATE = 0
     """A job with its key is incomplete, in flight, or being aborted."""
@@ -58,7 +58,7 @@ def enqueue_call(
 async def redis_full_error(redis: Redis, enqueued: int, jobs: int | None) -> RedisFullError:
     """The error for a producer of whose ``jobs`` only the first ``enqueued`` fitted into Redis.
 
-    ``jobs`` is None if nobody has counted them.
+    ``jobs`` is None if they were not counted.
     """
     of_all = "" if jobs is None else f" of {jobs}"
     done = f"{enqueued}{of_all} jobs were enqueued" if enqueued else "nothing was enqueued"
@@ -67,7 +67,7 @@ async def redis_full_error(redis: Redis, enqueued: int, jobs: int | None) -> Red
 
 
 async def _memory_used(redis: Redis) -> str:
-    """How much of its memory Redis uses, in parentheses; empty if it does not report that."""
+    """Return how much of its memory Redis uses, in parentheses; empty if it does not report that."""
     try:
         info = await redis.info("memory")
         used, limit = (int(info[name]) / 2**20 for name in ("used_memory", "maxmemory"))

@@ -17,7 +17,7 @@ _NOISE = "●"
 # No rule may match what another one left behind, or a second pass would find more than the first: so
 # `_NOISE` is part of no pattern, and counts as a letter where one looks at its neighbours.  Repetitions
 # are possessive (``*+``) or bounded: no message makes a search slow.
-_LEFT = rf"(?<![\w{_NOISE}])"
+_NOT_AFTER_WORD = rf"(?<![\w{_NOISE}])"
 _RIGHT = rf"(?![\w{_NOISE}])"
 _ID = rf"(?<![A-Za-z0-9{_NOISE}])"  # an underscore may be next to an id
 _ID_END = rf"(?![A-Za-z0-9{_NOISE}])"
@@ -35,7 +35,7 @@ _STATUS = r"[1-5]\d\d"
 def _quoted(mark: str, end: str) -> str:
     """A quotation; an apostrophe within a word begins and ends none, and one that is cut goes to the end."""
     return (
-        rf"{_LEFT}[bBrRuU]{{0,2}}{mark}(?!\s|$|{_STATUS} [A-Z])"
+        rf"{_NOT_AFTER_WORD}[bBrRuU]{{0,2}}{mark}(?!\s|$|{_STATUS} [A-Z])"
         rf"(?:[^{end}\\]|\\.?|[{end}](?=\w))*+(?:[{end}]|$)"
     )
 
@@ -58,22 +58,22 @@ _RULES = tuple(
             )
         ),
         # URLs, without the punctuation after them; e-mail addresses.
-        rf"{_LEFT}[A-Za-z][A-Za-z0-9+.-]{{0,30}}+://[^\s'\"`<>{_NOISE}]*[^\s'\"`<>{_NOISE}.,;:!?)\]}}]",
+        rf"{_NOT_AFTER_WORD}[A-Za-z][A-Za-z0-9+.-]{{0,30}}+://[^\s'\"`<>{_NOISE}]*[^\s'\"`<>{_NOISE}.,;:!?)\]}}]",
         rf"(?<![\w.+{_NOISE}-])[\w.+-]{{1,64}}+@[\w-]++(?:\.[\w-]++)++",
         # UUIDs.
         rf"{_ID}[0-9a-fA-F]{{8}}(?:-[0-9a-fA-F]{{4}}){{3}}-[0-9a-fA-F]{{12}}{_ID_END}",
         # Dates and times: ISO 8601, RFC 2822 and web logs, ctime and in words.
-        rf"{_LEFT}\d{{4}}[-/.]\d\d[-/.]\d\d(?:[T ]{_TIME}{_ZONE})?{_RIGHT}",
-        rf"{_LEFT}{_DAY}\d{{1,2}}[ /-]{_MONTH}[ /-]\d{{4}}(?:[ :]{_TIME}{_ZONE})?{_RIGHT}",
-        rf"{_LEFT}{_DAY}{_MONTH} \d{{1,2}}(?:,? \d{{4}})?,? {_TIME}{_ZONE}(?: \d{{4}})?{_RIGHT}",
+        rf"{_NOT_AFTER_WORD}\d{{4}}[-/.]\d\d[-/.]\d\d(?:[T ]{_TIME}{_ZONE})?{_RIGHT}",
+        rf"{_NOT_AFTER_WORD}{_DAY}\d{{1,2}}[ /-]{_MONTH}[ /-]\d{{4}}(?:[ :]{_TIME}{_ZONE})?{_RIGHT}",
+        rf"{_NOT_AFTER_WORD}{_DAY}{_MONTH} \d{{1,2}}(?:,? \d{{4}})?,? {_TIME}{_ZONE}(?: \d{{4}})?{_RIGHT}",
         # IPv6, with a port and without; hosts with a port.  IPv4 is a number to us.
-        rf"{_LEFT}\[(?=[A-Fa-f:]*\d)[0-9A-Fa-f.:]++(?:%\w++)?\]:\d++",
+        rf"{_NOT_AFTER_WORD}\[(?=[A-Fa-f:]*\d)[0-9A-Fa-f.:]++(?:%\w++)?\]:\d++",
         rf"(?<![\w.:{_NOISE}])(?=[A-Fa-f:]*\d)(?:[0-9A-Fa-f]{{0,4}}:){{2,7}}+"
         rf"(?:\d{{1,3}}(?:\.\d{{1,3}}){{3}}|[0-9A-Fa-f]{{1,4}})?(?:%\w++)?(?![\w:{_NOISE}]|[.,]\d)",
         rf"(?<![\w.{_NOISE}-])[\w-]++(?:\.[\w-]++)++:\d{{1,5}}{_RIGHT}",
         # Paths of Windows; paths of two names or more.
         rf"(?<![\w\\{_NOISE}])(?:[A-Za-z]:|\\\\{_NAME})(?:[\\/]++{_NAME})++",
-        rf"{_LEFT}(?:~|\.{{1,2}})?(?:/{_NAME}){{2,}}+/?",
+        rf"{_NOT_AFTER_WORD}(?:~|\.{{1,2}})?(?:/{_NAME}){{2,}}+/?",
         # Numbers with a fraction, whose digits could pass for an id.
         rf"(?<![\w/{_NOISE}])[-+]?\d++(?:\.\d++)++(?:[eE][-+]?\d++)?{_ID_END}",
         # Ids: hexadecimal ones; tokens in base64, which are long and have two digits or more, capitals, small
@@ -89,11 +89,11 @@ _NUMBER = re.compile(
     rf"((?:(?i:http[a-z]{{0,20}}+(?:/\d(?:\.\d)?)?(?: error)?|status|code|answers)"
     rf"[^\w{_NOISE}]{{0,3}}{_STATUS}"
     rf"|(?:^|(?<=['\"`])){_STATUS}(?=$|[,:]| from | [A-Z]))(?![\w{_NOISE}]|[.,:/-]\d))"
-    rf"|(?:{_LEFT}[-+])?\d++(?:[.,:]\d++)*+(?:[eE][-+]?\d++)?"
+    rf"|(?:{_NOT_AFTER_WORD}[-+])?\d++(?:[.,:]\d++)*+(?:[eE][-+]?\d++)?"
 )
 """A number, or else, in the first group, a status code with what makes it one."""
 
-_MOST = 1_000
+_MAX_CHARS = 1_000
 """Characters of a normalised message that count: a long one was cut, and not at the same word each time."""
 
 
@@ -117,7 +117,7 @@ def fingerprint(queue: str, function: str, error_name: str, message: str, frame:
 
     ``error_name`` is what `error_type` returns, ``frame`` what `handler_frame` returns.
     """
-    parts = (queue, function, fingerprint_type(error_name), normalise(message)[:_MOST], frame)
+    parts = (queue, function, fingerprint_type(error_name), normalise(message)[:_MAX_CHARS], frame)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -154,6 +154,6 @@ def is_handler_frame(frame: FrameType) -> bool:
         return handler_module(module) is not None
     if module.partition(".")[0] in sys.stdlib_module_names:
         return False
-    # A compiled extension's frames name its source, which is not there: its module knows where it lies.
+    # A compiled extension's frames name its source, which is not there: its module has the file.
     where = file if isinstance(file, str) else frame.f_code.co_filename
     return not {"site-packages", "dist-packages"}.intersection(re.split(r"[\\/]", where))

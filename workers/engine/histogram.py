@@ -19,7 +19,7 @@ LAST_BUCKET = len(BOUNDS_SECONDS) - 1
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Of a duration in seconds, over the last five minutes; None if nothing was measured."""
+    """Percentiles of a duration in seconds, over the last five minutes; None if nothing was measured."""
 
     p50: float | None = None
     p95: float | None = None

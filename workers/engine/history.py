@@ -87,12 +87,12 @@ class History:
         return self.points[min(bisect_left(self.times, time), len(self.points) - 1)]
 
     def span(self, start: float, end: float) -> Counter[str]:
-        """What was counted from ``start`` to ``end``, Unix seconds; right to the step of the points."""
+        """Return the counts from ``start`` to ``end``, Unix seconds; right to the step of the points."""
         return difference(self.at(start).counters, self.at(end).counters)
 
 
 def difference(before: Counters, after: Counters) -> Counter[str]:
-    """How much each counter has grown; one that is less than before was deleted, and began anew."""
+    """Return by how much each counter has grown; one that is less than before was deleted, and began at 0."""
     grown: Counter[str] = Counter()
     for name, count in after.items():
         earlier = before.get(name, 0)
@@ -102,12 +102,12 @@ def difference(before: Counters, after: Counters) -> Counter[str]:
 
 
 def wait_buckets(counters: Counters) -> Counter[int]:
-    """How many jobs waited for how long, by bucket of the histogram."""
+    """Return how many jobs waited for how long, by bucket of the histogram."""
     return _buckets(counters, _WAIT)
 
 
 def run_buckets(counters: Counters) -> Counter[int]:
-    """How many attempts ran for how long, by bucket of the histogram."""
+    """Return how many attempts ran for how long, by bucket of the histogram."""
     return _buckets(counters, _RUN)
 
 

@@ -29,7 +29,7 @@ REMOVE_SCRIPT = Script.load(__name__, "remove", functions=JOB_STATE)
 
 _MAX_BATCH = 100
 _SCANNED_IDS = 1_000_000
-"""Of the ready list, in one call: each job is searched there, some ten milliseconds for as many ids."""
+"""Ids of the ready list that one call searches, for each job: some ten milliseconds."""
 _ABORT_MS = 5_000
 """How long SAQ keeps a request to abort a job."""
 
@@ -125,7 +125,7 @@ def _digest(record: bytes | None) -> str:
 
 
 def _outcome(job: FoundJob) -> bytes:
-    """What the ledger of a replay gets if its job does not run; empty if it is none, or has ended."""
+    """Return what the ledger of a replay gets if its job does not run; empty if it is none, or has ended."""
     if job.where in ("done", "failed", "ended"):
         return b""
     origin = replay_origin(_our_meta(job.record))

@@ -46,7 +46,7 @@ class FoundJob:
     record_type: str
     aborting: bool = False
     where: str = ""
-    """Where its keys have it: ``state`` alone counts an id that is ready by its list only."""
+    """The state of a job by its keys: ``state`` alone counts an id that is ready by its list only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class JobReader:
             args: list[Argument] = [self._queue, LAST_SECOND, MAX_SEARCHED_POSITIONS, REQUEST_BYTES]
             call = JOB_SCRIPT.call(self.script_keys, [*args, *map(encode_id, left)])
             now_us, *flat = await run_script(self._redis, call)
-            jobs = [_found(*row) for row in _rows(flat, 7)]
+            jobs = [_found_job(*row) for row in _rows(flat, 7)]
             yield int(now_us) / 1e6, jobs
             del left[: len(jobs)]
 
@@ -122,7 +122,7 @@ async def count_jobs(redis: Redis, queues: Sequence[str]) -> dict[str, JobCounts
     return {queue: JobCounts(*numbers[5 * index : 5 * index + 5]) for index, queue in enumerate(queues)}
 
 
-def _found(
+def _found_job(
     id_: bytes, where: bytes, mark: bytes, position: int, record: bytes | None, kind: bytes, aborting: int
 ) -> FoundJob:
     name = where.decode()

@@ -16,12 +16,12 @@ _AHEAD_SECONDS = 1.0
 _LARGE = ("kwargs", "result", "meta")
 _MAX_ATTEMPTS = 1_000_000
 _MAX_SHOWN_CHARS = 10_000
-"""Of bytes that are not a job."""
+"""Characters that are shown of bytes that are not a job."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """What a record holds; None or empty where it holds nothing that can be it.
+    """The fields of a record; None or empty if it has none that is valid.
 
     ``problem`` is why it is not a job.  ``queued`` is an instant by its producer's clock, ``started`` and
     ``completed`` by its worker's; one that lies ahead of the server's clock is none.
@@ -40,7 +40,7 @@ class JobRecord:
     worker: str | None = None
     queued: datetime | None = None
     started: datetime | None = None
-    """Of its newest attempt."""
+    """When its newest attempt began."""
     completed: datetime | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Without our part of it."""
@@ -65,8 +65,8 @@ def read_record(
     if record_type == "foreign":
         return JobRecord("not a job: its id is none of this queue")
     if body is None:
-        gone = "the job's data is gone from Redis"
-        return JobRecord(gone if record_type == "none" else f"not a job: its key is a {record_type}")
+        problem = "the job's data is gone from Redis"
+        return JobRecord(problem if record_type == "none" else f"not a job: its key is a {record_type}")
     try:
         value = wire.load(body)
     except (ValueError, RecursionError):
@@ -94,9 +94,9 @@ def _problem(value: Mapping[str, Any], key: str) -> str | None:
 def _record(value: Mapping[str, Any], problem: str | None, now: float) -> JobRecord:
     meta = value.get("meta")
     meta = meta if isinstance(meta, dict) else {}
-    ours = meta.get(META)
-    origin = replay_origin(ours)
-    parts = ours if isinstance(ours, dict) else {}
+    our_part = meta.get(META)
+    origin = replay_origin(our_part)
+    parts = our_part if isinstance(our_part, dict) else {}
     return JobRecord(
         problem=problem,
         function=_string(value.get("function")),
@@ -111,7 +111,7 @@ def _record(value: Mapping[str, Any], problem: str | None, now: float) -> JobRec
         started=_instant(value.get("started"), now),
         completed=_instant(value.get("completed"), now),
         meta={name: item for name, item in meta.items() if name != META},
-        failed_attempts=checked_attempts(ours),
+        failed_attempts=checked_attempts(our_part),
         replay_of=None if origin is None else origin[0],
         copy_of=_string(parts.get(COPY_OF)),
         schedule=_string(parts.get(SCHEDULE)),

@@ -29,7 +29,7 @@ def parse_json(text: str | bytes) -> Any:
     except UnicodeDecodeError:
         raise InvalidJsonError("not UTF-8") from None
     except json.JSONDecodeError as error:
-        raise InvalidJsonError(f"not JSON: {_place(error)}") from None
+        raise InvalidJsonError(f"not JSON: {_position(error)}") from None
     except RecursionError:
         raise InvalidJsonError("nested too deeply") from None
     except ValueError as error:  # an integer of more digits than Python reads
@@ -47,7 +47,7 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     return value
 
 
-def _place(error: json.JSONDecodeError) -> str:
+def _position(error: json.JSONDecodeError) -> str:
     if error.doc.startswith("\ufeff"):
         return "it begins with a byte order mark: write it without one"
     return f"{error.msg} at line {error.lineno}, column {error.colno}"

@@ -1,4 +1,4 @@
-"""Names of our own keys in Redis.  SAQ's keep their names (``saq:…``) and stand beside these."""
+"""Names of our own keys in Redis.  SAQ's keep their names (``saq:…``)."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ def succeeded(leased: LeasedJob, job: Job, result: Any) -> Settlement:
     job.status, job.result, job.error = Status.COMPLETE, result, None
     job.completed = now()
     job.progress = 1.0
-    body, ended = wire.dump(wire.job_dict(job)), _replay_outcome(job, "completed")
-    return Settlement(leased.id, leased.lease, "complete", body, replay_outcome=ended)
+    body, outcome = wire.dump(wire.job_dict(job)), _replay_outcome(job, "completed")
+    return Settlement(leased.id, leased.lease, "complete", body, replay_outcome=outcome)
 
 
 def failed(
@@ -124,8 +124,8 @@ def aborted(leased: LeasedJob, job: Job) -> Settlement:
     """SAQ's ``queue.abort`` was called for the job: neither a failure nor a dead letter."""
     job.status, job.result = Status.ABORTED, None
     job.completed = now()
-    body, ended = wire.dump(wire.job_dict(job)), _replay_outcome(job, "aborted")
-    return Settlement(leased.id, leased.lease, "abort", body, abort_key=job.abort_id, replay_outcome=ended)
+    body, outcome = wire.dump(wire.job_dict(job)), _replay_outcome(job, "aborted")
+    return Settlement(leased.id, leased.lease, "abort", body, abort_key=job.abort_id, replay_outcome=outcome)
 
 
 def give_back(leased: LeasedJob, *, interrupted: bool = False) -> Settlement:

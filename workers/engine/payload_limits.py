@@ -14,7 +14,7 @@ MAX_DEPTH = 100
 """Levels of lists and objects in a job."""
 
 _MAX_FAILURES_BYTES = 250_000
-"""Of the records of a job's failed attempts, which do not count."""
+"""Bytes of the records of a job's failed attempts, which do not count."""
 _SUSPICIOUS = re.compile(rb"\\u(?:0000|[dD])")
 
 
@@ -47,7 +47,7 @@ def _check_value(value: Any, depth: int) -> None:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise InvalidJobError("the job holds text that is no valid UTF-8") from None
+            raise InvalidJobError("the job holds text that is not valid UTF-8") from None
     elif isinstance(value, dict | list):
         if depth >= MAX_DEPTH:
             raise InvalidJobError(f"the job is nested deeper than {MAX_DEPTH} levels")

@@ -60,7 +60,7 @@ ECONOMICAL = PollIntervals(
 class Timings:
     """How soon a process that is dead, blocked or cut off is noticed: the same in every process of a cluster.
 
-    Nobody configures them: what is promised rests on the defaults.  Tests have shorter ones.
+    They are not settings: the promises rest on the defaults.  Tests have shorter ones.
     """
 
     heartbeat_seconds: float = 2.0
@@ -81,7 +81,7 @@ class Timings:
     loop_check_seconds: float = 1.0
     """Between two checks of the event loop by the heartbeat's thread."""
     loop_count_seconds: float = 0.5
-    """Between two counts of the event loop, by which that thread knows that it moves."""
+    """Between two counts of the event loop, by which that thread sees that it moves."""
     blocked_after_seconds: float = 5.0
     """Time without a count after which an event loop is blocked."""
 
@@ -120,9 +120,9 @@ class QueuePolicy:
     rate_limit: RateLimit | None = None
     retry_delays: tuple[float, ...] = (1.0, 5.0, 25.0)
     run: Literal["process", "inline"] = "process"
-    """Where a custom handler runs: in processes of its own, or in our event loop."""
+    """A custom handler runs in processes of its own, or inline in our event loop."""
     redis_url: str = field(default="", repr=False)
-    """Of the Redis that holds the queue; empty: the main one, which holds the locks of the cluster, too."""
+    """URL of the Redis that holds the queue; empty: the main one, which holds the cluster's locks, too."""
 
     @property
     def max_attempts(self) -> int:
@@ -130,7 +130,7 @@ class QueuePolicy:
         return 1 + len(self.retry_delays)
 
     def settings(self) -> dict[str, object]:
-        """What a process publishes of it, so that others see where it differs."""
+        """Return what a process publishes of it, so that others see where it differs."""
         server = urlsplit(self.redis_url)  # without user and password
         own_redis = {"redis": f"{server.netloc.rpartition('@')[2]}{server.path}"} if self.redis_url else {}
         return {

@@ -43,7 +43,7 @@ class _Refused:
 
     @property
     def kind(self) -> Literal["command", "channel", "key"]:
-        """What the user lacks the right to."""
+        """The commands that the user may not send."""
         text = str(self.error)
         if re.search(r"run th(e|is)", text):
             return "command"

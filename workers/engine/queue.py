@@ -132,7 +132,7 @@ class JobQueue(RedisQueue):
     def turn_calls(
         self, worker_id: str, n: int | None, settlements: Sequence[Settlement], *, noted: bool = True
     ) -> list[ScriptCall]:
-        """The calls that carry out ``settlements``, if any, and take up to ``n`` jobs; None: no take.
+        """The calls that settle ``settlements``, if any, and take up to ``n`` jobs; None: no take.
 
         ``noted``: the turn, and a heartbeat, are noted for those who watch this worker.
         """
@@ -142,7 +142,7 @@ class JobQueue(RedisQueue):
     async def turn_result(
         self, settlements: Sequence[Settlement], replies: Sequence[Any]
     ) -> tuple[list[bool], TakeResult | Exception | None]:
-        """What the ``replies`` to `turn_calls` say, as `take` returns it; None if there was no take.
+        """Return what the ``replies`` to `turn_calls` say, as `take` returns it; None if there was no take.
 
         Raises RedisError.
         """
@@ -238,7 +238,7 @@ class JobQueue(RedisQueue):
         return None if note is None else read_where(note)
 
     async def presence_of(self, worker: str) -> dict[str, Any]:
-        """What a worker has published about itself; empty if that cannot be read.  Raises RedisError."""
+        """Return the presence that a worker has published; empty if it cannot be read.  Raises RedisError."""
         body = await execute(self.redis, "HGET", WORKERS, encode_id(worker))
         try:
             presence = wire.load(body or b"{}")
@@ -266,7 +266,7 @@ class JobQueue(RedisQueue):
         ]
 
     async def _recorded_abort(self, job_id: str) -> str | None:
-        """Why a job is to be aborted by its record; None if another program took it off incomplete."""
+        """Return why a job is to be aborted by its record; None if another program took it off incomplete."""
         try:
             record = wire.load(await self.body(job_id))
             return str(record.get("error") or "aborted") if record["status"] == Status.ABORTING else None

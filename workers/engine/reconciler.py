@@ -228,7 +228,7 @@ class Reconciler:
             yield ids
 
     async def _queued_ids(self) -> AsyncIterator[list[bytes]]:
-        """From the tail: what is taken meanwhile shifts nothing, and what arrives shows some ids twice."""
+        """From the tail: a take shifts nothing, and what arrives shows some ids twice."""
         end = -1
         while ids := await execute(self._redis, "LRANGE", self._keys.queued, end - _PAGE + 1, end):
             yield ids

@@ -102,7 +102,7 @@ class Recovery:
 
 
 def _worker_lost(dead: DeadWorker, queue: str, presence: Mapping[str, Any]) -> NewEvent:
-    """Of each process that finds jobs of a dead worker, in any queue, the first one writes the event."""
+    """The first process that finds jobs of a dead worker, in any queue, writes the event."""
     where = f" ({presence['host']}, pid {presence.get('pid')})" if "host" in presence else ""
     blocked = f", its event loop blocked by {dead.blocked_at}" if dead.blocked_at else ""
     return NewEvent(

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class RemoteError(Exception):
-    """What a handler raised in its own process, with the parts that an attempt records of it."""
+    """An error that a handler raised in its own process, with the parts that an attempt records of it."""
 
     def __init__(
         self, error_type: str, message: str, *, traceback: str | None, frame: str | None, permanent: bool

@@ -44,10 +44,10 @@ _MAX_ATTEMPTS = 1_000_000
 """More attempts than any job can have had."""
 
 _MAX_LOGGED_CHARS = 1_000
-"""Of an error in the log; the attempt's record has more of it."""
+"""Characters of an error in the log; the attempt's record has more of it."""
 
 _MAX_ID_CHARS = 200
-"""Of a foreign id in an error."""
+"""Characters of a foreign id in an error."""
 
 
 _forks = 0
@@ -346,7 +346,7 @@ def _arguments(job: Job) -> dict[str, Any]:
 
 
 def _wait_seconds(job: Job, server_time: float) -> float | None:
-    """How long a job waited for its first attempt; None for a retry, whose wait is its delay."""
+    """Return how long a job waited for its first attempt; None for a retry, whose wait is its delay."""
     if job.attempts or not job.queued:
         return None
     return max(0.0, server_time - max(job.queued / 1000, job.scheduled))

@@ -1,4 +1,4 @@
-"""What Redis holds of a schedule.  Pure."""
+"""The state of a schedule in Redis.  Pure."""
 
 from __future__ import annotations
 

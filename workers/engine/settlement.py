@@ -1,4 +1,4 @@
-"""What moves between a queue and its dispatcher: jobs that were taken, and how each of them is settled."""
+"""The values that pass between a queue and its dispatcher: jobs that were taken, and their settlements."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LeasedJob(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TakeResult:
-    """What a take found.
+    """The result of a take.
 
     ``state`` says why there are no (more) jobs: taken, empty, paused, busy, full, limited, standby or again.
     ``wait`` is seconds until a scheduled job is due or the rate limit allows a start, None if neither is
@@ -39,7 +39,7 @@ class TakeResult:
 
 
 class LetterPayload(StrEnum):
-    """Where the job of a dead letter is: `outcome.shrink` goes from one to the next if Redis refuses it."""
+    """The place of a dead letter's job: `outcome.shrink` goes from one to the next if Redis refuses it."""
 
     INLINE = ""
     """In the letter's JSON."""

@@ -1,4 +1,4 @@
-"""Where the spans of jobs begin and end.  The program sets a tracer only if one is configured.
+"""The points at which the spans of jobs begin and end.  The program sets a tracer only if one is configured.
 
 A job carries the context of its producer, and that of its latest attempt, in our part of its meta: an attempt
 belongs to the trace of the producer, and a retry links to the attempt before it.
@@ -66,14 +66,14 @@ def traced(function: Callable[..., Awaitable[Any]], queue: str, job: Job) -> Cal
         return function
 
     async def run(context: dict[str, Any], **arguments: Any) -> Any:
-        ours = our_meta(job)
-        ours = ours if isinstance(ours, dict) else {}
+        our_part = our_meta(job)
+        our_part = our_part if isinstance(our_part, dict) else {}
         attempt = Attempt(
-            queue, job.key, job.attempts, _text(ours.get(_PRODUCER)), _text(ours.get(_LATEST_ATTEMPT))
+            queue, job.key, job.attempts, _text(our_part.get(_PRODUCER)), _text(our_part.get(_LATEST_ATTEMPT))
         )
         with tracer.process(attempt) as own:
             meta = job.meta if isinstance(job.meta, dict) else {}
-            job.meta = {**meta, META: {**ours, _LATEST_ATTEMPT: own}}
+            job.meta = {**meta, META: {**our_part, _LATEST_ATTEMPT: own}}
             return await function(context, **arguments)
 
     return run

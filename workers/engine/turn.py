@@ -28,12 +28,12 @@ class Turn:
         return self.replies.done() and self.replies.exception() is not None
 
     def unfinished(self, *, resent: bool) -> list[Settlement]:
-        """What another turn has to settle after this one failed; ``resent``: Redis may have done it."""
+        """Return what is left to settle after this turn failed; ``resent``: Redis may have done it."""
         for settlement in self.batch:
             settlement.resent = settlement.resent or resent
         return self.batch
 
 
 def unsettled(settlements: Sequence[Settlement]) -> int:
-    """How many of ``settlements`` end a job's time in flight."""
+    """Return how many of ``settlements`` end a job's time in flight."""
     return sum(settlement.verb != "update" for settlement in settlements)

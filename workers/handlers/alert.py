@@ -21,10 +21,10 @@ from workers.handlers.base import Handler, JobContext, Payload
 
 log = structlog.get_logger(__name__)
 
-_AT_ONCE = 30  # deliveries of one alert; 20 alerts run at once, and a process may open 1,024 files
+_MAX_CONCURRENT = 30  # deliveries of one alert; 20 alerts run at once, and a process may open 1,024 files
 _TIMEOUT = 4.0  # s for one webhook, so that dead subscribers leave time for others within the job's 10 s
-_GONE = (404, 410)
-_SHOWN = 3  # subscribers that an error names
+_GONE_STATUSES = (404, 410)
+_MAX_NAMES = 3  # subscribers that an error names
 T = TypeVar("T")
 
 
@@ -55,7 +55,7 @@ class AlertResult(BaseModel):
 
 
 class Outcome(Enum):
-    """What became of one delivery."""
+    """The result of one delivery."""
 
     DELIVERED = "delivered"
     GONE = "gone"
@@ -79,15 +79,15 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
         subscribers = await self._store.subscribers(payload.location_id)
         todo = [subscriber for subscriber in subscribers if subscriber.id not in delivered]
         random.shuffle(todo)  # a time limit must not cut off the same ones in each attempt
-        places = asyncio.Semaphore(_AT_ONCE)
-        served = await _all(*(self._serve(payload, subscriber, places) for subscriber in todo))
+        limit = asyncio.Semaphore(_MAX_CONCURRENT)
+        served = await _all(*(self._serve(payload, subscriber, limit) for subscriber in todo))
         outcomes = [outcome for outcome, _ in served]
-        failures = [why for outcome, why in served if outcome is Outcome.FAILED]
+        failures = [reason for outcome, reason in served if outcome is Outcome.FAILED]
         if failures:
-            more = "" if len(failures) <= _SHOWN else f"; and {len(failures) - _SHOWN} more"
+            more = "" if len(failures) <= _MAX_NAMES else f"; and {len(failures) - _MAX_NAMES} more"
             raise DeliveryError(
                 f"{len(failures)} of {len(subscribers)} subscribers not reached: "
-                f"{'; '.join(sorted(failures)[:_SHOWN])}{more}"
+                f"{'; '.join(sorted(failures)[:_MAX_NAMES])}{more}"
             )
         return AlertResult(
             delivered=outcomes.count(Outcome.DELIVERED),
@@ -100,17 +100,17 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
         await self._http.aclose()
 
     async def _serve(
-        self, alert: AlertPayload, subscriber: Subscriber, places: asyncio.Semaphore
+        self, alert: AlertPayload, subscriber: Subscriber, limit: asyncio.Semaphore
     ) -> tuple[Outcome, str]:
         """Send, and record the result; returns why it failed, in words."""
-        async with places:
-            outcome, why = await self._try(alert, subscriber)
+        async with limit:
+            outcome, reason = await self._try(alert, subscriber)
         if outcome is Outcome.DELIVERED:
             await self._store.record_delivery(alert.alert_id, subscriber.id)
         else:
-            why = f"subscriber {subscriber.id}: {why}"
-            await self._store.record_failure(alert.alert_id, subscriber.id, why)
-        return outcome, why
+            reason = f"subscriber {subscriber.id}: {reason}"
+            await self._store.record_failure(alert.alert_id, subscriber.id, reason)
+        return outcome, reason
 
     async def _try(self, alert: AlertPayload, subscriber: Subscriber) -> tuple[Outcome, str]:
         if subscriber.channel == "log":
@@ -130,7 +130,7 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
             return Outcome.FAILED, f"no answer within {_TIMEOUT:g} s"
         except httpx.HTTPError as error:
             return Outcome.FAILED, net.reason(error)
-        if status in _GONE:
+        if status in _GONE_STATUSES:
             return Outcome.GONE, f"its webhook is gone ({status})"
         if not 200 <= status < 300:
             return Outcome.FAILED, f"its webhook answers {status}"

@@ -1,4 +1,4 @@
-"""What the four handlers share: a payload model, a result model, and the shape that SAQ calls."""
+"""The common parts of the four handlers: a payload model, a result model, and the shape that SAQ calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workers.errors import InvalidJobError
 _MAX_PROBLEMS = 5
 """Listed in one message."""
 _MAX_NAME_CHARS = 80
-"""Of a field's name in a message; a payload may name a field anything."""
+"""Characters of a field's name in a message; a payload may name a field anything."""
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
 
@@ -29,7 +29,7 @@ class Payload(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """What a handler gets of its job: SAQ's job key, and the number of the attempt, from 1."""
+    """The part of its job that a handler gets: SAQ's job key, and the number of the attempt, from 1."""
 
     job_key: str
     attempt: int

@@ -30,7 +30,7 @@ PoolFrame = tuple[str, int, str]
 
 @dataclass(frozen=True, slots=True)
 class PoolStack:
-    """Where a call stands in its process; ``frames`` None: the process does not answer."""
+    """The place of a call in its process; ``frames`` None: the process does not answer."""
 
     pid: int
     frames: Sequence[PoolFrame] | None
@@ -46,7 +46,7 @@ class PoolProcess(SpawnProcess):
     """
 
     call_code: ClassVar[CodeType | None] = None
-    """Of the function that makes the calls: the frames below its own are theirs."""
+    """Code of the function that makes the calls: the frames below its own are theirs."""
 
     def start(self) -> None:
         """Start it, with its end of the pipe."""
@@ -70,7 +70,7 @@ class PoolProcess(SpawnProcess):
         self.kill()
 
     async def stack(self) -> PoolStack:
-        """Where its call stands, within half a second."""
+        """Return where its call stands, within half a second."""
         pid, began, used = self.pid or 0, time.monotonic(), _cpu_seconds(self.pid)
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
@@ -129,7 +129,7 @@ class PoolContext(SpawnContext):
 
 
 def _cpu_seconds(pid: int | None) -> float | None:
-    """What a process has used so far; None without a ``/proc``, or if it is gone."""
+    """Return what a process has used so far; None without a ``/proc``, or if it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

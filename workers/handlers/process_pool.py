@@ -33,9 +33,9 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PARENTS_AFFAIR = {signal.SIGINT, signal.SIGTERM}
 _TRIES = 3  # of a call that had not begun when the pool broke
 _CALL_BYTES = 1280 << 20
-"""What a call may add to the address space of its process; it is twice what a picture may take to decode."""
+"""Bytes that a call may add to its process's address space: twice what a picture may take to decode."""
 _LOST_SECONDS = 20.0
-"""A call that no process has begun for so long, although one is free, is lost: pebble has lost a process."""
+"""A call that waits longer although a process is free is lost: pebble has lost a process."""
 _OUT_OF_MEMORY = 99  # exit code
 
 
@@ -64,7 +64,7 @@ class CpuPool:
         self._call_bytes = call_bytes
         self._pool: pebble.ProcessPool | None = None
         self._calls: dict[pebble.ProcessPool, set[Future[Any]]] = {}
-        """What runs or waits in each pool: in that of new calls, and in those that have lost one."""
+        """Calls that run or wait in each pool: in that of new calls, and in those that have lost one."""
         self._closed = False
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -87,7 +87,7 @@ class CpuPool:
             except BrokenProcessPool:  # pebble gives up its pool when an idle process dies
                 continue
             return cast(T, result)
-        raise PoolProcessDiedError("processes of the pool die before they begin: look at the memory limit")
+        raise PoolProcessDiedError("processes of the pool die before they begin: check the memory limit")
 
     async def close(self) -> None:
         """Kill what runs and wait until all processes are gone."""
@@ -154,9 +154,9 @@ class CpuPool:
 
 
 async def stack_of_call(task: asyncio.Task[Any]) -> PoolStack | None:
-    """Where the call stands for which a task waits; None if it waits for none, or that has not begun.
+    """Return where the call stands for which a task waits; None if it waits for none, or that has not begun.
 
-    Pebble tells nobody which of its processes runs a call: its own tables do.
+    Pebble's API does not say which of its processes runs a call: its own tables do.
     """
     if task not in _calls_of_tasks:
         return None
@@ -188,7 +188,7 @@ def _prepare(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     else:
         threading.Thread(target=_follow_parent, daemon=True).start()
-    if os.getppid() != parent:  # it died before we could ask to be told
+    if os.getppid() != parent:  # it died before we could ask for its signal
         os._exit(1)
 
 

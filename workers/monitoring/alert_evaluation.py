@@ -39,7 +39,7 @@ _CLOCK_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What is wrong with a queue, or with a server (``queue`` None); ``subject`` tells several apart.
+    """A problem of a queue, or of a server (``queue`` None); ``subject`` distinguishes several.
 
     ``since`` is a Unix second of the server, None if the history does not say; ``for_seconds`` is None if the
     rule's counts.
@@ -56,7 +56,7 @@ class Condition:
 
     @property
     def key(self) -> str:
-        """The same for the same condition, whoever finds it."""
+        """The same for the same condition, in every process."""
         return f"{self.name}|{self.queue or ''}|{self.subject}"
 
 
@@ -139,9 +139,9 @@ def server_conditions(
     observed: Container[str] = (),
     refused: str | None = None,
 ) -> Iterable[Condition]:
-    """What is wrong with a Redis, the database and the way of letters from one to the other.
+    """Return what is wrong with a Redis, the database and the way of letters from one to the other.
 
-    ``database`` is None if that is told with another Redis.
+    ``database`` is None if another Redis reports it.
     ``observed`` has the keys of the conditions that were there before: these end at a lower figure.
     ``refused``: why the engine of this process cannot use Redis, which may answer to others.
     """
@@ -224,7 +224,7 @@ def newest_run(second: int) -> str:
 
 
 def queue_conditions(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
-    """What is wrong with a queue."""
+    """Return what is wrong with a queue."""
     queue, now = facts.queue, facts.overview.now
     if queue.broken_keys:
         yield Condition(rules.BROKEN_KEYS, queue.name, broken(queue))
@@ -243,7 +243,7 @@ def _stalls(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
     queue, now = facts.queue, facts.overview.now
     after = limits.limit(rules.STALLED, queue.name)
     if (queue.depth or queue.in_flight) and (message := unable_to_run(queue)):
-        # Its jobs start and go back all the time, so nothing but the handler's own state tells.
+        # Its jobs start and go back all the time, so only the handler's own state shows it.
         yield Condition(rules.STALLED, queue.name, message, limit=after, for_seconds=after)
         return
     if message := full_and_stalled(queue):
@@ -335,7 +335,7 @@ def _backlog_since(facts: QueueFacts, breach: Breach) -> float | None:
     """When it began: with nobody to write the history, the first job too many is as old as the backlog.
 
     Its age is by its producer's clock, so it counts back to the last point before the breach only: that is by
-    the server's.  None if neither tells.
+    the server's.  None if neither is known.
     """
     before = bisect_left(facts.history.times, breach.since)
     earliest = facts.history.times[before - 1] if before else 0.0

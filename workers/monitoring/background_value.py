@@ -14,7 +14,7 @@ T = TypeVar("T")
 REFRESH_SECONDS = 5.0
 """From the start of one refresh to that of the next."""
 TIMEOUT_SECONDS = 2.0
-"""Of one refresh: a server that is silent for longer counts as down."""
+"""Timeout of one refresh: a server that is silent for longer counts as down."""
 _CLOSE_SECONDS = 0.5
 """How long a cancelled refresh may take to close its connection."""
 

@@ -27,7 +27,7 @@ from workers.monitoring.overview import RECENT_SECONDS
 _WALK_SECONDS = 3900.0
 """How far back a failure rate is followed."""
 _BASELINE_SECONDS = 3600.0
-"""The baseline is a median over so long, without the newest five minutes."""
+"""The span of the baseline's median, without the newest five minutes."""
 _BASELINE_MINUTES = 5
 """Minutes with jobs without which there is no baseline."""
 

@@ -25,7 +25,7 @@ from workers.engine.keys import QueueKeys
 
 MAX_RANGE_SECONDS = 86_400.0
 _OLD_STEP_SECONDS = 300.0
-"""Of older points two in so many seconds are kept: the first, and the one with the greatest depth."""
+"""Step in which two older points are kept: the first, and the one with the greatest depth."""
 _REFRESH_SECONDS = 60.0
 
 
@@ -149,7 +149,7 @@ def _parse(members: list[bytes]) -> list[Point]:
 
 
 def _thin(points: list[Point]) -> list[Point]:
-    """Of each step the first point, whose counters are right, and the one with the greatest depth."""
+    """Keep of each step the first point, whose counters are right, and the one with the greatest depth."""
     first: dict[float, Point] = {}
     deepest: dict[float, Point] = {}
     for point in points:

@@ -52,7 +52,7 @@ _RECONNECT_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class ClusterState:
-    """What Redis holds of the queues and the workers at ``now``, Unix seconds of the server."""
+    """The queues and the workers by Redis at ``now``, Unix seconds of the server."""
 
     now: float = 0.0
     queues: tuple[QueueSnapshot, ...] = ()
@@ -61,7 +61,7 @@ class ClusterState:
     letters_since: float | None = None
     """Unix second since which the oldest of these letters has waited."""
     conditions: tuple[Condition, ...] = ()
-    """What is wrong with queues and workers."""
+    """The problems of queues and workers."""
     observed: Mapping[bytes, bytes] = field(default_factory=dict)
     lost: tuple[LostWorker, ...] = ()
     """As in a snapshot."""
@@ -191,7 +191,7 @@ class ClusterReader:
         return queue, [*queue_conditions(facts, self._thresholds), *conditions]
 
     async def _ask(self, workers: Sequence[str], now: int) -> dict[bytes, bytes]:
-        """Ask for a sign of life, and note that for all readers; one that nobody reaches is not asked.
+        """Ask for a sign of life, and note that for all readers; an unreachable one is not asked.
 
         Returns what was noted.
         """
@@ -212,7 +212,7 @@ class ClusterReader:
         return noted
 
     async def _connected(self, workers: Sequence[str]) -> dict[str, bool]:
-        """Which of ``workers`` are subscribed to their channel; empty if Redis does not tell."""
+        """Which of ``workers`` are subscribed to their channel; empty if Redis does not answer."""
         if not workers:
             return {}
         try:
@@ -235,11 +235,9 @@ def _hash_or_empty(reply: Any) -> Mapping[bytes, bytes]:
 
 
 def _handler_problem(queue: str, serving: Sequence[WorkerSnapshot]) -> str | None:
-    """Why none of the processes that serve the queue can start its handler."""
-    reasons = [
-        [text for text in worker.unready if text.startswith(f"{queue}: its handler ")] for worker in serving
-    ]
-    return reasons[0][0].removeprefix(f"{queue}: ") if reasons and all(reasons) else None
+    """Return why none of the processes that serve the queue can start its handler."""
+    problems = [worker.handler_problems.get(queue) for worker in serving]
+    return problems[0] if all(problems) and problems else None
 
 
 def _holders(

@@ -1,4 +1,4 @@
-"""What is wrong with a queue, in words.  Pure."""
+"""The problems of a queue, in words.  Pure."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ def broken(queue: QueueSnapshot) -> str:
 
 
 def held_by_dead(queue: QueueSnapshot) -> str:
-    """How many jobs dead processes hold, and when these run again; empty if none."""
+    """Return how many jobs dead processes hold, and when these run again; empty if none."""
     if not queue.held_by_dead:
         return ""
-    again = "when a worker starts"
+    runs_again = "when a worker starts"
     if queue.recover_in is not None:
-        again = f"in {math.ceil(queue.recover_in)} s" if queue.recover_in > 0 else "at any moment"
-    return f"{queue.held_by_dead} held by a dead worker, run again {again}"
+        runs_again = f"in {math.ceil(queue.recover_in)} s" if queue.recover_in > 0 else "at any moment"
+    return f"{queue.held_by_dead} held by a dead worker, run again {runs_again}"
 
 
 def held_by_blocked(queue: QueueSnapshot) -> str:
-    """How many jobs a blocked process holds, and where it stands; empty if none."""
+    """Return how many jobs a blocked process holds, and where it stands; empty if none."""
     if not queue.held_by_blocked:
         return ""
     return f"{queue.held_by_blocked} held by a blocked worker: {queue.blocked_where}"
 
 
 def unable_to_run(queue: QueueSnapshot) -> str:
-    """Why no job of it can run, empty if it can: no process can start its handler."""
+    """Return why no job of it can run, empty if it can: no process can start its handler."""
     return f"no job can run: {queue.handler_problem}" if queue.handler_problem else ""
 
 
 def full_and_stalled(queue: QueueSnapshot) -> str:
-    """How long all slots have been taken, if for too long; dead and blocked workers are another condition."""
+    """Return how long all slots have been taken, if for too long and not by dead or blocked workers."""
     if queue.full_for is None or queue.held_by_dead or queue.held_by_blocked:
         return ""
     usual = queue.usual_run

@@ -45,7 +45,7 @@ class Observations:
     ) -> list[Condition]:
         """The conditions, each with a ``since``.
 
-        ``stored`` is what Redis holds, None while it is down.  What is there at the first call of a program
+        ``stored`` is what Redis holds, None while it is down.  A condition at the first call of a program
         counts as lasting if only this process can know it: a program that takes a single snapshot has waited.
         """
         open_ = [condition for condition in conditions if condition.since is None]
@@ -74,6 +74,6 @@ class Observations:
         try:
             call = OBSERVE_SCRIPT.call([OBSERVED], [len(present), *present, *over])
             moments = await run_script(self._redis, call)
-        except (RedisError, OSError):  # read-only, or full: this process knows since when it has seen them
+        except (RedisError, OSError):  # read-only, or full: this process has its own times
             return {}
         return {key: int(at) / 1000 for key, at in zip(present, moments, strict=True)}

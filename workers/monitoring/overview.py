@@ -228,7 +228,7 @@ def _instants(flat: list[bytes]) -> Iterator[tuple[bytes, float]]:
 
 
 def age_of_job(body: bytes, now: float) -> float | None:
-    """How long a ready job has waited, by its own record; None if that cannot be read."""
+    """Return how long a ready job has waited, by its own record; None if that cannot be read."""
     try:
         job = wire.load(body)
         queued, touched, scheduled = (

@@ -1,4 +1,4 @@
-"""What a snapshot has of one Redis: its queues, the processes that it knows, what is wrong there."""
+"""Reads a snapshot's part of one Redis: its queues, the processes on it, and its problems."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class WriteRefusal(NamedTuple):
 class RedisView:
     """Reads one Redis again and again, and remembers its last figures for when it is unavailable.
 
-    ``name``, ``queues`` and ``subject`` tell it from others: see `RedisSnapshot`.  ``read_seconds`` is the
+    ``name``, ``queues`` and ``subject`` distinguish it: see `RedisSnapshot`.  ``read_seconds`` is the
     timeout of a reading: with several servers a silent one must not delay what is known of the others.
     """
 
@@ -81,7 +81,7 @@ class RedisView:
         self._observations = Observations(redis)
         self._clock_offset = 0.0
         self._failure: RedisSnapshot | None = None
-        """Of the last reading; None if Redis answered."""
+        """The error of the last reading; None if Redis answered."""
         self._failed_at = -math.inf
         """When Redis last did not answer, by the monotonic clock."""
         self._unwritable_at = -math.inf
@@ -106,7 +106,7 @@ class RedisView:
         await self._refusal.close()
 
     async def read(self, *, keep_history: bool) -> ClusterState:
-        """What Redis holds now.  While it is down: the last figures."""
+        """Return what Redis holds now.  While it is down: the last figures."""
         is_first = self._last is None and self.is_up
         self._refusal.refresh_if_due()
         if is_first:  # what the first reading proves depends on it
@@ -118,7 +118,7 @@ class RedisView:
         return cluster
 
     async def read_now(self) -> ClusterState:
-        """What Redis holds now.  Raises RedisError, and TimeoutError if that takes too long."""
+        """Return what Redis holds now.  Raises RedisError, and TimeoutError if that takes too long."""
         if self._is_silent and time.monotonic() - self._failed_at < _SILENT_SECONDS:
             raise TimeoutError("it was silent a moment ago")
         async with asyncio.timeout(self._read_seconds):
@@ -131,7 +131,7 @@ class RedisView:
         database: DatabaseSnapshot | None = None,
         others: Sequence[Condition] = (),
     ) -> tuple[Alert, ...]:
-        """What is wrong by ``cluster``, the last reading, and since when; of one Redis the ``database``, too.
+        """Return the problems by ``cluster``, the last reading, with their times; of ``database``, too.
 
         ``refused``: why the engine of this process cannot use Redis, which may answer to others.  ``others``
         count while Redis answers.

@@ -27,17 +27,17 @@ from workers.monitoring.snapshot import (
 )
 
 _SILENT_SECONDS = TIMINGS.dead_after_seconds + TIMINGS.heartbeat_seconds
-"""A holder without a heartbeat for so long is dead: its jobs are given to others, if there are any."""
+"""A holder whose last heartbeat is older is dead: its jobs are given to others, if there are any."""
 _UNCONNECTED_SECONDS = 3.0
-"""A process whose channel has no subscriber may be reconnecting for so long after its last sign of life."""
+"""How long a process whose channel has no subscriber may be reconnecting after its last sign of life."""
 _CONNECTING_SECONDS = 10.0
 """A process that has not subscribed to its channel since it started does so within this, or is gone."""
 _QUIET_SHARE = 1 / 8
-"""Of the time for which a presence counts: after so long without a sign a process is asked for one."""
+"""Share of the time for which a presence counts: after longer silence a process is asked for a sign."""
 _ANSWER_SECONDS = 5.0
-"""A process that has not answered for so long is blocked, or frozen: as long as a loop may stand."""
+"""A process that has not answered for longer is blocked or frozen: as long as a loop may stand."""
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError)
-"""What the record of another program may raise when it is read."""
+"""Errors that the record of another program may raise when it is read."""
 _MAX_KEPT = 1_000
 """Presences that are remembered, at most; one has about a kilobyte."""
 _MAX_KEPT_BYTES = 4_096
@@ -57,7 +57,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What Redis holds of the processes.
+    """The records of the processes in Redis.
 
     ``connected`` has, by worker, whether its channel has a subscriber; a worker whose channel proves nothing
     is not in it.  ``beats`` and ``now`` are as in Redis: milliseconds, and Unix seconds.
@@ -75,9 +75,9 @@ class Evidence:
 
     def asked_for(self, worker: str) -> float | None:
         """Seconds since it was asked for a sign of life that has not come; None if none is missing."""
-        asked = age(number(self.records.get(b"asked:" + worker.encode())), self.now)
+        asked_age = age(number(self.records.get(b"asked:" + worker.encode())), self.now)
         sign = _last_sign(worker, self)
-        return asked if asked is not None and (sign is None or asked < sign) else None
+        return asked_age if asked_age is not None and (sign is None or asked_age < sign) else None
 
     def beat_age(self, worker: str) -> float | None:
         """Seconds since its last heartbeat; None if there is none that counts."""
@@ -101,7 +101,7 @@ def with_channel(records: Mapping[bytes, bytes]) -> list[str]:
 
 
 def to_be_asked(records: Mapping[bytes, bytes], beats: Mapping[bytes, float], now: float) -> list[str]:
-    """The workers without a sign of life for a while that nobody has asked for one since the last."""
+    """The workers that have been silent for a while and have not been asked for a sign of life since."""
     evidence = Evidence(records, beats, now)
     quiet = []
     for key, body in records.items():
@@ -114,7 +114,7 @@ def to_be_asked(records: Mapping[bytes, bytes], beats: Mapping[bytes, float], no
 
 
 def lost_workers(evidence: Evidence, leases: Iterable[Lease]) -> tuple[LostWorker, ...]:
-    """The processes that are gone without a word, and hold nothing; of others recovery tells."""
+    """The processes that ended without a word and hold nothing; recovery reports the others."""
     if evidence.recovering or evidence.unwritable:
         return ()
     holders = {lease.worker for lease in leases}
@@ -157,9 +157,9 @@ def _worker(name: str, leases: Sequence[Lease], evidence: Evidence) -> WorkerSna
     if not presence and lives:  # it sends heartbeats, and has not published its presence yet
         return None
     where, since = _blocked(name, evidence)
-    asked = evidence.asked_for(name) if evidence.connected.get(name) and not evidence.recovering else None
-    if where is None and asked is not None and asked > _ANSWER_SECONDS:
-        since = asked
+    asked_for = evidence.asked_for(name) if evidence.connected.get(name) and not evidence.recovering else None
+    if where is None and asked_for is not None and asked_for > _ANSWER_SECONDS:
+        since = asked_for
     return WorkerSnapshot(
         id=name,
         host=presence.get("host", "unknown"),
@@ -172,16 +172,16 @@ def _worker(name: str, leases: Sequence[Lease], evidence: Evidence) -> WorkerSna
         last_beat_age=_last_sign(name, evidence),
         draining=presence.get("draining", False),
         state=_state(presence, blocked=since is not None or where is not None) if lives else "dead",
-        asked_for=asked,
+        asked_for=asked_for,
         blocked_where=where,
         blocked_for=since,
         up_for=age(number(evidence.records.get(b"since:" + name.encode())), evidence.now),
-        held=_held(leases, evidence.now),
+        held=_held_by_queue(leases, evidence.now),
         **(_own_figures(name, presence, evidence) if lives else {}),
     )
 
 
-def _held(leases: Sequence[Lease], now: float) -> tuple[HeldJobs, ...]:
+def _held_by_queue(leases: Sequence[Lease], now: float) -> tuple[HeldJobs, ...]:
     by_queue: defaultdict[str, list[Lease]] = defaultdict(list)
     for lease in leases:
         by_queue[lease.queue].append(lease)
@@ -194,7 +194,7 @@ def _ages(leases: Sequence[Lease], now: float) -> tuple[float, ...]:
 
 
 def _own_figures(name: str, presence: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
-    """What a process measured of itself: with its presence, or with a later heartbeat."""
+    """Return what a process measured of itself: with its presence, or with a later heartbeat."""
     published = age(number(evidence.records.get(b"at:" + name.encode())), evidence.now)
     beat, vitals = evidence.beat_age(name), presence.get("vitals", {})
     if beat is not None and (published is None or beat < published):
@@ -206,6 +206,7 @@ def _own_figures(name: str, presence: Mapping[str, Any], evidence: Evidence) -> 
         **vitals,
         "drain": drain,
         "unready": presence.get("unready", ()),
+        "handler_problems": presence.get("handler_problems", {}),
         "settings": presence.get("settings", {}),
     }
 
@@ -285,6 +286,9 @@ def _parse_any_presence(body: bytes) -> dict[str, Any]:
             "vitals": _vitals(presence),
             "drain": _drain(presence.get("drain")) if presence["draining"] else None,
             "unready": tuple(map(str, presence.get("unready", ()))),
+            "handler_problems": {
+                str(queue): str(problem) for queue, problem in presence.get("handler_problems", {}).items()
+            },
             "settings": {str(name): dict(value) for name, value in presence.get("settings", {}).items()},
         }
     except _UNREADABLE:

@@ -71,13 +71,13 @@ class QueueSnapshot:
     workers: int
     """Live processes that serve this queue: neither dead nor blocked."""
     held_by_dead: int = 0
-    """Of the jobs in flight, those whose worker is dead."""
+    """Jobs in flight whose worker is dead."""
     dead_for: float | None = None
     """Since the last sign of life of these workers, the longest."""
     recover_in: float | None = None
     """Seconds until their jobs can run again; None while no live process serves the queue."""
     held_by_blocked: int = 0
-    """Of the jobs in flight, those whose worker's event loop is blocked."""
+    """Jobs in flight whose worker's event loop is blocked."""
     blocked_where: str | None = None
     """Handler and line at which it is blocked."""
     handler_problem: str | None = None
@@ -89,7 +89,7 @@ class QueueSnapshot:
     usual_run: float | None = None
     """The median of the run times of the last hour."""
     wait_baseline: float | None = None
-    """What the 95th percentile of the waits usually is; None if that is not known yet."""
+    """The usual 95th percentile of the waits; None if that is not known yet."""
     run_baseline: float | None = None
     repairs: Mapping[str, int] = field(default_factory=dict)
     """All repairs of the reconciler, by kind."""
@@ -159,7 +159,7 @@ class WorkerSnapshot:
     draining: bool
     state: WorkerState = "running"
     blocked_where: str | None = None
-    """Where its event loop is blocked, or was at its last sign of life: handler, file and line, job.  None if
+    """The place at which its event loop is blocked, by its last sign of life: handler, line, job.  None if
     all that is known of a blocked one is that it does not answer: it may be frozen."""
     blocked_for: float | None = None
     asked_for: float | None = None
@@ -181,6 +181,8 @@ class WorkerSnapshot:
     """Seconds by which its event loop was late, the 99th percentile of the last minute."""
     unready: tuple[str, ...] = ()
     """The queues that make no progress there, each with the reason."""
+    handler_problems: Mapping[str, str] = field(default_factory=dict)
+    """Why the handlers of some queues cannot be started there, by queue."""
     settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """The policies of its queues, by queue and name."""
 
@@ -264,17 +266,17 @@ AlertState = Literal["pending", "firing", "acknowledged", "silenced"]
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One breached threshold.  ``subject`` tells several of one name and queue apart: a process, a plan."""
+    """One breached threshold.  ``subject`` distinguishes several of one name and queue: a process, a plan."""
 
     queue: str | None
     name: str
-    """Of its rule in `alert_rules`."""
+    """The severity of its rule in `alert_rules`."""
     message: str
     """One line, for people: ``132 queued, limit 100``."""
     severity: Severity = "warning"
     state: AlertState = "firing"
     since: float | None = None
-    """Unix second of the server at which the breach began; None if nobody saw that."""
+    """Unix second of the server at which the breach began; None if that was not seen."""
     value: float | None = None
     limit: float | None = None
     """Both in the unit of its rule."""
@@ -320,7 +322,7 @@ class Snapshot:
     lost: tuple[LostWorker, ...] = ()
     """Processes that ended without a drain, and held no jobs: of those of a day."""
     other_redises: tuple[RedisSnapshot, ...] = ()
-    """Those that hold queues beside the main one, ``redis``."""
+    """The Redises that hold queues, besides the main one, ``redis``."""
 
     @property
     def redises(self) -> tuple[RedisSnapshot, ...]:

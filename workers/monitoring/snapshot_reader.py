@@ -36,9 +36,9 @@ _READ_SECONDS = 2.5
 class SnapshotReader:
     """Takes snapshots.  Points of the history do not change: they are read once and remembered.
 
-    What changes slowly or costs much (Redis' memory, the number of dead letters) is refreshed in the
+    Slow or costly figures (Redis' memory, the number of dead letters) are refreshed in the
     background: only the first snapshot waits for it.  ``redis`` is the main Redis, and ``clients`` has by URL
-    those of queues elsewhere.
+    those of queues on other Redises.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class SnapshotReader:
 
     @property
     def saw_alerts(self) -> bool:
-        """Whether a snapshot of the last half minute had alerts: somebody looked, though nothing happens."""
+        """Whether a snapshot of the last half minute had alerts: it was shown, though nothing happens."""
         is_recent = time.monotonic() - self._last_at < _RECENT_SECONDS
         return is_recent and self._last is not None and bool(self._last.alerts)
 
@@ -108,7 +108,7 @@ class SnapshotReader:
         self._dead_letters.invalidate()
 
     async def take(self) -> Snapshot:
-        """The state of the cluster now, without what only this process can tell."""
+        """The state of the cluster now, without the facts of this process."""
         return await self.snapshot(loop_lag=None, drain_deadline_in=None)
 
     async def cluster(self) -> ClusterState:
@@ -163,7 +163,7 @@ class SnapshotReader:
         return self._last
 
     async def _read(self, *, keep_history: bool) -> list[ClusterState]:
-        """What each Redis holds, once all is known that a program needs which takes a single snapshot."""
+        """Return what each Redis holds, once it is enough for a program that takes a single snapshot."""
         in_background = (self._dead_letters, self._plan_overview)
         for value in in_background:
             value.refresh_if_due()
@@ -192,7 +192,7 @@ class SnapshotReader:
         return await self._decided(sort_alerts(known) if others else found)
 
     async def _decided(self, found: tuple[Alert, ...]) -> tuple[Alert, ...]:
-        """The alerts with what operators have decided, as far as the database tells."""
+        """The alerts with what operators have decided, as far as the database answers."""
         if not any(alert.state == "firing" for alert in found):
             return found
         self._decisions.refresh_if_due()

@@ -4,4 +4,4 @@
 """
 
 THREAD_NAME = "notification"
-"""Of the threads in which services send: the log drops what their libraries log, since URLs are in it."""
+"""Names the threads in which services send: the log drops their lines, since URLs are in them."""

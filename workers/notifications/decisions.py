@@ -1,7 +1,7 @@
 """Decides which messages about alerts are due.  Pure.
 
 ``AlertRecord.notified`` holds what was done.  Before a message is sent its alert is claimed, and when a
-service has taken it, the claim is confirmed.  A claim that nobody confirms expires: its process has died, or
+service has taken it, the claim is confirmed.  A claim that is not confirmed expires: its process has died, or
 no service answered.
 """
 
@@ -16,29 +16,29 @@ from storage.repositories.alert_history import AlertRecord, FiringAlert
 from workers.monitoring.alert_rules import BY_NAME, RANK
 
 UNRECORDED_ID = 0
-"""Of an alert that has no row, since the database is unavailable."""
+"""Id of an alert that has no row, since the database is unavailable."""
 Occasion = Literal["fired", "doubled", "resolved"]
 """Why a message is due; in the order of a message's lines."""
 
 MAX_RESOLVED_SECONDS = 3600.0
-"""For so long after its end a message about it may be late."""
+"""How late a message about it may be after its end."""
 _MAX_UNTOLD_SECONDS = 900.0
 """An alert that ended before any message about it is not worth one if it fired longer ago."""
 _DOUBLED_SECONDS = 300.0
 """The least time between two messages about one alert, unless it is resolved."""
 _CLAIM_SECONDS = 180.0
-"""After so long the first claim expires: all tries have ended.  The time doubles with each further claim."""
+"""The first claim expires then: all tries have ended.  The time doubles with each further claim."""
 _MAX_CLAIM_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Notified:
-    """What is known of the messages about one alert; instants are Unix seconds."""
+    """The messages about one alert; instants are Unix seconds."""
 
     claims: int = 0
     """How often this was replaced: see `AlertHistoryRepository.replace_notified`."""
     claim: Occasion | None = None
-    """Of the message that is being sent."""
+    """The occasion of the message that is being sent."""
     claimed_at: float = 0.0
     claimed_value: float | None = None
     tries: int = 0
@@ -47,7 +47,7 @@ class Notified:
     """Whether a service has taken the message that it fires."""
     resolved: bool = False
     sent_at: float = 0.0
-    """Of the last message that a service has taken."""
+    """When a service took the last message."""
     value: float | None = None
     """The figure in that message."""
 

@@ -18,7 +18,7 @@ from workers.monitoring.alert_rules import BY_NAME, RULES, Severity
 from workers.notifications.decisions import DueLine
 
 Tone = Literal["failure", "warning", "success", "info"]
-"""What services colour a message by; their word for it."""
+"""The kind of a message, by which services colour it."""
 
 MORE = "More: couturecast-tui alerts list"
 _MAX_LINES = 10
@@ -28,7 +28,7 @@ _SEVERITIES = tuple(dict.fromkeys(rule.severity for rule in RULES))
 """The worst first."""
 _TONES: dict[Severity, Tone] = {"critical": "failure", "warning": "warning", "information": "info"}
 _MARKUP = str.maketrans({"<": "\u2039", ">": "\u203a", "`": "'", "[": "(", "]": ")", "@": "@\u2060"})
-"""``@`` is followed by a character that nobody sees, so that it names nobody."""
+"""``@`` is followed by an invisible character, so that it mentions nobody."""
 _LINK = re.compile(r"(?i)\b(https?|ftp):(?=//)")
 _STATES_DURATION = re.compile(r"\bfor \d")
 
@@ -44,8 +44,8 @@ class Message:
 
 def compose(lines: Sequence[DueLine], environment: str, now: datetime, *, note: str = "") -> Message:
     """Write one message about ``lines``, the most important first; ``note`` is a line after them."""
-    begun = [line.record for line in lines if line.occasion != "resolved"]
-    severity = min(map(_severity, begun), key=_SEVERITIES.index, default=None)
+    firing = [line.record for line in lines if line.occasion != "resolved"]
+    severity = min(map(_severity, firing), key=_SEVERITIES.index, default=None)
     headline = "resolved" if severity is None else severity
     several = f", {len(lines)} alerts" if len(lines) > 1 else ""
     written = [_line(line, severity, now) for line in lines[:_MAX_LINES]]

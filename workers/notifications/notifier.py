@@ -39,7 +39,7 @@ _COLLECT_SECONDS = 10.0
 _BURST, _REFILL_SECONDS = 8, 300.0
 """Messages at once, and until one more may be sent: at most 20 in an hour."""
 _POLL_SECONDS = 60.0
-"""Between two looks at the database while a message about an alert that is over has not been sent."""
+"""Between two reads of the database while a message about an alert that is over has not been sent."""
 _CLOSE_SECONDS = 1.5
 """How long the end of the process waits for messages that are being sent."""
 
@@ -49,19 +49,19 @@ class MessageBudget:
 
     def __init__(self, burst: int, refill_seconds: float, clock: Callable[[], float]) -> None:
         self._burst, self._refill_seconds, self._clock = burst, refill_seconds, clock
-        self._left = float(burst)
+        self._tokens = float(burst)
         self._counted_at = clock()
 
     def left(self) -> int:
-        """How many messages may be sent now."""
+        """Return how many messages may be sent now."""
         now = self._clock()
-        self._left = min(self._burst, self._left + (now - self._counted_at) / self._refill_seconds)
+        self._tokens = min(self._burst, self._tokens + (now - self._counted_at) / self._refill_seconds)
         self._counted_at = now
-        return int(self._left)
+        return int(self._tokens)
 
     def spend(self) -> None:
         """Count one message."""
-        self._left -= 1
+        self._tokens -= 1
 
 
 class Notifier:
@@ -95,7 +95,7 @@ class Notifier:
         self._is_unfinished = False
         """Whether something will be due that no further pass may report."""
         self._outage: AlertRecord | None = None
-        """That the database is unavailable, if this process has told it: no row can hold that."""
+        """The alert that the database is unavailable, if this process has sent it: no row can hold that."""
 
     @property
     def counts(self) -> Mapping[str, int]:

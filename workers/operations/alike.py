@@ -26,13 +26,13 @@ class Finding:
     """Running jobs that stand at the same line."""
 
     frame: StackFrame
-    """That line."""
+    """The line at which they stand."""
     jobs: tuple[JobSummary, ...]
     """The one that has run the longest first."""
     workers: tuple[str, ...]
     """Host and pid of the processes that run them."""
     releases: tuple[str, ...]
-    """Of these processes, if they are known."""
+    """Releases of these processes, if they are known."""
     since: datetime | None
     """When the first of them started."""
     running_for: float | None
@@ -56,10 +56,10 @@ def find_alike(
         stack = stacks.get((job.queue, job.key))
         frame = stack.line if stack is not None and job.state == "running" else None
         if frame is not None:
-            place = (frame.file, frame.line, frame.function)
-            frames[place] = frame
-            groups.setdefault(place, []).append(job)
-    found = [_finding(frames[place], group, snapshot) for place, group in groups.items() if len(group) > 1]
+            line = (frame.file, frame.line, frame.function)
+            frames[line] = frame
+            groups.setdefault(line, []).append(job)
+    found = [_finding(frames[line], group, snapshot) for line, group in groups.items() if len(group) > 1]
     return sorted(found, key=lambda finding: (-len(finding.jobs), finding.frame.file, finding.frame.line))
 
 
@@ -82,7 +82,7 @@ def _finding(frame: StackFrame, group: Sequence[JobSummary], snapshot: Snapshot)
 
 
 def _release_age(releases: Sequence[str], since: datetime | None, snapshot: Snapshot) -> float | None:
-    """How long their release had run when the first of them started."""
+    """Return how long their release had run when the first of them started."""
     up = [worker.up_for for worker in snapshot.workers if worker.release in releases]
     known = [seconds for seconds in up if seconds is not None]
     if len(releases) != 1 or since is None or not known:

@@ -50,7 +50,7 @@ class AuditedAction:
     done_so_far: int = 0
     """Recorded as ``affected`` if the verb fails."""
     subject: str | None = None
-    """Of the event: the id of the plan that the verb made."""
+    """Subject of the event: the id of the plan that the verb made."""
     event: NewEvent | None = None
     """The event that the action is, in place of the one that its verb has."""
     failed: bool = False

@@ -26,7 +26,7 @@ _MAX_NAMED_KEYS = 10
 _GLOB_CHARS = "*?["
 """A text with one of these is a pattern."""
 _CHARS_OF_KEYS = "@._-+ :%"
-"""What keys hold unescaped, beside ASCII letters and digits; everything else is %XX in keys."""
+"""Characters that keys hold unescaped, besides ASCII letters and digits; everything else is %XX in keys."""
 
 
 def glob_pattern(text: str) -> str:
@@ -49,7 +49,7 @@ class CacheOverview:
     """The cache now.  Memory is that of its Redis, in bytes; None if it cannot be read."""
 
     url: str
-    """Of its Redis, without its password."""
+    """URL of its Redis, without its password."""
     dedicated: bool
     """Whether that Redis holds the cache only."""
     stats: CacheStats

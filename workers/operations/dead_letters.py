@@ -151,7 +151,7 @@ class DeadLetterOperations:
         async with self._audit.record(verb, {"selection": describe(selection)}, reason) as action:
             if isinstance(selection, LetterFilter):
                 check_queue(selection, self._queues)
-                if selection.up_to is None:  # letters that arrive meanwhile are not selected
+                if selection.up_to is None:  # letters that arrive later are not selected
                     selection = selection.model_copy(update={"up_to": await self._letters.newest_id()})
             else:
                 selection = list(await existing_letters(self._letters, selection))

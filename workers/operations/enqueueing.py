@@ -130,7 +130,7 @@ class Enqueueing:
         check_payload(wire.dump(value), value)
 
     def payload_problems(self, queue: str, data: Mapping[str, Any]) -> dict[str, str]:
-        """What is wrong with ``data``, by the field; the name is empty for the payload as a whole."""
+        """Return what is wrong with ``data``, by the field; the name is empty for the payload as a whole."""
         self.queue(queue)
         schema = self.schemas.get(queue)
         try:

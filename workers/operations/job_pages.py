@@ -17,7 +17,7 @@ from storage.errors import InvalidCursorError
 from workers.engine.job_reader import FoundJob, JobReader, WindowState
 
 INCOMPLETE: tuple[WindowState, ...] = ("running", "ready", "scheduled")
-"""What a list has if no state is named."""
+"""The states of a list if none is named."""
 _NEWEST_FIRST: tuple[WindowState, ...] = ("done", "failed")
 
 
@@ -40,7 +40,7 @@ class QueuePosition:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a page begins: what is left of a section, and the sections after it."""
+    """The beginning of a page: the rest of a section, and the sections after it."""
 
     state: WindowState
     queues: tuple[QueuePosition, ...]
@@ -94,7 +94,7 @@ def parse_cursor(cursor: str, queues: Sequence[str], state: WindowState | None) 
             QueuePosition.parse(*entry, is_whole=listed in ("running", "ready")) for entry in entries
         )
     except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError):
-        raise InvalidCursorError("is none of this list", field="cursor") from None
+        raise InvalidCursorError("it is of another list", field="cursor") from None
     sections = _sections(queues, state)
     for index, (section, names) in enumerate(sections):
         if section == listed and named and {one.queue for one in named} <= set(names):
@@ -102,13 +102,13 @@ def parse_cursor(cursor: str, queues: Sequence[str], state: WindowState | None) 
     raise InvalidCursorError("is that of another list", field="cursor")
 
 
-Found = list[tuple[str, FoundJob, float]]
+FoundJobs = list[tuple[str, FoundJob, float]]
 """Queue, job, and the server's time."""
 
 
 async def read_section(
     reader: Callable[[str], JobReader], position: Position, limit: int
-) -> tuple[Found, Position | None, bool]:
+) -> tuple[FoundJobs, Position | None, bool]:
     """The jobs from a position on, the next position, and whether the page ends since they are large.
 
     ``reader`` is that of a queue.  Raises RedisError.
@@ -127,7 +127,7 @@ async def read_section(
     rows.sort(key=lambda row: row[:2])  # jobs of one window keep their order
     left = [len(window.jobs) for window in windows]
     ends = dict(enumerate(position.queues))
-    found: Found = []
+    found: FoundJobs = []
     is_cut = False
     for _, index, job in rows[:limit]:
         queue = position.queues[index].queue

@@ -34,11 +34,11 @@ class StackFrame:
 
 @dataclass(frozen=True, slots=True)
 class JobStack:
-    """Where a job stands."""
+    """The stack of a job."""
 
     frames: Sequence[StackFrame]
-    """Of its coroutine, of the tasks that it waits for, and of the thread or process that works for it; the
-    outermost first."""
+    """Frames of its coroutine, of the tasks that it waits for, and of the thread or process that works
+    for it; the outermost first."""
     log: Sequence[str] = ()
     """The newest lines that it has logged, the oldest of them first."""
     place: str = ""
@@ -54,7 +54,7 @@ class JobStack:
 
 
 async def ask_for_stack(redis: Redis, worker: str, queue: str, key: str) -> JobStack:
-    """Where a job stands in its process.
+    """Return where a job stands in its process.
 
     Raises ConflictError if the process does not answer, or the job does not run there any more; RedisError.
     """
@@ -66,7 +66,7 @@ async def ask_for_stack(redis: Redis, worker: str, queue: str, key: str) -> JobS
 
 
 async def ask_for_stacks(redis: Redis, worker: str) -> dict[tuple[str, str], JobStack]:
-    """Where the jobs of a process stand, by queue and key.  Raises ConflictError, RedisError."""
+    """Return where the jobs of a process stand, by queue and key.  Raises ConflictError, RedisError."""
     answer = await _ask(redis, worker, {"about": "jobs"}, f"process {worker[:8]}")
     stacks: dict[tuple[str, str], JobStack] = {}
     for entry in _list(answer, "jobs"):
@@ -90,8 +90,8 @@ async def _ask(redis: Redis, worker: str, request: Mapping[str, str], subject: s
     message = wire.dump({"queue": "", "key": "", **request, "reply": reply})
     async with redis.pubsub() as channel:
         await channel.subscribe(reply)
-        heard = await execute(redis, "PUBLISH", f"{PROCESS}{worker}", message)
-        if not heard:
+        receivers = await execute(redis, "PUBLISH", f"{PROCESS}{worker}", message)
+        if not receivers:
             raise ConflictError(f"{subject}: the process {worker[:8]} is not connected")
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):

@@ -23,7 +23,7 @@ from workers.operations.job_views import record_of, state_of, version_of
 MAX_KEYS = 1_000
 """Jobs that one act may name."""
 _MAX_TRIES = 5
-"""Of a job that moves while it is read and changed."""
+"""Tries for a job that moves while it is read and changed."""
 _MAX_RECORDED_KEYS = 100
 _COPIED_AS = "enqueued once more as "
 
@@ -40,16 +40,16 @@ class JobRef(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JobChange:
-    """What became, or in a preview would become, of one job that an act names; ``message`` is for people."""
+    """The result, or in a preview the expected result, of a verb on one job; ``message`` is for people."""
 
     queue: str
     key: str
     outcome: ChangeOutcome
     message: str
     new_key: str | None = None
-    """Of the job that is its duplicate."""
+    """Key of its duplicate."""
     version: str = ""
-    """Of the job as it was read; in a preview it is for the act."""
+    """Version of the job as it was read; in a preview it is for the verb."""
 
     def check(self) -> JobChange:
         """Itself if it is done.  Raises NotFoundError, ConflictError."""
@@ -109,7 +109,7 @@ class JobVerbs:
         return await verbs[verb](queue, jobs, reason)
 
     async def preview(self, verb: Verb, queue: str, jobs: Sequence[JobRef]) -> list[JobChange]:
-        """What an act would do; nothing is changed."""
+        """Return what an act would do; nothing is changed."""
 
         async def act(found: Sequence[FoundJob]) -> list[str]:
             return [str(job.state) for job in found]
@@ -199,7 +199,7 @@ class _Attempt:
         self._count = count
 
     async def run(self, refs: Sequence[JobRef]) -> dict[str, JobChange]:
-        """What became of each job; one that moved in between has an empty message, and may be tried again."""
+        """Return what became of each job; one that moved since has no message, and may be tried again."""
         changes: dict[str, JobChange] = {}
         left = list(refs)
         async for at, found in JobReader(self._queue.redis, self._queue.name).find([ref.key for ref in refs]):
@@ -221,7 +221,7 @@ class _Attempt:
         return JobChange(self._queue.name, key, "done", f"{key}: {message}", new_key, version_of(job))
 
     def _refusal(self, ref: JobRef, job: FoundJob, now: float) -> JobChange | None:
-        """Why a job is left as it is; None if it may be changed."""
+        """Return why a job is left as it is; None if it may be changed."""
         name, key = self._queue.name, ref.key
         rule = _RULES[self._verb]
         record = record_of(self._queue.policy, job, now)

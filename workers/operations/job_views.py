@@ -19,7 +19,7 @@ from workers.operations.why import Why
 
 _MAX_ERROR_CHARS = 300
 _DIGEST_CHARS = 12
-"""Of a version: enough to tell two records of one job apart."""
+"""Characters of a version: enough to distinguish two records of one job."""
 _ENDED = ("complete", "failed", "aborted")
 """SAQ's states of a job that has ended; stock SAQ may keep such a record without a TTL."""
 
@@ -45,7 +45,7 @@ class JobSummary:
     queued_at: datetime | None = None
     """By its producer's clock."""
     started_at: datetime | None = None
-    """Of its newest attempt, if it runs or has ended."""
+    """When its newest attempt began, if it runs or has ended."""
     ended_at: datetime | None = None
     due_at: datetime | None = None
     due_in: float | None = None
@@ -248,7 +248,7 @@ def _attempt(attempt: Mapping[str, Any]) -> JobAttempt:
 
 
 def job_facts(job: JobDetail, now: float, snapshot: Snapshot | None) -> JobFacts:
-    """What the question why a job does not run needs of it."""
+    """Return what the question why a job does not run needs of it."""
     worker = None if job.worker is None or job.state != "running" else worker_of(snapshot, job.worker)
     return JobFacts(
         key=job.key,
@@ -271,7 +271,7 @@ def job_facts(job: JobDetail, now: float, snapshot: Snapshot | None) -> JobFacts
 
 
 def start_facts(policy: QueuePolicy, snapshot: Snapshot, job: JobFacts | None) -> StartFacts:
-    """What the question needs of the queue."""
+    """Return what the question needs of the queue."""
     queue = queue_of(snapshot, policy.name)
     if queue is None:  # Redis has not answered yet
         error = snapshot.redis_of(policy.name).error

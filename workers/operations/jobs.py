@@ -208,7 +208,7 @@ class JobOperations(JobVerbs):
         snapshot: Snapshot | None = None,
         clock: Clock = utc_time,
     ) -> Why:
-        """Why a job does not run, or (without ``key``) why the queue starts nothing more, or that it does.
+        """Return why a job does not run, or (without ``key``) why the queue starts nothing more, if so.
 
         It answers while Redis is unavailable, too.
         """
@@ -226,7 +226,7 @@ class JobOperations(JobVerbs):
         return detail.why
 
     async def stack(self, queue: str, key: str) -> JobStack:
-        """Where a job stands that runs: in its coroutine, thread or process; and its newest log lines.
+        """Return where a job stands that runs: in its coroutine, thread or process; and its newest log lines.
 
         Its process is asked and answers within two seconds.  Raises NotFoundError; ConflictError if the job
         does not run, or its process does not answer.
@@ -271,7 +271,7 @@ class JobOperations(JobVerbs):
         return None if model is None else model.model_json_schema()
 
     def payload_problems(self, queue: str, data: Mapping[str, Any]) -> dict[str, str]:
-        """What is wrong with a payload, by the field; the name is empty for the payload as a whole."""
+        """Return what is wrong with a payload, by the field; the name is empty for the payload as a whole."""
         return self._enqueueing.payload_problems(queue, data)
 
     async def _find(self, queue: str, key: str) -> tuple[FoundJob, float]:

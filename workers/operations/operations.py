@@ -92,7 +92,7 @@ __all__ = [
 ]
 
 OPERATION_ERRORS = (WorkersError, StorageError, RedisError, OSError)
-"""What a verb may raise: each has a message for people."""
+"""Errors that a verb may raise: each has a message for people."""
 MAX_LOG_LINES = 200
 """Lines of the log that one call returns."""
 _CHECK_SECONDS = 1.0
@@ -137,7 +137,7 @@ class Operations:
         self.history = HistoryOperations(enqueueing.queues, snapshots)
         self.foreground = ForegroundJobs(enqueueing, audit)
         self.personalization = personalization
-        """What users are shown, read through the cache."""
+        """Payloads of users, read through the cache."""
         self._redis = redis
         self._other_redises = [
             other for other in group_by_client(enqueueing.queues.values()) if other is not redis
@@ -190,7 +190,7 @@ class Operations:
             raise errors[0]
 
     async def check_writes(self) -> dict[tuple[str, ...], Exception]:
-        """Why a Redis that this process needs is down or full, refuses writes or forbids to publish.
+        """Return why a Redis that this process needs is down or full, refuses writes or forbids to publish.
 
         By the queues that it holds; by none if it holds all.  It takes one round trip to each and leaves
         nothing behind.
@@ -236,7 +236,7 @@ class Operations:
         return self._snapshots.thresholds
 
     def policy(self, queue: str) -> QueuePolicy:
-        """How a queue runs, by the settings of this process.  Raises UnknownQueueError."""
+        """Return how a queue runs, by the settings of this process.  Raises UnknownQueueError."""
         return self._enqueueing.queue(queue).policy
 
     async def loads(self) -> list[QueueLoad]:

@@ -119,7 +119,7 @@ class ReplayOperations:
         await cancel_and_wait(running, retry_seconds=CLOSE_GRACE_SECONDS)
 
     async def preview(self, selection: Selection, options: ReplayOptions = WITH_POISON) -> Preview:
-        """What a verb on the dead letters of ``selection`` would change.  Changes nothing."""
+        """Return what a verb on the dead letters of ``selection`` would change.  Changes nothing."""
         if isinstance(selection, LetterFilter):
             return await self._preview_filter(selection, options)
         letters = (await existing_letters(self._letters, selection)).values()
@@ -218,7 +218,7 @@ class ReplayOperations:
 
         A mask in ``kwargs`` stands for the letter's own secret, as it was shown.
         Raises NotFoundError; ConflictError if it was replayed or discarded before, or if a job with its key
-        is queued; InvalidJobError if ``kwargs`` break the queue's schema, or have a mask elsewhere.
+        is queued; InvalidJobError if ``kwargs`` break the queue's schema, or a mask where no secret is.
         """
         edited = {} if kwargs is None else {"kwargs": self._mask.value(dict(kwargs))}
         async with self._audit.record("replay", {"id": letter_id, **edited}, reason) as action:
@@ -313,7 +313,7 @@ class ReplayOperations:
         )
 
     def _min_seconds(self, queues: Mapping[str, int], total: int, options: ReplayOptions) -> float:
-        """How long a replay takes at least, by the plan's rate and by the queues' own limits."""
+        """Return how long a replay takes at least, by the plan's rate and by the queues' own limits."""
         longest = total / options.rate if options.rate else 0.0
         for name, number in queues.items():
             limit = self._queues[name].policy.rate_limit if name in self._queues else None
@@ -322,7 +322,7 @@ class ReplayOperations:
         return longest
 
     async def _with_activity(self, plans: Sequence[Plan]) -> list[Plan]:
-        """The plans with ``active`` set, which only Redis tells.
+        """The plans with ``active`` set, which only Redis has.
 
         A plan may have ended between the two replies, so one that no process runs is read again.
         """

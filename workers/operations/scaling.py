@@ -36,7 +36,7 @@ class QueueLoad:
     def load(self) -> float:
         """Processes that the work would fill.
 
-        Of a paused queue only the jobs in flight count, since no process could start another.
+        Only the jobs in flight of a paused queue count, since no process could start another.
         """
         waiting = 0 if self.paused else self.ready + self.due
         return (self.in_flight + waiting) / self.capacity

@@ -117,7 +117,7 @@ class ScheduleOperations:
             return bool(action.affected)
 
     def _redis(self, schedule: Schedule) -> Redis:
-        """That of its queue: the script that enqueues an occurrence reads its state."""
+        """The Redis of its queue: the script that enqueues an occurrence reads its state."""
         return self._enqueueing.queue(schedule.queue).redis
 
     def _find(self, name: str) -> Schedule:
@@ -151,7 +151,7 @@ class ScheduleOperations:
 
 
 async def _read_states(redis: Redis) -> tuple[dict[bytes, bytes], int]:
-    """What a Redis holds of schedules, and its time in Unix seconds.  Raises RedisError."""
+    """Return what a Redis holds of schedules, and its time in Unix seconds.  Raises RedisError."""
     pipeline = redis.pipeline(transaction=False)
     pipeline.time()
     pipeline.hgetall(CRON)

@@ -1,4 +1,4 @@
-"""Masks secrets in what operations return to be shown.  What is stored, enqueued and replayed has them."""
+"""Masks secrets in what operations return to be shown.  Letters, jobs and replays keep them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SCHEMA_ERROR = (
     r"(?!(?:extra inputs|field required|input should|value error|unable to"
     r"|(?:bytes|data|dictionary|list|object|set|string|tuple|url|value) (?:should|has))\b)"
 )
-"""What stands behind a field's name if its value breaks the queue's schema: no secret."""
+"""The text after a field's name if its value breaks the queue's schema: no secret."""
 _SCHEME = re.compile(r"\b(Bearer|Basic)(\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(://[^\s:/@]{0,200}:)[^\s@/]{1,500}@")
 
@@ -177,7 +177,7 @@ def _masks(value: Any) -> Iterator[str]:
 
 
 def _json(value: Any) -> str:
-    """For a comparison that tells 1, 1.0 and true apart."""
+    """For a comparison by which 1, 1.0 and true differ."""
     return json.dumps(value, sort_keys=True, default=repr)
 
 

@@ -68,10 +68,10 @@ WITH_POISON = ReplayOptions(poison=True)
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a replay or a discard would change.  ``selection`` means exactly what was counted, nothing later.
+    """The letters that a verb would change.  ``selection`` means exactly what was counted, nothing later.
 
     ``poison_excluded`` letters died too often to be replayed in bulk; ``not_dead`` ids exist in another
-    state.  ``queues`` and ``groups`` tell where the letters belong; a replay takes at least ``min_seconds``.
+    state.  ``queues`` and ``groups`` count the letters of each; a replay takes at least ``min_seconds``.
     """
 
     selection: Selection

@@ -1,4 +1,4 @@
-"""What is known of a queue, and of one of its jobs, when somebody asks why nothing starts.  Pure."""
+"""The facts of a queue, and of one of its jobs, from which `why` says why nothing starts.  Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class JobFacts:
     """None: there is no such job."""
     status: str | None = None
     attempt: int = 0
-    """Of a running job the number of its attempt, else how many it has had."""
+    """The number of a running job's attempt, else how many attempts a job has had."""
     max_attempts: int = 1
     position: int | None = None
     """Ready jobs before it; None if they are too many to be counted."""
@@ -77,7 +77,7 @@ class StartFacts:
     handler_problem: str | None = None
     """Why no process can start its handler; None if one can."""
     stalled: str | None = None
-    """What the alert reports if nothing forbids a start and none happens."""
+    """The alert's message if nothing forbids a start and none happens."""
     clock: Clock = utc_time
 
     @property

@@ -1,7 +1,7 @@
 """Why a job does not run, or why a queue starts nothing more: one sentence from the engine's state.  Pure.
 
 Several causes may hold a job at once; `CAUSES` has their order.  First comes what has happened to the job,
-then what lasts until somebody acts, then what passes by itself.
+then what lasts until an operator acts, then what passes by itself.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _end_details(facts: StartFacts) -> Mapping[str, Any]:
     return {"ended_at": job.ended_at, "error": job.error, "letter": job.letter, "attempts": job.attempt}
 
 
-# What lasts until somebody acts
+# What lasts until an operator acts
 
 
 def _broken_keys(facts: StartFacts) -> str:
@@ -197,8 +197,8 @@ def _standby(facts: StartFacts) -> str:
 def _scheduled(facts: StartFacts) -> str:
     job = _job(facts)
     retries = job.max_attempts - 1
-    what = f"retry {job.attempt} of {retries}" if 0 < job.attempt <= retries else "delayed"
-    return f"{what}, due at no time" if job.due_in is None else f"{what}, due in {duration(job.due_in)}"
+    kind = f"retry {job.attempt} of {retries}" if 0 < job.attempt <= retries else "delayed"
+    return f"{kind}, due at no time" if job.due_in is None else f"{kind}, due in {duration(job.due_in)}"
 
 
 def _empty(facts: StartFacts) -> str:
@@ -376,4 +376,4 @@ CAUSES: Mapping[Cause, _Rule] = {
 }
 """In the order in which they count; the last two always apply to what waits."""
 _DEFAULTS: frozenset[Cause] = frozenset({"running", "waits_its_turn", "next", "starts"})
-"""What is so anyhow: no further cause."""
+"""Facts that are not a further cause."""

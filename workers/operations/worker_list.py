@@ -11,7 +11,7 @@ from workers.monitoring.roster import number
 from workers.monitoring.snapshot import HeldJobs, QueueSnapshot, WorkerSnapshot, WorkerState
 
 _MIN_PREFIX_CHARS = 4
-"""Of an id, so that a typing error names no process."""
+"""Characters of an id at least, so that a typing error names no process."""
 _HANGS_FACTOR = 2.0
 """A job that has run for so many times the usual longest time is not expected to end."""
 
@@ -50,7 +50,7 @@ class Worker:
     drain_undoable: bool
     drained_by: str | None
     recover_in: float | None
-    """Of a dead one: until the jobs that it holds run again; None while no process serves their queues."""
+    """Seconds until the jobs of a dead one run again; None while no process serves their queues."""
     blocked_where: str | None
     blocked_for: float | None
     unready: tuple[str, ...]
@@ -136,7 +136,7 @@ def find_worker(workers: Iterable[WorkerT], name: str) -> WorkerT:
 
 
 def foresee(worker: WorkerSnapshot, queues: Sequence[QueueSnapshot]) -> list[DrainForecast]:
-    """What becomes of the jobs that a process holds, if it drains now."""
+    """Return what becomes of the jobs that a process holds, if it drains now."""
     by_name = {queue.name: queue for queue in queues}
     left = worker.drain.left if worker.drain is not None else None
     return [_forecast(held, by_name.get(held.queue), worker, left) for held in worker.held]

@@ -55,7 +55,7 @@ class DrainResult:
     """How far the drain of a process is.
 
     ``requested``: it has not confirmed, and ``problem`` is why.  ``drained``: it has ended; ``put_back`` is
-    how many jobs went back to their queues, None if it did not tell.
+    how many jobs went back to their queues, None if that is not known.
     """
 
     id: str
@@ -214,7 +214,7 @@ class WorkerOperations:
             known = len(self._redises) == 1 or await execute(redis, "HEXISTS", WORKERS, worker.id)
             return int(await run_script(redis, call)) if known else 0
 
-        receivers = await self._on_each(request)
+        receivers = await self._on_all_redises(request)
         return await self._confirmed(worker, verb, max(receivers))
 
     def _own_result(self, worker: WorkerSnapshot, process: WorkerProcess) -> DrainResult:
@@ -229,7 +229,7 @@ class WorkerOperations:
         )
 
     async def _confirmed(self, worker: WorkerSnapshot, verb: DrainVerb, receivers: int) -> DrainResult:
-        """How the process answers; it publishes its presence once it has carried out the request."""
+        """Return how the process answers; it publishes its presence once it has done what was requested."""
         end = time.monotonic() + _CONFIRM_SECONDS
         while True:
             result = await self._probe(worker)
@@ -244,13 +244,13 @@ class WorkerOperations:
         return replace(result, state="requested", problem=problem)
 
     async def _probe(self, worker: WorkerSnapshot) -> DrainResult:
-        replies = await self._on_each(lambda redis: execute(redis, "HGET", WORKERS, worker.id))
+        replies = await self._on_all_redises(lambda redis: execute(redis, "HGET", WORKERS, worker.id))
         presence = next((reply for reply in replies if reply is not None), None)
         if presence is None:
             return await self._ended(worker.id, worker.name)
         return _result(worker, read_drain(presence), "running")
 
-    async def _on_each(self, ask: Callable[[Redis], Awaitable[Any]]) -> Sequence[Any]:
+    async def _on_all_redises(self, ask: Callable[[Redis], Awaitable[Any]]) -> Sequence[Any]:
         """The reply of each Redis that answers; of several, in time.  Raises RedisError if none does."""
 
         async def ask_in_time(redis: Redis) -> Any:
@@ -273,13 +273,13 @@ class WorkerOperations:
         return _result(worker, worker.drain, "running")
 
     async def _ended(self, worker_id: str, name: str) -> DrainResult:
-        replies = await self._on_each(lambda redis: execute(redis, "GET", f"{DRAINED}{worker_id}"))
+        replies = await self._on_all_redises(lambda redis: execute(redis, "GET", f"{DRAINED}{worker_id}"))
         put_back = next((reply for reply in replies if reply is not None), None)
         return DrainResult(worker_id, name, "drained", put_back=whole_number(put_back))
 
 
 def _result(worker: WorkerSnapshot, drain: DrainSnapshot | None, otherwise: DrainState) -> DrainResult:
-    """How far the drain of a living process is; ``otherwise`` is its state if it does not drain."""
+    """Return how far the drain of a living process is; ``otherwise`` is its state if it does not drain."""
     if drain is None:
         return DrainResult(worker.id, worker.name, otherwise, worker.in_flight)
     return DrainResult(
@@ -288,7 +288,7 @@ def _result(worker: WorkerSnapshot, drain: DrainSnapshot | None, otherwise: Drai
 
 
 def _is_answer(result: DrainResult, verb: DrainVerb) -> bool:
-    """Whether a process has carried out a request, or cannot."""
+    """Whether a process has done what was requested, or cannot."""
     if result.state == "drained":
         return True
     if verb == "undo":
@@ -322,7 +322,7 @@ def _put_back_words(put_back: int | None) -> str:
 
 
 def _why_silent(worker: WorkerSnapshot, receivers: int, then: str) -> str:
-    """Why a process does not answer; ``then`` is what it does once it continues."""
+    """Return why a process does not answer; ``then`` is what it does once it continues."""
     stands = f"it {then} if it continues within {_STANDS_SECONDS // 60} min"
     if worker.state == "blocked":
         by = "" if worker.blocked_where is None else f" by {worker.blocked_where}"

@@ -74,7 +74,7 @@ class AlertKeeper:
         self._known_lost: frozenset[str] = frozenset()
         """The lost workers of the last pass, each of which is an event."""
         self._is_open = True
-        """Whether an alert is pending or fires, as far as this process knows."""
+        """Whether an alert is pending or fires, in the newest evaluation of this process."""
 
     async def run(self) -> None:
         """Make a pass every few seconds while there is reason to, until cancelled."""
@@ -148,7 +148,7 @@ def firing_alerts(snapshot: Snapshot) -> list[FiringAlert]:
 
 
 def _judged_by(snapshot: Snapshot) -> Callable[[AlertRecord], bool] | None:
-    """Which alerts a snapshot can end (None: all): it does not tell what a Redis that is down would show."""
+    """Which alerts a snapshot can end (None: all): it lacks what a Redis that is down would show."""
     down = [redis for redis in snapshot.redises if redis.error is not None]
     if not down:
         return None
@@ -167,7 +167,7 @@ def _judged_by(snapshot: Snapshot) -> Callable[[AlertRecord], bool] | None:
 
 
 def alert_event(kind: EventKind, record: AlertRecord, message: str) -> NewEvent:
-    """The event that an alert began or ended, which is written once, whoever finds it."""
+    """The event that an alert began or ended; written once for the cluster."""
     title = BY_NAME[record.alert].title if record.alert in BY_NAME else record.alert
     return NewEvent(
         kind,

@@ -32,7 +32,7 @@ _KEEP_RESULT_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class DrainRequest:
-    """A process is to drain, put its jobs back now, or take jobs again.  ``id`` tells requests apart."""
+    """A process is to drain, put its jobs back now, or take jobs again.  ``id`` distinguishes requests."""
 
     id: str
     verb: DrainVerb
@@ -118,7 +118,7 @@ class Drain:
         return self.under_way and (self.puts_back or self.left == 0.0)
 
     def describe(self) -> dict[str, object]:
-        """What other processes are told."""
+        """The facts that other processes read."""
         drain = {"left": self.left, "seconds": self.seconds, "undoable": self.can_undo, "by": self.by}
         return {"draining": self.under_way, "drain": drain if self.under_way else None}
 

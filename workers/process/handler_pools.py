@@ -17,15 +17,15 @@ class HandlerPools:
         for pool in self._pools.values():
             pool.on_problem = on_problem
 
-    def problems(self) -> list[str]:
-        """The queues whose handler cannot be started, each with the reason."""
-        return [
-            f"{name}: its handler cannot run: {pool.problem}"
+    def problems(self) -> dict[str, str]:
+        """Return why the handlers of some queues cannot be started, by queue."""
+        return {
+            name: f"its handler cannot run: {pool.problem}"
             for name, pool in self._pools.items()
             if pool.problem is not None
-        ]
+        }
 
     def pids(self) -> list[int]:
-        """Of all processes that run."""
+        """The pids of all processes that run."""
         processes = [process for pool in self._pools.values() for process in pool.processes]
         return [process.pid for process in processes if process.pid is not None]

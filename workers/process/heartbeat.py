@@ -70,7 +70,7 @@ class Heartbeat:
         """The cluster was sent that it is."""
         self._others = others
         self._unsent: ScriptCall | None = None
-        """What the heartbeat with the watchdog has this one publish."""
+        """The note that the heartbeat with the watchdog has this one publish."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 

@@ -23,7 +23,7 @@ from workers.monitoring.alert_evaluation import schedule_conditions
 _DATABASE_SECONDS = 2.0
 """Timeout of the query: a database that is silent for longer counts as unavailable."""
 _AFTER_LATE_SECONDS = 5.0
-"""A schedule is checked so long after the moment from which its run is missed."""
+"""How long after the moment from which its run is missed a schedule is checked."""
 _LOOK_SECONDS = 8.0
 """So long after a process has gone there is a reason to look: it counts as reconnecting for a few seconds."""
 _RETRY_SECONDS = 60.0
@@ -31,7 +31,7 @@ _RETRY_SECONDS = 60.0
 
 
 class IdleChecks:
-    """What one process checks on its own, whatever the others do.
+    """The checks of one process, which do not depend on the others.
 
     ``schedules`` are those of its queues, each with the Redis of its queue.  ``count_seconds`` is the time
     between two counts of the processes: one command to each Redis.  The schedules are checked with two

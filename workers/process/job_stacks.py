@@ -29,9 +29,9 @@ from workers.process.task_stack import read_stack, short_path
 log = structlog.get_logger(__name__)
 
 MAX_JOBS = 200
-"""Whose stacks one answer has: those that have run the longest."""
+"""Jobs whose stacks one answer has: those that have run the longest."""
 MAX_LINES = 200
-"""Of the log that one answer has."""
+"""Lines of the log in one answer."""
 _MAX_UNDER_WAY = 10
 """Requests that are answered at once; any program may send them, and a pool process may take its time."""
 _MAX_CHANNEL_CHARS = 100
@@ -115,7 +115,7 @@ async def _describe(dispatcher: Dispatcher, running: RunningJob) -> dict[str, An
     if pool is not None:
         stack = await pool.stack(running.job)
         frames = [(short_path(file), line, name, True) for file, line, name in stack.frames]
-        problem = "" if frames else "its process does not tell: it may be in C code, or has just begun"
+        problem = "" if frames else "its process does not answer: it may be in C code, or has just begun"
         return {"frames": frames, "place": f"handler process {stack.pid}", "problem": problem}
     found = await read_stack(running.task, without=_ENGINE_FILES)
     return {"frames": found.frames, "place": found.place, "problem": found.problem}

@@ -31,7 +31,7 @@ _FORGET_SECONDS = 86_400.0
 class Presence:
     """The entry of this process on the list of workers, which expires after ``ttl`` seconds.
 
-    ``describe`` returns what is published beside that the process is there, ``figures`` what goes with a
+    ``describe`` returns what is published besides the process's name, ``figures`` what goes with a
     sign of life; ``on_letters`` is called if dead letters wait for the database, ``on_request`` with the
     newest request to drain, again and again.
     """
@@ -66,7 +66,7 @@ class Presence:
         self._on_request = on_request
         self._started_at = time.time()
         self._publishing: list[asyncio.Task[None]] = []
-        """What publishes in the background."""
+        """The tasks that publish in the background."""
         self._answering: list[asyncio.Task[None]] = []
         self._ended = False
         self._publish_again = False
@@ -150,7 +150,7 @@ class Presence:
         }
 
     def _saq_info(self, facts: dict[str, object]) -> dict[str, object]:
-        """What SAQ's own workers write about themselves, for its web page."""
+        """Return what SAQ's own workers write about themselves, for its web page."""
         settled = sum((dispatcher.settled for dispatcher in self._dispatchers.values()), Counter[str]())
         stats = {
             "complete": settled["complete"],

@@ -29,7 +29,7 @@ from workers.process.watchdog import Watchdog
 
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
-    """What each Redis is told about the process, and what the process does on a message from there."""
+    """The facts that each Redis gets of the process, and what the process does on a message from there."""
 
     id: str
     version: str
@@ -38,11 +38,11 @@ class ProcessFacts:
     emit: EventSink
     describe: Callable[[], Mapping[str, object]]
     figures: Callable[[], Mapping[str, object]]
-    """What it measured last of itself."""
+    """Its newest figures of itself."""
     on_request: Callable[[bytes], None]
     """Takes the newest request to drain, again and again."""
     dispatchers: Mapping[str, Dispatcher]
-    """Of all its queues: a job is asked for on any Redis that the process is connected to."""
+    """Dispatchers of all its queues: a job is asked for on any Redis that the process is connected to."""
 
 
 class RedisLink:
@@ -90,7 +90,7 @@ class RedisLink:
         self.presence.publish_soon()  # others may have declared this process dead
 
     def background_tasks(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-        """What runs beside the dispatchers."""
+        """The tasks that run besides the dispatchers."""
         return [
             self.recorder.run,
             self.listener.run,

@@ -47,7 +47,7 @@ class TaskStack:
 
 
 async def read_stack(task: asyncio.Task[Any] | None, *, without: tuple[str, ...] = ()) -> TaskStack:
-    """Where a task stands, without the frames of some files."""
+    """Return where a task stands, without the frames of some files."""
     stack = TaskStack()
     waiting: Any = task
     tasks = _chain(task)
@@ -135,7 +135,7 @@ def _coroutine_frames(awaited: Any) -> Iterator[FrameType]:
 
 
 _SUSPENDED = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
-"""Of coroutines, generators and asynchronous generators: the frame, and what it waits for."""
+"""Attributes of coroutines, generators and asynchronous generators: frame, and what it waits for."""
 
 
 def short_path(path: str) -> str:

@@ -83,7 +83,7 @@ class WakeListener:
             await self._on_subscribed()
         elif message["type"] == "subscribe":
             for dispatcher in self._dispatchers.values():
-                dispatcher.wake()  # messages may have been missed meanwhile
+                dispatcher.wake()  # messages may have been missed since
         elif message["type"] == "message" and own:
             await self._on_request(message["data"])
         elif message["type"] == "message":

@@ -159,7 +159,7 @@ class Watchdog:
         return Verdict.GIVE_UP if self._limit_passed() else Verdict.BLOCKED
 
     def place(self) -> BlockedAt:
-        """Where the loop is blocked now."""
+        """Return where the loop is blocked now."""
         task = self._clock.task()
         job = next((job for job in self._list_jobs() if task is not None and job.task is task), None)
         line = _line(list(self._clock.frames()), job.function if job is not None else None)

@@ -43,13 +43,13 @@ def drained_event(worker: str, release: str, requeued: int) -> NewEvent:
 
 
 def lost_event(worker: LostWorker) -> NewEvent:
-    """A process has gone that held no jobs, and has not said so; written once, whoever finds it."""
+    """The event that a process without jobs ended without a word; written once for the cluster."""
     host, _, pid = worker.name.rpartition(":")
     name = f"worker {worker.id[:SHORT_ID_CHARS]} ({host}, pid {pid})"
-    how = "has given no sign of life: it may be frozen" if worker.connected else "ended without a drain"
+    ending = "has given no sign of life: it may be frozen" if worker.connected else "ended without a drain"
     return NewEvent(
         "worker-lost",
-        f"{name} {how}; it held no jobs",
+        f"{name} {ending}; it held no jobs",
         subject=worker.id,
         detail={"release": worker.release, "silent_for": worker.silent_for},
         dedupe=f"worker-lost:{worker.id}",

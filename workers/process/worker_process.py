@@ -53,7 +53,7 @@ class WorkerProcess:
     ``redis_url`` is the main Redis, which holds the queues that have none of their own; ``paces`` has the
     poll intervals of those by URL that differ from ``pace``.
 
-    Of ``schedules`` those of its queues are run.  ``events`` takes what happens; None: it is not written.
+    It runs the ``schedules`` of its queues.  ``events`` takes what happens; None: it is not written.
     ``give_up`` ends the whole program: it is called from a thread, with the reason, if the event loop has
     been blocked for longer than any job in flight may take.
 
@@ -137,7 +137,7 @@ class WorkerProcess:
         return any(dispatcher.holds_jobs for dispatcher in self.dispatchers.values())
 
     def accompany(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run ``task`` beside the dispatchers from the start on."""
+        """Run ``task`` from the start on, besides the dispatchers."""
         self._companions.append(task)
 
     @property
@@ -174,7 +174,10 @@ class WorkerProcess:
         reasons = [
             f"{name}: no turn yet" for name, queue in self.dispatchers.items() if not queue.turned.is_set()
         ]
-        return [*(["draining"] if self.draining else []), *reasons, *self._handlers.problems()]
+        return [*(["draining"] if self.draining else []), *reasons, *self._handler_problems()]
+
+    def _handler_problems(self) -> list[str]:
+        return [f"{queue}: {problem}" for queue, problem in self._handlers.problems().items()]
 
     def stop_asked(self, *, now: bool = False) -> None:
         """Note that a signal asks for a drain (``now``: one that waits for nothing); for signal handlers.
@@ -359,11 +362,12 @@ class WorkerProcess:
         return [watching, *others]
 
     def _describe(self) -> dict[str, object]:
-        """What the others are told about this process."""
+        """The facts of this process that others read."""
         return {
             **self.drain.describe(),
             **self._vitals.newest,
-            "unready": [*self.standing(), *self._handlers.problems()],
+            "unready": [*self.standing(), *self._handler_problems()],
+            "handler_problems": self._handlers.problems(),
             "settings": {name: queue.queue.policy.settings() for name, queue in self.dispatchers.items()},
         }
 

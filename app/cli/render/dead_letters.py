@@ -102,9 +102,9 @@ def _lineage_lines(letter: DeadLetter, lineage: Sequence[tuple[DeadLetter, Seque
     lines = ["", "lineage"]
     for member, items in lineage:
         origin = f", of letter {member.replay_of}" if member.replay_of is not None else ""
-        this = " (this one)" if member.id == letter.id else ""
+        suffix = " (this one)" if member.id == letter.id else ""
         failed_at = local_time(member.failed_at, DATE_TIME)
-        lines.append(f"  letter {member.id}{this}{origin}: {failed_at}  {_error(member)}")
+        lines.append(f"  letter {member.id}{suffix}{origin}: {failed_at}  {_error(member)}")
         lines += [f"    {_replay(item)}" for item in items]
     return lines
 
@@ -169,7 +169,7 @@ def _of_one_queue(preview: Preview) -> str:
 
 
 def _excluded(preview: Preview, ids: Collection[int]) -> list[str]:
-    """How many selected letters stay as they are, and why."""
+    """Return how many selected letters stay as they are, and why."""
     reasons = []
     if preview.poison_excluded:
         reasons.append(

@@ -64,10 +64,10 @@ def summary(results: Sequence[CheckResult]) -> str:
         f"{wrong} wrong",
     ]
     parts += [f"{unknown} unknown"] if unknown else []
-    which = ", ".join(
+    states = ", ".join(
         f"{result.group} {result.check}" for result in results if result.finding.state == "wrong"
     )
-    return f"{len(results)} checks: {', '.join(parts)}" + (f" ({which})" if which else "")
+    return f"{len(results)} checks: {', '.join(parts)}" + (f" ({states})" if states else "")
 
 
 def _encodable(text: str, encoding: str) -> str:

@@ -98,7 +98,7 @@ def job_text(job: JobDetail) -> str:
 
 
 def stack_text(stack: JobStack, alike: Finding | None = None) -> str:
-    """Where a job stands: a line a frame, the innermost first; the others there; and what it has logged."""
+    """Return where a job stands: a line a frame, the innermost first; the others there; and its log."""
     place = [f"  {stack.place}{f': {stack.problem}' if stack.problem else ''}"] if stack.place else []
     lines = [f"  {frame.file}:{frame.line} in {frame.function}" for frame in reversed(stack.frames)]
     others = ["", "others like it", findings_text([alike])] if alike is not None else []
@@ -128,7 +128,7 @@ def changes_text(changes: Sequence[JobChange]) -> str:
 
 
 def change_document(change: JobChange) -> dict[str, Any]:
-    """What becomes, or became, of a job, for programs."""
+    """Return what becomes, or became, of a job, for programs."""
     names = ("queue", "key", "outcome", "message", "new_key")
     return {name: getattr(change, name) for name in names}
 

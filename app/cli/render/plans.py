@@ -74,7 +74,7 @@ def resume_command(plan: Plan) -> str:
 
 
 def ledger_text(ledger: Ledger) -> str:
-    """How many letters are in which state, a line each."""
+    """Return how many letters are in which state, a line each."""
     rows = [("replayed", count(ledger.sent))]
     rows += [
         (f"  {replay_state(state)}", count(getattr(ledger, state)))

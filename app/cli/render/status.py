@@ -20,7 +20,7 @@ from tui.text.snapshot import living_workers, other_workers, releases
 from tui.text.snapshot import verdict as whole_verdict
 from tui.text.styles import BREACH, MUTED, OK, WATCH
 from tui.text.verdict import Verdict, queue_verdict
-from tui.text.words import plural
+from tui.text.words import error_line, plural
 from workers.monitoring.snapshot import QueueSnapshot, RedisSnapshot, Snapshot
 from workers.operations.worker_list import list_workers
 
@@ -39,7 +39,7 @@ _GAP = 3
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A snapshot, and of the last day what the database knows: None if that was not read."""
+    """A snapshot, and what the database has of the last day: None if that was not read."""
 
     snapshot: Snapshot
     groups: Sequence[FailureGroup] | None = None
@@ -193,7 +193,7 @@ def _groups(groups: Sequence[FailureGroup], now: float) -> RenderableType:
     rows = []
     for group in groups:
         sample = group.sample
-        error = f"{sample.error_type.rpartition('.')[2]}: {sample.error_message}"
+        error = error_line(sample.error_type, sample.error_message)
         rows.append(
             (
                 f" {count(group.count)}",

@@ -28,7 +28,7 @@ def plan_text(comparison: Diff) -> str:
 
 
 def applied_text(comparison: Diff, specs: Sequence[DatabaseSpec]) -> str:
-    """What is left to do after the changes were made."""
+    """Return what is left to do after the changes were made."""
     lines = [] if comparison.changes else ["nothing to change"]
     lines += map(str, comparison.differences)
     if comparison.changes:

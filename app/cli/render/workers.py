@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import dedent
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -11,9 +12,11 @@ from rich.text import Text
 from app.cli.render.tables import plain, table
 from tui.text.format import MISSING, duration, escape
 from tui.text.styles import WIDE
+from tui.text.worker_page import log_lines
 from tui.text.workers import SIGNS, STYLES, cpu, drain_result, in_flight, memory, readiness, state_word
 
 if TYPE_CHECKING:
+    from workers.engine.attempt_log import LogLine
     from workers.operations.worker_list import Worker
     from workers.operations.workers import DrainResult
 
@@ -59,10 +62,20 @@ def results_text(results: Sequence[DrainResult]) -> str:
     return "\n".join(map(drain_result, results)) if results else "no worker runs"
 
 
-def question_text(workers: Sequence[Worker]) -> str:
-    """What a drain will do, to how many."""
+def question_text(workers: Sequence[Worker], *, now: bool = False) -> str:
+    """Return what a drain will do, to how many."""
+    fate = (
+        "they go back to the head of their queues, no attempt charged"
+        if now
+        else "they finish, what does not end in time goes back to the head of its queue"
+    )
     return "\n".join(
-        f"drain {escape(worker.name)}: {in_flight(worker)} in flight; they finish, what does not end in time "
-        "goes back to the head of its queue, nothing is deleted, and the process ends"
+        f"drain {escape(worker.name)}: {in_flight(worker)} in flight; {fate}, nothing is deleted, and the "
+        "process ends"
         for worker in workers
     )
+
+
+def log_text(lines: Sequence[LogLine]) -> str:
+    """The lines of a log, the oldest first."""
+    return dedent(log_lines(lines, "").plain)

@@ -19,7 +19,9 @@ def compare(servers: Sequence[RedisServer]) -> None:
         for other in servers[:number]:
             if is_same_server((server.info.run_id, server.url), (other.info.run_id, other.url)):
                 is_same = _database(server) == _database(other)
-                server.same_as, server.beside = (other.variable, "") if is_same else ("", other.variable)
+                server.same_as, server.same_server_as = (
+                    (other.variable, "") if is_same else ("", other.variable)
+                )
 
 
 async def placement(server: RedisServer) -> Finding:
@@ -39,9 +41,9 @@ async def placement(server: RedisServer) -> Finding:
             "; ".join(map(left_jobs_fix, left)),
         )
     holds = ", ".join(server.queues) or "no queue, but the locks of the cluster"
-    if server.beside:
+    if server.same_server_as:
         return warning(
-            f"holds {holds}; another database of the server in {server.beside}",
+            f"holds {holds}; another database of the server in {server.same_server_as}",
             "both share one processor and one memory: nothing is gained",
             f"name another server in {server.variable}, or remove it",
         )

@@ -62,7 +62,7 @@ class RedisServer:
     foreign: tuple[str, ...] = ()
     same_as: str = ""
     """The setting that names the same database of the same server, too."""
-    beside: str = ""
+    same_server_as: str = ""
     """The setting that names another database of the same server."""
 
     @property
@@ -151,10 +151,12 @@ async def _unreachable(error: Exception, url: str, variable: str) -> Finding:
             return wrong(f"{server}: {problem.problem}", consequence, fix)
     timed_out = isinstance(error, TimeoutError) and not str(error)
     cause = f"nothing within {OPENING_SECONDS:g} s" if timed_out else describe_cause(error)
-    return wrong(
+    return Finding(
+        "wrong",
         f"{server} does not answer: {cause}",
         consequence,
         f"see that the server runs, that a firewall lets us through, and that {variable} names it",
+        is_silent=True,
     )
 
 

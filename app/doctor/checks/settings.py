@@ -142,5 +142,5 @@ def notifications(config: LoadedSettings) -> Finding:
     except UsageError as error:
         return wrong(describe_problem(error), "no worker starts", error.fix)
     if not services:
-        return ok("no COUTURECAST_NOTIFY_URLS: nobody is notified of alerts")
+        return ok("no COUTURECAST_NOTIFY_URLS: alerts notify nobody")
     return ok(f"of alerts: {', '.join(service.label for service in services)}")

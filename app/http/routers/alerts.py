@@ -36,7 +36,24 @@ _EVERY_QUEUE = "Of one queue; null: of every queue, and of the servers."
 class AlertItem(BaseModel):
     """An alert now."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = example(
+        alert="backlog",
+        queue="color-extraction",
+        subject="",
+        state="firing",
+        severity="warning",
+        title="backlog",
+        message="132 queued, limit 100",
+        since="2026-03-01T12:00:00Z",
+        seconds=75.0,
+        value=132,
+        limit=100,
+        unit="jobs",
+        acknowledged_by=None,
+        silenced_by=None,
+        silenced_until=None,
+        silence_reason=None,
+    ) | ConfigDict(from_attributes=True)
 
     alert: str
     queue: str | None
@@ -66,14 +83,31 @@ class AlertList(BaseModel):
 class HistoryQuery(BaseModel):
     """Selects a page of the history."""
 
-    limit: int = Field(50, ge=1, le=MAX_ALERTS)
+    limit: int = Field(50, ge=1, le=MAX_ALERTS, description="Most items of the page.")
     cursor: str | None = Field(None, description="`next` of the page before.")
 
 
 class HistoryItem(BaseModel):
     """The life of an alert, from when it fired."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = example(
+        id=12,
+        alert="backlog",
+        queue="color-extraction",
+        subject="",
+        state="resolved",
+        fired_at="2026-03-01T12:00:00Z",
+        resolved_at="2026-03-01T12:00:00Z",
+        value=80,
+        peak=412,
+        message="132 queued, limit 100",
+        acknowledged_by="http:anna",
+        acknowledged_at="2026-03-01T12:00:00Z",
+        silenced_by=None,
+        silenced_until=None,
+        silence_reason=None,
+        notified={},
+    ) | ConfigDict(from_attributes=True)
 
     id: int
     alert: str
@@ -115,6 +149,8 @@ class AcknowledgeRequest(RequestBody):
 class AcknowledgedAlerts(BaseModel):
     """Alerts that were acknowledged until they are resolved."""
 
+    model_config = example(count=1, by="http:anna")
+
     count: int = Field(description="Those that were not acknowledged before.")
     by: str
 
@@ -133,6 +169,10 @@ class SilenceRequest(RequestBody):
 class SilencedAlerts(BaseModel):
     """Alerts that are silent for a time."""
 
+    model_config = example(
+        alert="backlog", queue="color-extraction", until="2026-03-01T12:00:00Z", by="http:anna"
+    )
+
     alert: str | None
     queue: str | None
     until: datetime
@@ -150,6 +190,8 @@ class UnsilenceRequest(RequestBody):
 
 class EndedSilences(BaseModel):
     """Silences that were ended."""
+
+    model_config = example(count=1)
 
     count: int
 
@@ -186,7 +228,7 @@ async def acknowledge_alerts(operations: ActorOperations, body: AcknowledgeReque
 
 @router.post("/silence", summary="Silence alerts for a time", response_description="Until when.")
 async def silence_alerts(operations: ActorOperations, body: SilenceRequest) -> SilencedAlerts:
-    """They notify nobody and leave the health healthy, those that fire now and those that will."""
+    """Alerts that fire now or later notify nobody, and do not count in the health."""
     until = await operations.alerts.silence(body.alert, body.queue, body.seconds, body.reason)
     return SilencedAlerts(alert=body.alert, queue=body.queue, until=until, by=operations.actor)
 

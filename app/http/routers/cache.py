@@ -23,6 +23,7 @@ _MAX_ID_CHARS = 200
 _MAX_PATTERN_CHARS = 500
 _PART_OR_PATTERN = "A part of a key, or with `*`, `?` or `[` a pattern for whole keys."
 _ID_SCHEMA = {"type": "string", "minLength": 1, "maxLength": _MAX_ID_CHARS, "pattern": "^[^\\x00]*$"}
+_RawUserId = Annotated[Annotated[str, WithJsonSchema(_ID_SCHEMA)], Path(description="Id of a user.")]
 
 
 def _parse_time(value: Any) -> Any:
@@ -36,7 +37,9 @@ def _parse_time(value: Any) -> Any:
         raise ValueError("use ISO 8601, for instance 2026-03-01T12:00:00Z") from None
 
 
-async def _check_user_id(user_id: Annotated[Annotated[str, WithJsonSchema(_ID_SCHEMA)], Path()]) -> str:
+async def _check_user_id(
+    user_id: _RawUserId,
+) -> str:
     """A path that no user can have is a mistake (422), unlike the id of a user that we do not have."""
     if not 0 < len(user_id) <= _MAX_ID_CHARS or "\0" in user_id:
         raise validation_problem([("user_id", f"use 1 to {_MAX_ID_CHARS} characters without NUL")])
@@ -47,7 +50,7 @@ UserId = Annotated[str, Depends(_check_user_id)]
 LocationId = Annotated[
     str, Query(min_length=1, max_length=_MAX_ID_CHARS, pattern=r"^[^\x00]*$", description="Id of a location.")
 ]
-At = Annotated[
+Moment = Annotated[
     Annotated[
         datetime, BeforeValidator(_parse_time), WithJsonSchema({"type": "string", "format": "date-time"})
     ]
@@ -62,12 +65,25 @@ EntryKey = Annotated[str, Path(min_length=1, description="As the list has it: `u
 class InvalidatedUser(BaseModel):
     """A user whose entries were removed."""
 
+    model_config = example(user_id="anna", removed=3)
+
     user_id: str
     removed: int = Field(description="Number of entries; an entry that is being loaded is not kept either.")
 
 
 class Personalization(Payload):
     """All that a client needs to dress a user."""
+
+    model_config = example(
+        user_id="anna",
+        location_id="berlin",
+        time_block="2026-03-01T12:00:00Z",
+        preferences={"colors": ["navy"]},
+        weather=None,
+        built_at="2026-03-01T12:00:00Z",
+        source="fresh",
+        age=12.5,
+    )
 
     source: Literal["fresh", "loaded", "stale", "direct"] = Field(
         description="fresh: from the cache. loaded: built now. stale: from the cache and old, since it could "
@@ -87,12 +103,28 @@ class EntriesQuery(BaseModel):
 class EntryPage(BaseModel):
     """One page, in no order."""
 
+    model_config = example(
+        items=[
+            {"key": "anna:berlin:2026-03-01T12", "state": "fresh", "age": 12.5, "ttl": 887.5, "size": 2048}
+        ],
+        next=None,
+    )
+
     items: list[CacheEntry]
     next: str | None = Field(description="The cursor of the next page; null at the end.")
 
 
 class Entry(BaseModel):
     """A cached entry with its value."""
+
+    model_config = example(
+        key="anna:berlin:2026-03-01T12",
+        state="fresh",
+        age=12.5,
+        ttl=887.5,
+        size=2048,
+        value={"user_id": "anna"},
+    )
 
     key: str
     state: str = Field(description="fresh, stale, outdated (invalidated) or corrupt.")
@@ -116,11 +148,28 @@ class EvictRequest(RequestBody):
 class EvictedCount(BaseModel):
     """How many entries were evicted."""
 
+    model_config = example(count=3)
+
     count: int
 
 
 class CacheFigures(BaseModel):
     """How reads of the last hour ended in all processes, and the memory of the cache's Redis."""
+
+    model_config = example(
+        url="redis://cache:6379/0",
+        own=True,
+        memory_used=1048576,
+        memory_limit=None,
+        evicted=0,
+        policy="allkeys-lru",
+        hit_rate=0.94,
+        hits=94,
+        misses=6,
+        stale=0,
+        errors=0,
+        minutes=[0.94],
+    )
 
     url: str = Field(description="Of its Redis, without the password.")
     own: bool = Field(description="Whether that Redis holds the cache only.")
@@ -144,7 +193,11 @@ class CacheFigures(BaseModel):
     response_description="The payload, and where it came from.",
 )
 async def show_personalization(
-    operations: ActorOperations, user_id: UserId, location: LocationId, response: Response, at: At = None
+    operations: ActorOperations,
+    user_id: UserId,
+    location: LocationId,
+    response: Response,
+    at: Moment = None,
 ) -> Personalization:
     """For a place, and the block of three hours that holds a time; read through the cache."""
     try:

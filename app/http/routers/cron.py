@@ -77,7 +77,9 @@ class ScheduleRequest(RequestBody):
 class RunSchedule(BaseModel):
     """A run."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = example(schedule="weather", queue="weather-ingestion", jobs=12, enqueued=12) | ConfigDict(
+        from_attributes=True
+    )
 
     schedule: str
     queue: str
@@ -87,6 +89,8 @@ class RunSchedule(BaseModel):
 
 class ChangedSchedule(BaseModel):
     """Whether a schedule runs."""
+
+    model_config = example(schedule="weather", enabled=False, changed=True)
 
     schedule: str
     enabled: bool

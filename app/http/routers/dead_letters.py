@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, RootModel
@@ -26,13 +26,46 @@ _MAX_PAGE_BYTES = 4_000_000
 _FIRST_LETTERS, _MAX_LETTERS = 5, 20
 """Letters that are read and made into JSON at a time: payloads may be large, and jobs share the loop."""
 
+_TIME = "2026-03-01T12:00:00Z"
+_SAMPLE: dict[str, Any] = {
+    "id": 512,
+    "queue_name": "color-extraction",
+    "function": "extract_colors",
+    "job_id": "dress-17",
+    "error_type": "DownloadError",
+    "error_message": "503 from cdn.example.com",
+    "attempts": 4,
+    "failed_at": _TIME,
+    "state": "dead",
+    "deaths": 1,
+    "release": "2026.3",
+}
+_LETTER = _SAMPLE | {
+    "uid": "6f1c0a92b3d4",
+    "job_data": {"function": "extract_colors", "kwargs": {"item_id": "dress-17"}},
+    "traceback": None,
+    "fingerprint": "9f2c41d07b3a8e65",
+    "attempt_errors": [],
+    "worker": "5f0c9a",
+    "enqueued_at": _TIME,
+    "replay_of": None,
+    "replay_count": 0,
+    "replayed_at": None,
+    "root_id": None,
+    "archived": False,
+}
+
 
 class Letter(RootModel[DeadLetter]):
     """A dead letter: the columns of its row."""
 
+    model_config = example(**_LETTER)
+
 
 class LetterPage(BaseModel):
     """One page, the newest first; a page of large letters ends before its limit."""
+
+    model_config = example(items=[_LETTER], next=None)
 
     items: list[DeadLetter]
     next: str | None = Field(description="The cursor of the next page; null at the end.")
@@ -41,7 +74,7 @@ class LetterPage(BaseModel):
 class GroupSample(BaseModel):
     """The newest letter of a group, without payload and tracebacks."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = example(**_SAMPLE) | ConfigDict(from_attributes=True)
 
     id: int
     queue_name: str
@@ -59,7 +92,15 @@ class GroupSample(BaseModel):
 class Group(BaseModel):
     """Letters of the same failure."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = example(
+        fingerprint="9f2c41d07b3a8e65",
+        count=37,
+        first_at=_TIME,
+        last_at=_TIME,
+        trend=[0] * 23 + [37],
+        releases=["2026.3"],
+        sample=_SAMPLE,
+    ) | ConfigDict(from_attributes=True)
 
     fingerprint: str
     count: int
@@ -80,7 +121,16 @@ class GroupList(BaseModel):
 class LineageLetter(BaseModel):
     """A letter of a lineage, without payload and tracebacks, and its replays."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = example(
+        id=512,
+        job_id="dress-17",
+        failed_at=_TIME,
+        state="dead",
+        error_type="DownloadError",
+        error_message="503 from cdn.example.com",
+        replay_of=498,
+        replays=[],
+    ) | ConfigDict(from_attributes=True)
 
     id: int
     job_id: str
@@ -102,6 +152,8 @@ class Lineage(BaseModel):
 class ChangedCount(BaseModel):
     """How many letters were changed."""
 
+    model_config = example(count=37, others=1)
+
     count: int
     others: int = Field(description="Ids of letters that were left out: their state does not allow it.")
 
@@ -121,6 +173,8 @@ class ArchiveRequest(RequestBody):
 
 class ArchivedCount(BaseModel):
     """How many letters were archived."""
+
+    model_config = example(count=1200)
 
     count: int
 

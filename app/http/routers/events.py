@@ -9,7 +9,7 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.http.dependencies import ActorOperations
-from app.http.models import QueueName
+from app.http.models import QueueName, example
 from app.http.routing import strict_router
 from storage.database.events import EventKind
 from storage.dead_letters.filters import Time
@@ -25,14 +25,23 @@ class EventsQuery(BaseModel):
     queue: QueueName | None = Field(None, description="Of one queue.")
     since: Time | None = Field(None, description="Then or later: a time, or how long ago: 30m, 2h, 7d.")
     until: Time | None = Field(None, description="Before: a time, or how long ago.")
-    limit: int = Field(50, ge=1, le=MAX_EVENTS)
+    limit: int = Field(50, ge=1, le=MAX_EVENTS, description="Most items of the page.")
     cursor: str | None = Field(None, description="`next` of the page before.")
 
 
 class EventItem(BaseModel):
     """Something that happened."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = example(
+        id=90,
+        at="2026-03-01T12:00:00Z",
+        kind="worker-draining",
+        queue=None,
+        subject="5f0c9a",
+        actor="http:anna",
+        message="box-2:4121 drains: 3 in flight",
+        detail={},
+    ) | ConfigDict(from_attributes=True)
 
     id: int
     at: datetime

@@ -8,6 +8,7 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.http.dependencies import State
+from app.http.models import example
 from app.http.routing import open_router
 from app.http.state import REDIS_REFUSES, REDIS_SILENT
 from workers.engine.histogram import Percentiles
@@ -63,7 +64,17 @@ class Latency(BaseModel):
 class HealthAlert(BaseModel):
     """A breached threshold."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = example(
+        queue="color-extraction",
+        name="backlog",
+        message="132 queued, limit 100",
+        severity="warning",
+        state="firing",
+        since=1772366400.0,
+        value=132,
+        limit=100,
+        silenced_until=None,
+    ) | ConfigDict(from_attributes=True)
 
     queue: str | None
     name: str

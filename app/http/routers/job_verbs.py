@@ -9,7 +9,7 @@ from fastapi import Body
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.http.dependencies import ActorOperations
-from app.http.models import QueueName, Reason, RequestBody, example
+from app.http.models import PathQueue, QueueName, Reason, RequestBody, example
 from app.http.problems import problem_responses
 from app.http.routers.jobs import JobKey, KeyText
 from app.http.routing import strict_router
@@ -49,7 +49,7 @@ class JobsRequest(RequestBody):
 
 
 class ChangedJob(BaseModel):
-    """What became of a job."""
+    """The result for one job."""
 
     model_config = ConfigDict(
         from_attributes=True,
@@ -74,7 +74,7 @@ class ChangedJob(BaseModel):
 
 
 class ChangedJobs(BaseModel):
-    """What became of each job, in their order."""
+    """The result for each job, in their order."""
 
     items: list[ChangedJob]
     count: int = Field(description="Those that were changed.")
@@ -85,13 +85,13 @@ _OptionalBody = Annotated[JobRequest, Body(default_factory=JobRequest)]
 
 
 class _Words(NamedTuple):
-    """What the description of a verb says."""
+    """The texts of a verb's description."""
 
     name: str
     effect: str
-    """What becomes of jobs."""
+    """The effect on jobs."""
     result: str
-    """What the answer about one job says."""
+    """The description of the answer about one job."""
 
 
 _WORDS: Mapping[Verb, _Words] = {
@@ -128,7 +128,7 @@ def _add_routes(verb: Verb, words: _Words) -> None:
         return ChangedJobs(items=items, count=sum(item.outcome == "done" for item in items))
 
     async def change_job(
-        operations: ActorOperations, queue: QueueName, key: JobKey, body: _OptionalBody
+        operations: ActorOperations, queue: PathQueue, key: JobKey, body: _OptionalBody
     ) -> ChangedJob:
         (change,) = await operations.jobs.change(verb, queue, [JobRef(key, body.version)], body.reason)
         return ChangedJob.model_validate(change.check())

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.convertors import Convertor, register_url_convertor
 
 from app.http.dependencies import ActorOperations, State
-from app.http.models import QueueName, Reveal
+from app.http.models import PathQueue, QueueName, Reveal, example
 from app.http.problems import problem_responses
 from app.http.routing import strict_router
 from workers.engine.job_reader import JobState, WindowState
@@ -40,7 +40,7 @@ _AFTER_KEY = ("why", "stack", "abort", "run-now", "duplicate", "remove")
 
 
 class _JobConvertor(Convertor[str]):
-    """The key of a job in a path, with slashes if it has some; what follows it there is none of it."""
+    """The key of a job in a path, with slashes if it has some; the rest of the path is not part of it."""
 
     regex = ".+" + "".join(f"(?<!/{part})" for part in _AFTER_KEY)
 
@@ -67,45 +67,41 @@ class JobsQuery(BaseModel):
     function: ConditionText | None = Field(None, description="Contained in the function's name.")
     worker: ConditionText | None = Field(None, description="Contained in host and pid, or in the id.")
     text: ConditionText | None = Field(None, description="Contained in the key or the error.")
-    limit: int = Field(50, ge=1, le=MAX_JOBS)
+    limit: int = Field(50, ge=1, le=MAX_JOBS, description="Most items of the page.")
     cursor: str | None = Field(None, description="`next` of the page before.")
+
+
+_JOB: dict[str, Any] = {
+    "queue": "color-extraction",
+    "key": "dress-17",
+    "state": "running",
+    "version": "running:5f0c2b1e:812:1772366400250",
+    "function": "extract_colors",
+    "status": "active",
+    "attempt": 1,
+    "max_attempts": 4,
+    "queued_at": "2026-03-01T11:59:59Z",
+    "started_at": "2026-03-01T12:00:00.250Z",
+    "ended_at": None,
+    "due_at": None,
+    "due_in": None,
+    "position": None,
+    "running_for": 31.2,
+    "usual_run": 1.1,
+    "deadline_in": 28.8,
+    "worker": "5f0c2b1e",
+    "worker_name": "box-2:4121",
+    "progress": None,
+    "aborting": False,
+    "error": None,
+    "problem": None,
+}
 
 
 class JobItem(BaseModel):
     """A job.  Durations are in seconds; null: not known, or without a meaning in its state."""
 
-    model_config = ConfigDict(
-        from_attributes=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "queue": "color-extraction",
-                    "key": "dress-17",
-                    "state": "running",
-                    "version": "running:5f0c2b1e:812:1772366400250",
-                    "function": "extract_colors",
-                    "status": "active",
-                    "attempt": 1,
-                    "max_attempts": 4,
-                    "queued_at": "2026-03-01T11:59:59Z",
-                    "started_at": "2026-03-01T12:00:00.250Z",
-                    "ended_at": None,
-                    "due_at": None,
-                    "due_in": None,
-                    "position": None,
-                    "running_for": 31.2,
-                    "usual_run": 1.1,
-                    "deadline_in": 28.8,
-                    "worker": "5f0c2b1e",
-                    "worker_name": "box-2:4121",
-                    "progress": None,
-                    "aborting": False,
-                    "error": None,
-                    "problem": None,
-                }
-            ]
-        },
-    )
+    model_config = example(**_JOB) | ConfigDict(from_attributes=True)
 
     queue: str
     key: str
@@ -183,7 +179,9 @@ class WhyItem(BaseModel):
 class StackItem(BaseModel):
     """A line at which a coroutine is suspended, or a thread or a process works."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = example(
+        file="workers/handlers/color/handler.py", line=88, function="ColorHandler.run", own=True
+    ) | ConfigDict(from_attributes=True)
 
     file: str
     line: int
@@ -249,6 +247,20 @@ class FindingList(BaseModel):
 class JobDetailItem(JobItem):
     """A job with all that Redis holds of it."""
 
+    model_config = example(
+        **_JOB,
+        payload={"item_id": "dress-17"},
+        result=None,
+        meta={},
+        traceback=None,
+        attempts=[],
+        producer=None,
+        replay_of=None,
+        letter=None,
+        unreadable=None,
+        why=None,
+    )
+
     payload: Any = Field(description="Its arguments.")
     result: Any
     meta: Mapping[str, Any]
@@ -291,13 +303,13 @@ async def list_findings(operations: ActorOperations, state: State) -> FindingLis
 
 
 @router.get("/{queue}/why", summary="Why a queue starts nothing more", response_description="One sentence.")
-async def why_queue(operations: ActorOperations, state: State, queue: QueueName) -> WhyItem:
+async def why_queue(operations: ActorOperations, state: State, queue: PathQueue) -> WhyItem:
     """Or that it does: the cause is `starts` then."""
     return WhyItem.model_validate(await operations.jobs.why(queue, snapshot=await state.snapshot()))
 
 
 @router.get("/{queue}/{key:path}/why", summary="Why a job does not run", response_description="One sentence.")
-async def why_job(operations: ActorOperations, state: State, queue: QueueName, key: JobKey) -> WhyItem:
+async def why_job(operations: ActorOperations, state: State, queue: PathQueue, key: JobKey) -> WhyItem:
     """If there is no such job, the cause is `unknown`; while Redis is unavailable `redis_unavailable`."""
     return WhyItem.model_validate(await operations.jobs.why(queue, key, snapshot=await state.snapshot()))
 
@@ -308,7 +320,7 @@ async def why_job(operations: ActorOperations, state: State, queue: QueueName, k
     response_description="The stack of its coroutine, thread or process, the outermost frame first.",
     responses=problem_responses(404, 409),
 )
-async def show_stack(operations: ActorOperations, queue: QueueName, key: JobKey) -> JobStack:
+async def show_stack(operations: ActorOperations, queue: PathQueue, key: JobKey) -> JobStack:
     """Its process is asked.  409 if the job does not run, or no answer comes within two seconds."""
     stack = await operations.jobs.stack(queue, key)
     items = [StackItem.model_validate(frame) for frame in stack.frames]
@@ -322,7 +334,7 @@ async def show_stack(operations: ActorOperations, queue: QueueName, key: JobKey)
     responses=problem_responses(404),
 )
 async def show_job(
-    operations: ActorOperations, state: State, queue: QueueName, key: JobKey, reveal: Reveal = False
+    operations: ActorOperations, state: State, queue: PathQueue, key: JobKey, reveal: Reveal = False
 ) -> JobDetailItem:
     """Its payload, result and errors, and why it does not run."""
     job = await operations.jobs.get(queue, key, snapshot=await state.snapshot(), reveal=reveal)

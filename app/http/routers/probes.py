@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from app.http.dependencies import State
+from app.http.models import example
 from app.http.routing import open_router
 
 router = open_router("probes")
@@ -17,12 +18,16 @@ router = open_router("probes")
 class Alive(BaseModel):
     """The process answers, and its dispatchers make progress."""
 
+    model_config = example(alive=True, reasons=[])
+
     alive: bool = True
     reasons: list[str] = Field(default=[], description="Why a supervisor should restart it.")
 
 
 class Ready(BaseModel):
     """Whether the process takes jobs; without workers: whether Redis takes writes."""
+
+    model_config = example(ready=False, reasons=["draining"])
 
     ready: bool
     reasons: list[str] = Field(description="Why it is not ready.")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, PlainValidator, TypeAdapter
 
 from app.http.dependencies import ActorOperations, State
 from app.http.job_lines import JobLines
-from app.http.models import MAX_ID, QueueName, RequestBody, example
+from app.http.models import MAX_ID, PathQueue, RequestBody, example
 from app.http.problems import ProblemError, problem_responses
 from app.http.routing import JSON_LINES, LinesRoute, strict_router
 from workers.operations.operations import MAX_DELAY_SECONDS, NewJob
@@ -19,7 +19,7 @@ producers = strict_router("queues", "/api/v1/queues")
 router = strict_router("queues", "/api/v1/admin/queues")
 
 MAX_JOBS = 1_000
-"""Of one request: they are checked and packed in one go, and the workers share the event loop."""
+"""Jobs of one request: they are checked and packed in one go, and the workers share the event loop."""
 
 
 class Job(RequestBody):
@@ -82,7 +82,7 @@ _LINES_BODY = {
     "schema": {"type": "array", "items": {"$ref": "#/components/schemas/Job"}},
     "example": [{"data": {"item_id": "dress-17"}}, {"data": {"item_id": "dress-18"}, "key": "dress-18"}],
 }
-"""Of a media type of one item a line, the schema is that of a list of all (OpenAPI 3.2)."""
+"""A media type of one item a line has the schema of a list of all (OpenAPI 3.2)."""
 
 
 class PauseRequest(RequestBody):
@@ -96,6 +96,14 @@ class PauseRequest(RequestBody):
 class PausedQueue(BaseModel):
     """A queue of which nothing starts."""
 
+    model_config = example(
+        queue="color-extraction",
+        paused=True,
+        by="http:anna",
+        reason="CDN is down",
+        since="2026-03-01T12:00:00Z",
+    )
+
     queue: str
     paused: bool = True
     by: str
@@ -105,6 +113,8 @@ class PausedQueue(BaseModel):
 
 class ResumedQueue(BaseModel):
     """A queue that runs."""
+
+    model_config = example(queue="color-extraction", paused=False, was_paused=True)
 
     queue: str
     paused: bool = False
@@ -119,7 +129,7 @@ class ResumedQueue(BaseModel):
     responses=problem_responses(409),
 )
 async def enqueue_jobs(
-    operations: ActorOperations, queue: QueueName, body: Annotated[JobOrJobs, Body()]
+    operations: ActorOperations, queue: PathQueue, body: Annotated[JobOrJobs, Body()]
 ) -> EnqueuedJobs:
     """All jobs are checked first: if one of them is not valid, none is enqueued."""
     if isinstance(body, list):
@@ -143,7 +153,7 @@ async def enqueue_lines(
     request: Request,
     operations: ActorOperations,
     state: State,
-    queue: QueueName,
+    queue: PathQueue,
     from_line: Annotated[int, Query(ge=1, le=MAX_ID, description="Lines before it are skipped.")] = 1,
 ) -> EnqueuedLines:
     """Jobs of any number are enqueued while the body is read, up to the first line that is wrong.
@@ -179,7 +189,7 @@ producers.add_api_route(
 )
 async def pause_queue(
     operations: ActorOperations,
-    queue: QueueName,
+    queue: PathQueue,
     body: Annotated[PauseRequest, Body(default_factory=PauseRequest)],
 ) -> PausedQueue:
     """No process starts jobs of it until it is resumed.  A paused queue gets the new reason."""
@@ -193,6 +203,6 @@ async def pause_queue(
     summary="Resume a queue",
     response_description="It runs.",
 )
-async def resume_queue(operations: ActorOperations, queue: QueueName) -> ResumedQueue:
+async def resume_queue(operations: ActorOperations, queue: PathQueue) -> ResumedQueue:
     """Let a paused queue start jobs again."""
     return ResumedQueue(queue=queue, was_paused=await operations.resume(queue))

@@ -25,11 +25,37 @@ PLANS = f"{FAILED_JOBS}/plans"
 router = strict_router("replays", PLANS)
 letter_router = strict_router("dead letters", FAILED_JOBS)
 
+_PLAN: dict[str, Any] = {
+    "id": 7,
+    "created_at": "2026-03-01T12:00:00Z",
+    "actor": "http:anna",
+    "reason": "CDN is back",
+    "selection": {"filter": {"queue": "color-extraction"}},
+    "canary": 5,
+    "rate": 10,
+    "halt": 0.2,
+    "total": 37,
+    "state": "running",
+    "standing": "running",
+    "note": "",
+    "ended_at": None,
+    "ledger": {
+        "waiting": 32,
+        "enqueued": 5,
+        "completed": 0,
+        "same": 0,
+        "other": 0,
+        "aborted": 0,
+        "skipped": 0,
+    },
+    "active": True,
+}
+
 
 class PlanDetail(BaseModel):
     """A plan, with its ledger."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = example(**_PLAN) | ConfigDict(from_attributes=True)
 
     id: int
     created_at: datetime
@@ -61,13 +87,31 @@ class PlanList(BaseModel):
 class ItemsQuery(BaseModel):
     """Selects letters of a plan."""
 
-    state: Literal["waiting", "enqueued", "completed", "same", "other", "aborted", "skipped"] | None = None
-    limit: int = Field(100, ge=1, le=1_000)
+    state: Literal["waiting", "enqueued", "completed", "same", "other", "aborted", "skipped"] | None = Field(
+        None, description="As in the ledger; all without it."
+    )
+    limit: int = Field(100, ge=1, le=1_000, description="Most items of the page.")
     cursor: str = Field("0", pattern=r"^[0-9]{1,18}$", description="`next` of the page before.")
 
 
 class PlanItems(BaseModel):
     """Letters of a plan in their order, each with the result of its replay."""
+
+    model_config = example(
+        items=[
+            {
+                "id": 1,
+                "plan_id": 7,
+                "letter_id": 512,
+                "state": "completed",
+                "note": None,
+                "kwargs": None,
+                "enqueued_at": "2026-03-01T12:00:00Z",
+                "ended_at": "2026-03-01T12:00:00Z",
+            }
+        ],
+        next=None,
+    )
 
     items: list[PlanItem]
     next: str | None = Field(description="The cursor of the next page; null at the end.")
@@ -92,6 +136,8 @@ class RetryRequest(RequestBody):
 
 class RetryResult(BaseModel):
     """A letter whose job was enqueued again."""
+
+    model_config = example(id=512, key="dress-17")
 
     id: int
     key: str = Field(description="The key of its job, which it had before.")
@@ -118,7 +164,17 @@ class BulkRetryRequest(SelectionBody):
 
 
 class ReplayPreview(BaseModel):
-    """What would be retried."""
+    """Letters that would be retried."""
+
+    model_config = example(
+        selection={"filter": {"queue": "color-extraction"}},
+        total=37,
+        poison=1,
+        others=0,
+        queues={"color-extraction": 37},
+        groups=[],
+        seconds=0.0,
+    )
 
     selection: dict[str, Any] = Field(
         description="The ids or the filter: sent again, they select what was counted and nothing later."
@@ -174,7 +230,8 @@ async def retry_dead_letter(
     response_description="The plans.",
 )
 async def list_plans(
-    operations: ActorOperations, limit: Annotated[int, Query(ge=1, le=200)] = 50
+    operations: ActorOperations,
+    limit: Annotated[int, Query(ge=1, le=200, description="Most items of the page.")] = 50,
 ) -> PlanList:
     """Each with its ledger."""
     plans = await operations.replays.plans(limit)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
 from app.http.dependencies import State
+from app.http.models import example
 from app.http.problems import RETRY_AFTER, ProblemError, problem_responses
 from app.http.routing import open_router
 from app.http.state import describe_redis_error
@@ -19,6 +20,8 @@ router = open_router("scaling", "/api/v1")
 
 class QueueScaling(BaseModel):
     """One queue, across the cluster."""
+
+    model_config = example(load=1.4, in_flight=5, ready=2, due=0, capacity=5, paused=False)
 
     load: float = Field(
         description="(in_flight + ready + due) / capacity; of a paused queue in_flight / capacity."

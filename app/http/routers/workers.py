@@ -1,17 +1,16 @@
-"""Worker processes: those of the cluster, their drain, and the log of this one."""
+"""Worker processes: those of the cluster, their drain, and their logs."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
-from fastapi import Query, Response
+from fastapi import Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.http.dependencies import ActorOperations, State
-from app.http.models import QueueName
+from app.http.models import QueueName, example
 from app.http.problems import problem_responses
 from app.http.routing import strict_router
 from app.http.state import HttpState
@@ -34,9 +33,16 @@ WaitSeconds = Annotated[
     ),
 ]
 
+WorkerName = Annotated[str, Path(description="Its id, the beginning of that, or `host:pid`.")]
+Now = Annotated[
+    bool, Query(description="Return its jobs to their queues at once, no attempt charged, unfinished.")
+]
+
 
 class DrainStatus(BaseModel):
     """How far the drain is.  No job is deleted: a job that does not end in time returns to its queue."""
+
+    model_config = example(drained=False, in_flight=3, deadline_in=29.9, put_back=None)
 
     drained: bool
     in_flight: int = Field(description="Jobs that still run.")
@@ -46,6 +52,16 @@ class DrainStatus(BaseModel):
 
 class LogLine(BaseModel):
     """One line of the log; the last four are null outside of a job's attempt."""
+
+    model_config = example(
+        at="2026-03-01T12:00:00Z",
+        level="warning",
+        text="slow: 2 s",
+        queue="color-extraction",
+        job="dress-17",
+        attempt=1,
+        worker="5f0c9a",
+    )
 
     at: datetime
     level: str
@@ -75,7 +91,33 @@ class WorkerJobs(BaseModel):
 class WorkerItem(BaseModel):
     """One process of the cluster; null means that it is not known."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = example(
+        id="5f0c9a",
+        name="box-2:4121",
+        host="box-2",
+        pid=4121,
+        release="2026.3",
+        version="0.1.0",
+        state="running",
+        ready=True,
+        queues=["color-extraction"],
+        in_flight=3,
+        slots=5,
+        held=[{"queue": "color-extraction", "count": 3, "ages": [1.2, 0.4, 0.1]}],
+        cpu=0.12,
+        memory=100663296,
+        loop_p99=0.002,
+        beat_age=1.0,
+        up_for=266400.0,
+        drain_deadline_in=None,
+        drain_seconds=30.0,
+        drain_undoable=False,
+        drained_by=None,
+        recover_in=None,
+        blocked_where=None,
+        blocked_for=None,
+        unready=[],
+    ) | ConfigDict(from_attributes=True)
 
     id: str
     name: str = Field(description="host:pid")
@@ -114,7 +156,16 @@ class WorkerList(BaseModel):
 class WorkerDrain(BaseModel):
     """How far the drain of a process is."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = example(
+        id="5f0c9a",
+        name="box-2:4121",
+        state="draining",
+        in_flight=3,
+        deadline_in=29.9,
+        put_back=None,
+        problem="",
+        undoable=True,
+    ) | ConfigDict(from_attributes=True)
 
     id: str
     name: str
@@ -128,7 +179,7 @@ class WorkerDrain(BaseModel):
 
 @cluster.get("", summary="The processes of the cluster", response_description="All of them.")
 async def list_workers(operations: ActorOperations) -> WorkerList:
-    """Of the processes that have died the ones that still hold jobs are listed, too."""
+    """Dead processes are listed while they hold jobs."""
     workers = await operations.workers.list()
     return WorkerList(items=[WorkerItem.model_validate(worker) for worker in workers], next=None)
 
@@ -143,10 +194,14 @@ async def list_workers(operations: ActorOperations) -> WorkerList:
     },
 )
 async def drain_worker(
-    operations: ActorOperations, worker: str, response: Response, wait: WaitSeconds = 0.0
+    operations: ActorOperations,
+    worker: WorkerName,
+    response: Response,
+    wait: WaitSeconds = 0.0,
+    now: Now = False,
 ) -> WorkerDrain:
     """Running jobs may end, nothing new starts, no job is deleted.  Then the process exits."""
-    result = await operations.workers.drain(worker)
+    result = await operations.workers.drain(worker, now=now)
     if wait and result.state != "drained":
         (result,) = await operations.workers.wait([result], wait)
     if result.state != "drained":
@@ -163,7 +218,7 @@ async def drain_worker(
         **problem_responses(409),
     },
 )
-async def undo_drain(operations: ActorOperations, worker: str, response: Response) -> WorkerDrain:
+async def undo_drain(operations: ActorOperations, worker: WorkerName, response: Response) -> WorkerDrain:
     """Until it has ended, and unless a supervisor ends it."""
     result = await operations.workers.undo_drain(worker)
     if result.problem:
@@ -179,19 +234,17 @@ async def undo_drain(operations: ActorOperations, worker: str, response: Respons
 )
 async def read_logs(
     operations: ActorOperations,
-    worker: str,
-    queue: QueueName | None = None,
+    worker: WorkerName,
+    queue: Annotated[QueueName | None, Query(description="Lines of its jobs.")] = None,
     job: Annotated[str | None, Query(description="Key of a job.")] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_LOG_LINES)] = 50,
+    limit: Annotated[int, Query(ge=1, le=MAX_LOG_LINES, description="Most lines.")] = 50,
 ) -> LogLines:
     """Another process is asked: 409 if no answer comes within two seconds."""
     if worker == operations.workers.own_id:
         lines = operations.logs(worker, queue=queue, job=job, limit=limit)
     else:
         lines = list(await operations.workers.log(worker, queue=queue, job=job))[-limit:]
-    return LogLines(
-        items=[LogLine(**asdict(line) | {"at": datetime.fromtimestamp(line.at, UTC)}) for line in lines]
-    )
+    return LogLines(items=[LogLine(**line.to_fields()) for line in lines])
 
 
 @router.post(

@@ -2,7 +2,7 @@
 -- expires.  The holder is granted it again, since its reply may be lost.
 --
 -- Invariant: the versions in the reply exist when the load begins.  An invalidation deletes the version of a tag, so
--- a value that was loaded before it can be told from one loaded after it.  A lock under older versions does not
+-- a value that was loaded before it can be distinguished from one loaded after it.  A lock under older versions does not
 -- count, since the value of its holder will not be stored.
 --
 -- KEYS  1 entry  2 load lock  string  "holder version ..."; holder is 'failed' for a moment after a failed load

@@ -19,7 +19,7 @@ from app.doctor.checks.postgres import open_postgres
 from app.doctor.checks.redis_server import open_redis
 from app.doctor.groups import run_group
 from app.doctor.results import Finding
-from tests.acceptance.conftest import Done, Program
+from tests.support.program import Done, Program
 from tests.support.servers import ValkeyServer
 
 SECRET = "pa55word"
@@ -113,7 +113,7 @@ async def postgres_findings(url: str, direct_url: str | None = None) -> dict[str
 
 def wrong_ones(found: dict[str, Finding]) -> list[str]:
     """The checks that found something wrong."""
-    return [check for check, each in found.items() if each.state == "wrong"]
+    return [check for check, finding in found.items() if finding.state == "wrong"]
 
 
 def with_role(url: str, name: str) -> str:
@@ -122,8 +122,8 @@ def with_role(url: str, name: str) -> str:
 
 def only_pings(listener: socket.socket, answer: bytes = b"+PONG") -> None:
     def serve(connection: socket.socket) -> None:
-        while said := connection.recv(4096):
-            words = said.upper()
+        while received := connection.recv(4096):
+            words = received.upper()
             if b"PING" in words:
                 connection.sendall(answer + b"\r\n")
             elif b"CLIENT" in words or b"INFO" in words or b"HELLO" in words:

@@ -13,9 +13,9 @@ import asyncpg
 import pytest
 import redis
 
-from tests.acceptance.conftest import Program, server_pid
 from tests.acceptance.doctor.conftest import doctor
-from tests.integration.workers.conftest import eventually
+from tests.support.program import Program, server_pid
+from tests.support.waiting import eventually
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int, str]]:

@@ -11,9 +11,9 @@ import pytest
 import trustme
 from sqlalchemy.engine import make_url
 
-from tests.acceptance.conftest import Program
 from tests.acceptance.doctor.conftest import SECRET, doctor, postgres_findings, run, with_role, wrong_ones
 from tests.support.forwarder import Forwarder
+from tests.support.program import Program
 from tests.support.servers import free_port
 
 

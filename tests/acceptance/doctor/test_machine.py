@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.acceptance.conftest import Program
 from tests.acceptance.doctor.conftest import doctor
+from tests.support.program import Program
 from tests.support.servers import free_port
 
 

@@ -11,8 +11,8 @@ from contextlib import closing
 
 import pytest
 
-from tests.acceptance.conftest import OpenTerminal, Program
 from tests.acceptance.doctor.conftest import AT_MOST, doctor, only_pings
+from tests.support.program import OpenTerminal, Program
 from tests.support.servers import free_port
 
 
@@ -48,8 +48,8 @@ def test_without_a_terminal_each_check_is_one_line_in_ascii_if_needed(program: P
 
 def test_control_characters_of_a_server_are_escaped(program: Program) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        said = b"-ERR \x1b]0;title\x07"
-        threading.Thread(target=only_pings, args=(listener, said), daemon=True).start()
+        reply = b"-ERR \x1b]0;title\x07"
+        threading.Thread(target=only_pings, args=(listener, reply), daemon=True).start()
         url = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
         done = program.run("doctor", REDIS_URL=url)
         found = doctor(program, REDIS_URL=url)

@@ -15,7 +15,6 @@ import redis
 import trustme
 from sqlalchemy.engine import make_url
 
-from tests.acceptance.conftest import Program
 from tests.acceptance.doctor.conftest import (
     AT_MOST,
     SECRET,
@@ -25,6 +24,7 @@ from tests.acceptance.doctor.conftest import (
     redis_findings,
     wrong_ones,
 )
+from tests.support.program import Program
 from tests.support.servers import TlsForwarder, free_port
 
 
@@ -111,8 +111,8 @@ async def test_missing_rights_are_reported_with_the_rule(valkey: StartValkey) ->
         assert wrong_ones(found) == wrong, rules
         assert (found["memory"].state == "unknown") is ("-info" in rules)
         assert found["role"].state == "ok"
-        for each in wrong:
-            assert "ACL SETUSER" in found[each].fix
+        for check in wrong:
+            assert "ACL SETUSER" in found[check].fix
 
 
 def test_a_cache_needs_rights_on_its_own_keys_only(

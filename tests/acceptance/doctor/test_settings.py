@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from tests.acceptance.conftest import Program
 from tests.acceptance.doctor.conftest import AT_MOST, SECRET, doctor
+from tests.support.program import Program
 
 
 def test_broken_settings_are_findings_and_the_others_are_checked(program: Program, postgres_url: str) -> None:

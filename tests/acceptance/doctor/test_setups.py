@@ -8,8 +8,8 @@ import signal
 
 import pytest
 
-from tests.acceptance.conftest import Program, server_pid
 from tests.acceptance.doctor.conftest import StartValkey, doctor
+from tests.support.program import Program, server_pid
 
 
 def test_a_good_setup_has_no_problem(program: Program, valkey: StartValkey, postgres_url: str) -> None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import pytest
 
 from app.upstash.spec import DATABASES
-from tests.acceptance.conftest import Done, Program
+from tests.support.program import Done, Program
 from tests.support.upstash_api import EMAIL, KEY, Upstash, serving
 
-ALL = [each.name for each in DATABASES]
+ALL = [spec.name for spec in DATABASES]
 HEADER = base64.b64encode(f"{EMAIL}:{KEY}".encode()).decode()
 FREE = {"type": "free"}
 PAID = {"type": "payg", "budget": 2_000}
@@ -37,12 +37,12 @@ class Operator:
     def run(self, *arguments: str, **environment: str) -> Done:
         """A run that tells no secret."""
         done = self.program.run(*self.command(*arguments), **(self.environment | environment))
-        told = done.out + done.err
-        assert KEY not in told
-        assert HEADER not in told
-        assert "secret" not in told, "a password"
-        assert "token-of" not in told
-        assert "Traceback" not in told
+        output = done.out + done.err
+        assert KEY not in output
+        assert HEADER not in output
+        assert "secret" not in output, "a password"
+        assert "token-of" not in output
+        assert "Traceback" not in output
         return done
 
     def fails(self, *arguments: str, code: int = 1, **environment: str) -> str:

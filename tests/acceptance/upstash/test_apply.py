@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.conftest import OpenTerminal
 from tests.acceptance.upstash.conftest import ALL, Operator, fill
+from tests.support.program import OpenTerminal
 
 pytestmark = pytest.mark.slow  # some sixty starts of the program; the decisions are in tests/unit
 
@@ -60,7 +60,7 @@ def test_a_second_apply_changes_nothing(operator: Operator) -> None:
 
 def test_only_the_environments_that_are_named(operator: Operator) -> None:
     assert operator.run("apply", "--yes", "--only", "dev,prod").code == 0
-    names = {each["database_name"] for each in operator.upstash.databases.values()}
+    names = {database["database_name"] for database in operator.upstash.databases.values()}
     assert names == {"couturecast-dev", "couturecast-prod", "couturecast-prod-cache"}
 
 
@@ -118,7 +118,7 @@ def test_differences_that_cannot_be_changed_are_reported(operator: Operator) -> 
     assert operator.run("plan").code == 1
     found = operator.run("plan", "--json")
     assert found.code == 1
-    assert [each["database"] for each in found.json["differences"]] == [
+    assert [difference["database"] for difference in found.json["differences"]] == [
         "couturecast-staging",
         "couturecast-prod",
     ]

@@ -12,10 +12,10 @@ from pydantic import SecretStr
 from app.upstash.api import UpstashApi
 from app.upstash.errors import UpstashError
 from app.upstash.spec import DATABASES
-from tests.acceptance.conftest import OpenTerminal
 from tests.acceptance.upstash.conftest import ALL, Operator
-from tests.integration.workers.conftest import eventually
+from tests.support.program import OpenTerminal
 from tests.support.upstash_api import EMAIL, KEY, Fault, Upstash
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow  # some sixty starts of the program; the decisions are in tests/unit
 
@@ -32,7 +32,7 @@ def test_after_a_failure_apply_makes_the_remaining_changes(operator: Operator) -
     assert "done before: create couturecast-dev: free" in line
     assert line.endswith("apply again does the rest")
     assert operator.run("apply", "--yes").code == 0
-    assert sorted(each["database_name"] for each in operator.upstash.databases.values()) == sorted(ALL)
+    assert sorted(made["database_name"] for made in operator.upstash.databases.values()) == sorted(ALL)
 
 
 def test_a_lost_answer_creates_no_second_database(operator: Operator) -> None:
@@ -40,7 +40,7 @@ def test_a_lost_answer_creates_no_second_database(operator: Operator) -> None:
     line = operator.fails("apply", "--yes")
     assert "to create couturecast-dev: no answer from 127.0.0.1: it may have been done: apply again" in line
     assert operator.run("apply", "--yes").code == 0
-    assert sorted(each["database_name"] for each in operator.upstash.databases.values()) == sorted(ALL)
+    assert sorted(made["database_name"] for made in operator.upstash.databases.values()) == sorted(ALL)
 
 
 async def test_a_database_created_since_the_comparison_is_not_created_again(

@@ -147,7 +147,7 @@ async def _look(url: str, client: Any, seconds: float, dashboards: int) -> Look:
         for reader in readers:
             await reader.close()
         await database.close()
-    return Look(used, [snapshot for each in took for snapshot in each])
+    return Look(used, [snapshot for snapshots in took for snapshot in snapshots])
 
 
 async def _take(reader: SnapshotReader, until: float) -> list[float]:

@@ -1,11 +1,8 @@
-"""What the engine's tests share: a process to start, jobs to send, a condition to wait for."""
+"""Queues under test, and worker processes to start."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +12,11 @@ from saq.queue.redis import RedisQueue
 
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
+from tests.support.databases import open_database
+from tests.support.engine import FAST_RETRIES, Bench, MakeBench, stop
 from tests.support.processes import Journal, Spawner
-from workers.engine.policy import QueuePolicy, Timings
+from workers.engine.policy import QueuePolicy
 from workers.engine.queue import JobQueue
-from workers.engine.runner import SaqFunction
-from workers.process.worker_process import WorkerProcess
-
-FAST_RETRIES = (0.1, 0.2, 0.3)
-QUICK = Timings(
-    heartbeat_seconds=0.1,
-    dead_after_seconds=0.6,
-    max_check_gap_seconds=0.5,
-    recovery_check_seconds=0.1,
-    full_poll_seconds=0.05,
-    standby_poll_seconds=0.1,
-    retry_seconds=(0.02, 0.1),
-    loop_check_seconds=0.05,
-)
-"""Notice in half a second that a process died: not for tests in which a living one must not seem dead."""
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
@@ -44,63 +28,13 @@ def migrated_database_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def database(migrated_sqlite_url: str) -> AsyncIterator[Database]:
-    database = Database(migrated_sqlite_url)
-    await database.start()
-    yield database
-    await database.close()
+    async with open_database(migrated_sqlite_url) as database:
+        yield database
 
 
 @pytest.fixture
 def letters(database: Database) -> DeadLetterRepository:
     return DeadLetterRepository(database)
-
-
-@dataclass
-class Bench:
-    """One queue under test: its policy, our handle on it, a stock SAQ producer, and processes to start."""
-
-    url: str
-    redis: Redis
-    letters: DeadLetterRepository
-    policy: QueuePolicy
-    queue: JobQueue
-    stock: RedisQueue
-    processes: list[WorkerProcess] = field(default_factory=list)
-
-    async def start(self, function: SaqFunction, **options: Any) -> WorkerProcess:
-        process = WorkerProcess(
-            self.url,
-            policies=[self.policy],
-            functions={self.policy.name: function},
-            letters=self.letters,
-            **options,
-        )
-        self.processes.append(process)
-        await process.start()
-        return process
-
-    async def send(self, count: int = 1, **arguments: Any) -> list[str]:
-        jobs = [await self.stock.enqueue(self.policy.function, number=n, **arguments) for n in range(count)]
-        return [job.key for job in jobs if job is not None]
-
-    async def total(self, outcome: str) -> int:
-        return int(await self.redis.hget(self.queue.keys.totals, outcome) or 0)
-
-    async def lists(self) -> dict[str, int]:
-        """Lengths of everything that may hold a job that has not ended."""
-        keys = self.queue.keys
-        return {
-            "queued": await self.redis.llen(keys.queued),
-            "active": await self.redis.llen(keys.active),
-            "incomplete": await self.redis.zcard(keys.incomplete),
-            "leases": await self.redis.hlen(keys.leases),
-        }
-
-    async def empty(self) -> bool:
-        return not any((await self.lists()).values())
-
-
-MakeBench = Callable[..., Bench]
 
 
 @pytest.fixture
@@ -123,9 +57,7 @@ async def make_bench(redis_url: str, redis: Redis, letters: DeadLetterRepository
     yield make
     for bench in benches:
         for process in bench.processes:
-            process.drain_now()
-            await process.drained()
-            await process.close()
+            await stop(process)
         await bench.stock.disconnect()
 
 
@@ -141,18 +73,3 @@ async def spawn(redis_url: str, sqlite_url: str, journal: Journal) -> AsyncItera
     spawner = Spawner(redis=redis_url, database=sqlite_url, journal=str(journal.path))
     yield spawner
     await spawner.end()
-
-
-async def eventually(
-    condition: Callable[[], Awaitable[Any] | Any], *, within: float = 30.0, what: str = ""
-) -> Any:
-    """Wait until ``condition()`` is true; its value.  Fails after ``within`` seconds."""
-    deadline = time.monotonic() + within
-    while True:
-        value = condition()
-        if isinstance(value, Awaitable):
-            value = await value
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"not within {within} s: {what or condition}"
-        await asyncio.sleep(0.01)

@@ -19,9 +19,9 @@ from app.process import demo
 from app.process.composition import Appliance, open_appliance
 from app.settings import load
 from storage.redis.client import make_client
-from tests.integration.workers.conftest import eventually
 from tests.support.pictures import past, services
 from tests.support.prometheus import PROJECT
+from tests.support.waiting import eventually
 from workers.engine.policy import ALERT, COLOR, MODERATION, WEATHER
 from workers.operations.operations import NewJob
 

@@ -137,14 +137,14 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "mend"), BAD, ids=[f"{case[0]}={case[1]:.30}" for case in BAD])
+@pytest.mark.parametrize(("name", "value", "fix"), BAD, ids=[f"{case[0]}={case[1]:.30}" for case in BAD])
 def test_an_invalid_value_gives_one_line_with_the_name_and_the_fix(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, mend: str
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, fix: str
 ) -> None:
     monkeypatch.setenv(name, value)
     (line,) = problems()
     assert line.startswith(f"{name}: ")
-    assert mend in line
+    assert fix in line
     assert SECRET not in line
 
 
@@ -252,7 +252,7 @@ def test_each_rule_with_a_limit_has_a_setting_that_the_readme_lists() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("COUTURECAST_DRAIN_SECOND", "did you mean COUTURECAST_DRAIN_SECONDS?"),
         ("COUTURECAST_COLOR_EXTRACTION_CONCURENCY", "did you mean COUTURECAST_COLOR_EXTRACTION_CONCURRENCY?"),
@@ -264,10 +264,10 @@ def test_each_rule_with_a_limit_has_a_setting_that_the_readme_lists() -> None:
         ("COUTURECAST_DATABASE_URL", "did you mean DATABASE_URL?"),
     ],
 )
-def test_an_unknown_variable_is_reported_with_a_suggestion(name: str, said: str) -> None:
+def test_an_unknown_variable_is_reported_with_a_suggestion(name: str, message: str) -> None:
     (line,) = unknown_variables({name: "redis://host", "COUTURECAST_LOG_LEVEL": "info", "PATH": "/bin"})
     assert line.startswith(f"{name} is not a setting")
-    assert said in line
+    assert message in line
 
 
 def test_every_setting_that_the_readme_lists_is_known() -> None:

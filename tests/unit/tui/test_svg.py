@@ -49,7 +49,7 @@ def test_text_from_jobs_stays_text() -> None:
     assert "<b>" not in shown
 
 
-def test_no_font_is_loaded_from_elsewhere() -> None:
+def test_no_font_is_downloaded() -> None:
     shown = picture("a")
     assert "@font-face" not in shown
     assert "url(http" not in shown

@@ -146,7 +146,7 @@ class CacheScreen(PagedScreen[ListState[str], CacheEntry], CacheActions):
         self.table.display = bool(self.rows)
 
     def empty_message(self) -> str:
-        """Why nothing is shown."""
+        """Return why nothing is shown."""
         if self.page is None:
             return with_keys(self, "  not read: {list.reload} reads it again")
         if self.page.next is not None:
@@ -158,7 +158,7 @@ class CacheScreen(PagedScreen[ListState[str], CacheEntry], CacheActions):
         return _NOTHING_CACHED
 
     def title_parts(self) -> list[str]:
-        """How many entries, which page, and when they were read."""
+        """Return how many entries, which page, and when they were read."""
         if self.page is None:
             return ["Entries"]
         entries = plural(len(self.rows), "entry")

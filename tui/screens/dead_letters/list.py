@@ -216,7 +216,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         return letter_text.GROUP_SORTING if state.grouped else letter_text.letter_sorting(state.filter)
 
     def empty_message(self) -> str:
-        """Why nothing is shown."""
+        """Return why nothing is shown."""
         if self.state.grouped and self._groups_loaded_at is None:
             loading = self._loading_groups_for is not None
             return (

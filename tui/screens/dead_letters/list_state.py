@@ -1,4 +1,4 @@
-"""What the view of dead letters lists."""
+"""The state of the view of dead letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be done with an event, for every screen that shows some."""
+"""The actions on an event, for every screen that shows some."""
 
 from __future__ import annotations
 

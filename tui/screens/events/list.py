@@ -1,4 +1,4 @@
-"""What happened, the newest first, a page at a time; and in the upper part the drain that is under way."""
+"""Events, the newest first, a page at a time; and in the upper part the drain that is under way."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], EventActions, Wor
     def __init__(self, session: Session) -> None:
         super().__init__(session, ListState(ALL_EVENTS))
         self._next_read = 0.0
-        """Of the first page, by the monotonic clock."""
+        """When the first page was read, by the monotonic clock."""
         self._read_at = 0.0
         self._draining: tuple[Worker, ...] = ()
 
@@ -121,7 +121,7 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], EventActions, Wor
         self.table.display = bool(self.rows)
 
     def empty_message(self) -> str:
-        """Why nothing is shown."""
+        """Return why nothing is shown."""
         if self.page is None:
             return with_keys(self, "  not read: {list.reload} reads again")
         if self.state.filter != ALL_EVENTS:
@@ -130,7 +130,7 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], EventActions, Wor
         return _NOTHING
 
     def title_parts(self) -> list[str]:
-        """How many events, which page, and when they were read."""
+        """Return how many events, which page, and when they were read."""
         if self.page is None:
             return ["Events"]
         single = self.state.page_number == 1 and self.page.next is None

@@ -104,7 +104,7 @@ class JobActions(DashboardScreen):
     async def _each_queue(
         self, verb: Verb, refs: Sequence[tuple[str, JobRef]], *, preview: bool
     ) -> list[JobChange] | None:
-        """What became of the jobs, queue by queue; None if that failed, which has been shown."""
+        """Return what became of the jobs, queue by queue; None if that failed, which has been shown."""
         operation = self.jobs.preview if preview else self.jobs.change
         changes: list[JobChange] = []
         for queue in dict.fromkeys(name for name, _ in refs):
@@ -210,6 +210,6 @@ def _question(words: _Words, possible: Sequence[JobChange], refused: Sequence[Jo
 
 
 def _refusals(changes: Sequence[JobChange]) -> str:
-    """Why the first of them stays as it is, and how many others do."""
+    """Return why the first of them stays as it is, and how many others do."""
     more = f" · and {count(len(changes) - 1)} more" if len(changes) > 1 else ""
     return one_line(f"{changes[0].message}{more}")

@@ -31,7 +31,7 @@ _ONLY_RUNNING = (
     "#job-log-title",
     "#job-log",
 )
-"""What is shown only while it runs."""
+"""Widgets that are shown only while it runs."""
 
 
 class JobScreen(JobActions):

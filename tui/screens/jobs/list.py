@@ -121,16 +121,16 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
 
     async def fetch_page(self, state: ListState[Listed]) -> JobPage:
         """Read the page of a state, and how many jobs there are in each."""
-        wanted = state.filter
+        job_filter = state.filter
         counts = await self.jobs.counts()
-        if wanted.tab == "schedules":
+        if job_filter.tab == "schedules":
             schedules = await self.schedules.list()
             self._schedule_count = len(schedules)
-            found = [one for one in schedules if wanted.selected.selects_schedule(one)]
+            found = [one for one in schedules if job_filter.selected.selects_schedule(one)]
             return JobPage((), None, counts, SCHEDULE_SORTING.sort(found, state.order))
         if self._schedule_count is None:
             self._schedule_count = len(await self.schedules.list())
-        listed = next(known for known in JOB_STATES if known == wanted.tab)
+        listed = next(known for known in JOB_STATES if known == job_filter.tab)
         if state.order is not None:
             jobs, is_cut = await self._read_sorted(listed, state)
             return JobPage(jobs, None, counts, is_cut=is_cut)
@@ -203,7 +203,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         self._show_selected()
 
     def empty_message(self) -> str:
-        """Why nothing is shown."""
+        """Return why nothing is shown."""
         if self.page is None:
             return with_keys(self, "  not read: {list.reload} reads again")
         query = self.filter_text()
@@ -217,17 +217,17 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
 
     def _why_nothing_starts(self) -> list[str]:
         """A sentence for each queue, if the list is one from which or to which jobs start."""
-        snapshot, wanted = self.session.snapshot, self.state.filter
-        if snapshot is None or wanted.tab not in ("running", "ready"):
+        snapshot, job_filter = self.session.snapshot, self.state.filter
+        if snapshot is None or job_filter.tab not in ("running", "ready"):
             return []
-        queue = wanted.selected.queue
+        queue = job_filter.selected.queue
         queues = [known.name for known in snapshot.queues if queue in (None, known.name)]
         policies = map(self.session.operations.policy, queues)
         sentences = [explain(start_facts(policy, snapshot, None), clock_time).sentence for policy in policies]
         return ["", *(f"  {escape(sentence)}" for sentence in sentences)]
 
     def title_parts(self) -> list[str]:
-        """How many rows, and which page."""
+        """Return how many rows, and which page."""
         if self.lists_schedules:
             found = plural(len(self.query_one(ScheduleTable).items), "schedule")
             return [found, *self.position_parts(numbered=False)]
@@ -243,13 +243,13 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         ]
 
     def _show_states(self) -> None:
-        wanted = self.state.filter
+        job_filter = self.state.filter
         counts: dict[str, int | None] = {"schedules": self._schedule_count}
         if isinstance(self.page, JobPage):
-            queue = wanted.selected.queue
+            queue = job_filter.selected.queue
             meant = [own for name, own in self.page.counts.items() if queue in (None, name)]
             counts |= {name: sum(getattr(own, name) for own in meant) for name in JOB_STATES}
-        self.query_one(StateBar).show_states(wanted.tab, counts, self.filter_text(), self.size.width)
+        self.query_one(StateBar).show_states(job_filter.tab, counts, self.filter_text(), self.size.width)
 
     def _selected(self) -> JobSummary | None:
         return None if self.lists_schedules else self.table.selected

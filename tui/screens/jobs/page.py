@@ -1,4 +1,4 @@
-"""What the view of jobs lists, and what it reads for that."""
+"""The state of the view of jobs, and the page that it reads for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """What was read together.  ``schedules`` only if they are listed."""
+    """All that was read at once.  ``schedules`` only if they are listed."""
 
     items: Sequence[JobSummary]
     next: str | None

@@ -23,7 +23,7 @@ from workers.operations.schedules import ScheduleView
 _SIDE_BY_SIDE_WIDTH = 140
 """Columns of a terminal from which the two texts of a job are beside each other."""
 _TALL_ROWS = 30
-"""Of a terminal that has room for the others like it."""
+"""Lines of a terminal that fits the others like it."""
 _MAX_KEY_CHARS = 60
 _MAX_FRAMES = 6
 _ASK_SECONDS = 2.0
@@ -39,7 +39,7 @@ _SCHEDULE_KEYS = (("{jobs.run-now}", "run now"), ("{jobs.toggle-schedule}", "dis
 
 
 class JobPane(Container):
-    """Shows what the list knows of a job at once, and all of it as soon as it has been read."""
+    """Shows the list's facts of a job at once, and all of it as soon as it has been read."""
 
     def __init__(self, session: Session, *, id: str) -> None:
         super().__init__(id=id)
@@ -145,7 +145,7 @@ class JobPane(Container):
         return width // 2 if self.is_wide else width
 
     def _show_detail(self, problem: str = "") -> None:
-        """What has been read; of a job that runs where it stands, else its payload, at the right."""
+        """Show what has been read; at the right where a running job stands, else the payload."""
         detail = self._detail
         if detail is None:
             if problem:

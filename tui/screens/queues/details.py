@@ -1,4 +1,4 @@
-"""What screens fetch beside the snapshot, rarely and one at a time: histories, groups and events."""
+"""Fetches what the snapshot lacks, rarely and one at a time: histories, groups and events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Details:
     histories: Mapping[str, History] = field(default_factory=dict)
     groups: Sequence[FailureGroup] = ()
     groups_filter: LetterFilter = field(default_factory=LetterFilter)
-    """That selected the letters of the groups."""
+    """The filter that selected the letters of the groups."""
     events: Sequence[Event] | None = None
     """The newest; None until they were read."""
     marks: Sequence[Event] = ()
@@ -73,8 +73,8 @@ class Details:
         """Fetch the histories: those of up to three hours are in memory."""
         snapshot = self.session.snapshot
         names = [queue.name for queue in snapshot.queues] if snapshot is not None else []
-        wanted = [name for name in names if self.queue in (None, name)]
-        verb = self.session.operations.history.histories(wanted, range_seconds)
+        queues = [name for name in names if self.queue in (None, name)]
+        verb = self.session.operations.history.histories(queues, range_seconds)
         histories = await self.session.run(verb, on_error=_ignore)
         if histories is not None:
             self.histories = histories

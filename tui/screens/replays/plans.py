@@ -28,7 +28,7 @@ class PlansScreen(DashboardScreen):
     LEGEND = (
         "▸  running     ●  all letters are enqueued     ‖  paused     ×  cancelled",
         "▲  halted by its limit, or interrupted: no process runs it; {list.open}, then {plan.pause} resumes",
-        "?  Redis does not tell whether a process runs it",
+        "?  Redis does not answer whether a process runs it",
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "reload", "Reload", show=False),

@@ -26,7 +26,7 @@ _LOG_SECONDS = 5.0
 
 
 class WorkerActions(DashboardScreen):
-    """What destroys asks once, with the number of jobs; an undo does not ask."""
+    """A verb that destroys asks once, with the number of jobs; an undo does not ask."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -67,12 +67,12 @@ class WorkerActions(DashboardScreen):
     def settings_text(self, worker_id: str) -> Text:
         """The settings in which it differs from the others."""
         workers = self.session.snapshot.workers if self.session.snapshot is not None else ()
-        this = next((worker for worker in workers if worker.id == worker_id), None)
+        own = next((worker for worker in workers if worker.id == worker_id), None)
         others = [worker for worker in workers if worker.id != worker_id]
-        return Text() if this is None else worker_page.settings(this, others)
+        return Text() if own is None else worker_page.settings(own, others)
 
     def forecasts(self, worker: Worker) -> list[DrainForecast]:
-        """What becomes of the jobs that a process holds."""
+        """Return what becomes of the jobs that a process holds."""
         snapshot = self.session.snapshot
         found = next((one for one in snapshot.workers if one.id == worker.id), None) if snapshot else None
         return [] if found is None or snapshot is None else foresee(found, snapshot.queues)

@@ -31,7 +31,7 @@ from workers.operations.operations import OPERATION_ERRORS, Event
 from workers.operations.worker_list import Worker, list_workers
 
 _TALL_ROWS = 40
-"""Of a terminal that shows all of the process under the cursor."""
+"""Lines of a terminal that shows all of the process under the cursor."""
 _MAX_LINES = 20
 _EVENTS_SECONDS = 15.0
 _MAX_EVENTS = 200

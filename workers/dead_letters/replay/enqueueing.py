@@ -37,7 +37,7 @@ class ReplayEnqueuer:
     async def enqueue(self, items: Sequence[ReplayItem]) -> Enqueued:
         """Enqueue the jobs of ``items``.  Raises RedisError."""
         skipped = {item.id: reason for item in items if (reason := self._skip_reason(item))}
-        already: list[ReplayItem] = []
+        duplicates: list[ReplayItem] = []
         by_queue: dict[str, list[ReplayItem]] = {}
         for item in items:
             if item.id not in skipped:
@@ -51,19 +51,19 @@ class ReplayEnqueuer:
                 if result is EnqueueResult.DUPLICATE:
                     skipped[item.id] = f"a job with the key {item.job_id} is queued already"
                 elif result is EnqueueResult.ALREADY_USED:
-                    already.append(item)
-        elsewhere = await self._enqueued_elsewhere(already)
-        return Enqueued(skipped | elsewhere, [item.id for item in already])
+                    duplicates.append(item)
+        enqueued_by_others = await self._enqueued_elsewhere(duplicates)
+        return Enqueued(skipped | enqueued_by_others, [item.id for item in duplicates])
 
-    async def _enqueued_elsewhere(self, already: Sequence[ReplayItem]) -> dict[int, str]:
+    async def _enqueued_elsewhere(self, duplicates: Sequence[ReplayItem]) -> dict[int, str]:
         """Items whose job was enqueued by another replay, which may not have marked the letter yet.
 
         The job's record names its replay.  A job that is gone has ended, and its end has marked the letter.
         """
         owners: dict[int, int] = {}
-        for name in {item.queue_name for item in already}:
+        for name in {item.queue_name for item in duplicates}:
             owners |= await self._owners(
-                self._queues[name], [item for item in already if item.queue_name == name]
+                self._queues[name], [item for item in duplicates if item.queue_name == name]
             )
         return {
             item: "its job was enqueued by another act" for item, owner in owners.items() if owner != item

@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 _FIRST_BATCH = 100
 """Letters of the first batch, which shows how large they are."""
 _BATCH_BYTES = 16_000_000
-"""Of the payloads of one batch, by the sizes in the one before: they are in memory all at once."""
+"""Bytes of one batch's payloads, by the sizes in the one before: all are in memory at once."""
 _REFRESH_SECONDS = 0.5
 """Between two reads of the plan, and so how late a pause or a cancellation may be noticed."""
 _VANISHED_SECONDS = 5.0

@@ -25,7 +25,7 @@ class Step:
 
 
 def next_step(plan: Plan, ledger: Ledger) -> Step:
-    """What a running plan does next, by how its jobs ended so far."""
+    """Return what a running plan does next, by how its jobs ended so far."""
     if ledger.waiting == 0:
         return Step("done")
     canary = min(plan.canary, ledger.sent + ledger.waiting)

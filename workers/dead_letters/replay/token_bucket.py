@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _BURST_SECONDS = 0.25
-"""Of the rate: so much may be sent at once."""
+"""Seconds of the rate that may be sent at once."""
 
 
 class TokenBucket:

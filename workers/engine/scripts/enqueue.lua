@@ -35,7 +35,7 @@ local result, ready, used, delayed = {}, {}, {}, false
 if ARGV[3] ~= '' then
   if redis.call('HEXISTS', KEYS[3], ARGV[3] .. ':disabled') == 1 then return result end
   local newest = tonumber(redis.call('HGET', KEYS[3], ARGV[3]))
-  -- An occurrence that lies ahead is none: the clock was set back.
+  -- An occurrence that lies ahead does not count: the clock was set back.
   if newest and newest >= tonumber(ARGV[4]) and newest <= tonumber(now) then return result end
   if ARGV[6] == '0' then redis.call('HSET', KEYS[3], ARGV[3], ARGV[4]) end
 end

@@ -12,7 +12,7 @@ end
 -- Where a job is, and a mark that changes whenever it moves: its lease, its time, or when it ended.
 --
 -- running    it has a lease
--- ready      on incomplete, and its time has come or is none that can be
+-- ready      on incomplete, and its time has come or is invalid
 -- scheduled  on incomplete for a later time, or for one that no process has noticed yet
 -- done, failed  ended, and so its record has a TTL or is on one of the lists of the ended
 -- unlisted   its record has not ended, and incomplete does not have it

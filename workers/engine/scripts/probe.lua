@@ -4,7 +4,7 @@
 --
 -- KEYS  1 probe key among ours  2 probe key among SAQ's; in cluster mode they lie on different nodes
 -- ARGV  1 writes: one write, which a full server refuses | rights: every command, also on a full server
---         | check: as rights, but nothing is carried out; a server before Redis 7 cannot do that and permits all
+--         | check: as rights, but nothing is executed; a server before Redis 7 cannot do that and permits all
 --       2.. channels on which we publish
 -- Reply {command, key or channel ('': none), error, command, ...} of what is refused; of writes {}
 local PROBE, TTL_MS = 'probe', 5000

@@ -30,7 +30,7 @@ for i = 4, #ARGV, 3 do
   local list, add
   if kind == 'unlisted' then
     list = idle and score and (score <= 0 or score >= last)
-      and not redis.call('LPOS', queued, id, 'MAXLEN', searched)  -- returned meanwhile
+      and not redis.call('LPOS', queued, id, 'MAXLEN', searched)  -- returned since
     add = list and score ~= 0
   elseif kind == 'unindexed' then
     add = not score and is_pending(id)

@@ -19,7 +19,7 @@ from workers.handlers.process_pool import CpuPool, PoolMemoryError
 
 _MAX_BYTES = 80_000_000  # of a picture as it comes; a phone's 200 megapixels are 20 to 60 million
 _TIMEOUT = 10.0  # s, for each of connecting and reading
-_SHOWN = 200  # characters of a path that a message shows
+_PATH_CHARS = 200  # characters of a path that a message shows
 _DOWNLOAD = 25.0  # s for all of it, so that the job's 60 s leave time to decode
 
 
@@ -98,9 +98,11 @@ class ColorHandler(Handler[ColorPayload, ColorResult]):
             path = _file(folder, name)
             if path is not None:
                 if path.stat().st_size > _MAX_BYTES:
-                    raise PermanentError(f"image: {name[:_SHOWN]} is larger than {_MAX_BYTES:,} bytes")
+                    raise PermanentError(f"image: {name[:_PATH_CHARS]} is larger than {_MAX_BYTES:,} bytes")
                 return path.read_bytes()
-        raise PermanentError(f"image: no file {name[:_SHOWN]!r} in the folders of COUTURECAST_IMAGE_DIRS")
+        raise PermanentError(
+            f"image: no file {name[:_PATH_CHARS]!r} in the folders of COUTURECAST_IMAGE_DIRS"
+        )
 
 
 def _file(folder: Path, name: str) -> Path | None:

@@ -119,10 +119,10 @@ def _merge(centers: Floats, mass: NDArray[Any]) -> tuple[Floats, Floats]:
     for index in np.argsort(-mass):
         if mass[index] <= 0:
             continue
-        for place, (center, weight) in enumerate(kept):
+        for rank, (center, weight) in enumerate(kept):
             if np.linalg.norm(center - centers[index]) < _SAME_COLOR:
                 total = weight + mass[index]
-                kept[place] = ((center * weight + centers[index] * mass[index]) / total, total)
+                kept[rank] = ((center * weight + centers[index] * mass[index]) / total, total)
                 break
         else:
             kept.append((centers[index], float(mass[index])))

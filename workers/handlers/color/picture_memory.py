@@ -52,7 +52,7 @@ def _mode_bytes(image: Image.Image) -> int:
 
 
 def _coefficient_bytes(image: Any, data: bytes, full_size: tuple[int, int]) -> int:
-    """What a JPEG takes whose scans each hold a part of all blocks; 0 for one that is decoded row by row."""
+    """Return what a JPEG takes whose scans each hold a part of all blocks; 0 if it is decoded row by row."""
     sampling = [(across, down) for _, across, down, _ in image.layer]
     if not image.info.get("progressive") and _components_of_first_scan(data) == len(sampling):
         return 0

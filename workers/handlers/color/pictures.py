@@ -63,9 +63,9 @@ def decode(data: bytes) -> Image.Image:
         raise PermanentError(f"image: the picture is damaged: {reason}") from None
 
 
-def _too_large(what: str) -> str:
+def _too_large(size: str) -> str:
     return (
-        f"image: {what} would take more than {MEMORY_BYTES >> 20} MiB of memory to decode: make it smaller, "
+        f"image: {size} would take more than {MEMORY_BYTES >> 20} MiB of memory to decode: make it smaller, "
         "or send a baseline JPEG, which may have 200 megapixels"
     )
 
@@ -134,7 +134,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _small(image: Image.Image) -> Image.Image:
-    """Of mode L, LA, RGB, RGBA or CMYK.  Made small strip by strip, then made smaller as a whole."""
+    """Shrink a picture of mode L, LA, RGB, RGBA or CMYK: strip by strip, then as a whole."""
     factor = max(1, max(image.size) // (4 * SIDE_PIXELS))
     scale = _alpha_scale(image)
     top = _brightest(image)
@@ -227,9 +227,9 @@ def _convert_profile(image: Image.Image, profile: Any) -> Image.Image:
     if not profile:
         return image.convert("RGB")
     srgb = ImageCms.createProfile("sRGB")
-    given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(given.profile.xcolor_space.strip())
+    embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(embedded.profile.xcolor_space.strip())
     if mode != image.mode and (mode, image.mode) != ("RGB", "L"):  # a profile for other pictures
         return image.convert("RGB")
-    converted = ImageCms.profileToProfile(image.convert(mode), given, srgb, outputMode="RGB")
+    converted = ImageCms.profileToProfile(image.convert(mode), embedded, srgb, outputMode="RGB")
     return converted or image.convert("RGB")

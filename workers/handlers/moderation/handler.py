@@ -22,11 +22,11 @@ MAX_TEXT = 5000
 _TIMEOUT = 20.0  # s, for each of connecting and reading
 _ANSWER = 60.0  # s for all of it, within the job's 120 s
 _MAX_BYTES = 1_000_000  # of the service's answer
-_SENT = ("http://", "https://", "data:")  # images that a service can look at; it cannot read our files
+_SENT = ("http://", "https://", "data:")  # images that a service can fetch; it cannot read our files
 
 # Every repetition has a limit, so that no text makes a search slow.
 _DOT = r"(?:\.|\s?[\[({]\s?(?:dot|\.)\s?[\])}]\s?)"
-_AT = r"(?:\s?@\s?|\s?[\[({]\s?at\s?[\])}]\s?)"
+_AT_SIGN = r"(?:\s?@\s?|\s?[\[({]\s?at\s?[\])}]\s?)"
 _DOMAINS = (  # not those that are English words (it, to, me, top): "love it.to be worn" is no link
     "com|net|org|info|biz|io|co|app|shop|store|online|xyz|"
     "ru|de|fr|es|pt|uk|nl|eu|br|ch|pl|dk|se|fi|cz|ie|ca|jp|cn|ly|gg|tv"
@@ -38,7 +38,7 @@ _LINK = re.compile(
     r"|\b[a-z0-9-]{1,63}\.[a-z]{2,24}/\w"
 )
 _ADDRESS = re.compile(
-    rf"(?i)[\w.+-]{_AT}[\w-]{{1,63}}{_DOT}\w{{2}}|\w\sat\s[\w-]{{1,63}}(?:\sdot\s|\s?[\[({{]dot[\])}}]\s?)\w{{2}}"
+    rf"(?i)[\w.+-]{_AT_SIGN}[\w-]{{1,63}}{_DOT}\w{{2}}|\w\sat\s[\w-]{{1,63}}(?:\sdot\s|\s?[\[({{]dot[\])}}]\s?)\w{{2}}"
 )
 _LONG_NUMBER = re.compile(r"(\d{20})\d+")  # the word list takes time by the square of its length
 _GARMENTS = ["nude", "panties", "panty", "sexy"]  # a colour, garments and a cut here; on the word list there
@@ -180,7 +180,7 @@ def _can_be_sent(payload: ModerationPayload) -> bool:
 
 
 def judge(text: str) -> Verdict:
-    """What the word lists and the rules for links, addresses and phone numbers say of ``text``."""
+    """Return what the word lists and the rules for links, addresses and phone numbers say of ``text``."""
     text = text.translate(_AS_SEEN)
     rejected, doubtful = _words(text)
     if _LINK.search(text):

@@ -47,7 +47,7 @@ class HandlerSource:
 class HandlerProtocol(asyncio.SubprocessProtocol):
     """Notices the end of a process: asyncio's ``wait`` waits for its pipe, too, which others may hold.
 
-    What the process prints past Python's streams is handed to ``on_output``.
+    ``on_output`` gets what the process prints past Python's streams.
     """
 
     pid = 0
@@ -122,8 +122,8 @@ async def launch(source: HandlerSource) -> Launched:
         try:
             started = await _start(source, their_jobs.fileno(), their_control.fileno(), memory.fileno())
         except BaseException as error:
-            for ours in (jobs, control, culprit):
-                ours.close()
+            for descriptor in (jobs, control, culprit):
+                descriptor.close()
             if isinstance(error, OSError):
                 raise HandlerImportError(
                     f"{source.python}: cannot be started: {error.strerror}",

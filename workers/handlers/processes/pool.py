@@ -101,7 +101,7 @@ class HandlerPool:
         return pool
 
     async def stack(self, job: Job) -> ProcessStack:
-        """Where a job stands in its process."""
+        """Return where a job stands in its process."""
         process = next((process for process in self._processes if process.runs(job)), None)
         return (
             ProcessStack(None, []) if process is None else ProcessStack(process.pid, await process.stack(job))
@@ -273,8 +273,8 @@ class HandlerPool:
     async def _ask(self, job: Job, verb: str, fields: dict[str, Any]) -> Any:
         if verb == "update":
             if "meta" in fields:  # ours is not the handler's to change
-                ours = {META: job.meta[META]} if META in job.meta else {}
-                fields["meta"] = {**dict(fields["meta"]), **ours}
+                our_part = {META: job.meta[META]} if META in job.meta else {}
+                fields["meta"] = {**dict(fields["meta"]), **our_part}
             await job.update(**{name: fields[name] for name in ("meta", "progress") if name in fields})
             return None
         return await self._enqueue(

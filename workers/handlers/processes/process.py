@@ -1,4 +1,4 @@
-"""One handler process: starts it, runs jobs in it, and knows which job is to blame when it dies."""
+"""One handler process: starts it, runs jobs in it, and finds the job to charge when it dies."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class HandlerProcess:
         self.source = source
         self.is_async = False
         self.about: Mapping[str, Any] = {}
-        """What it told at its start: ``python``, ``executable``, ``signature``, ``place``, ``pid``."""
+        """Facts that it sent at its start: ``python``, ``executable``, ``signature``, ``place``, ``pid``."""
         self.files: dict[str, list[int]] = {}
         """Those of the team's modules that it has imported by now, each with its time and size."""
         self.retired = False
@@ -168,7 +168,7 @@ class HandlerProcess:
         return any(call.job is job for call in self._calls.values())
 
     async def stack(self, job: Job) -> list[Any]:
-        """Where a job of this process stands: file, line and function, the outermost first."""
+        """Return where a job of this process stands: file, line and function, the outermost first."""
         number = next((number for number, call in self._calls.items() if call.job is job), None)
         if number is None:
             return []
@@ -180,7 +180,7 @@ class HandlerProcess:
         return self.files
 
     async def _request(self, about: str, number: int) -> Any:
-        """What the process answers to a request; None if it does not."""
+        """Return what the process answers to a request; None if it does not."""
         key = f"{about} {number}"
         if key not in self._answers:
             self._answers[key] = asyncio.get_running_loop().create_future()
@@ -231,8 +231,8 @@ class HandlerProcess:
     def _end(self, code: int, launched: Launched) -> None:
         """The process has gone: what it has started goes, too, and its jobs end, each as it deserves."""
         self._kill_group(launched.pid)
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        ended = f"its process ended with {how}"
+        cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        ended = f"its process ended with {cause}"
         if not self._started.done():
             problem = f"{self.source.name!r}: {ended} while it was imported"
             self._refuse(HandlerImportError(problem + self._last_output(_START_SECONDS)))
@@ -245,9 +245,9 @@ class HandlerProcess:
             if call.ended.done():
                 continue
             if number == culprit:
-                what = "it blocked its process, which was killed" if number == self._blamed else ended
+                reason = "it blocked its process, which was killed" if number == self._blamed else ended
                 last = self._last_output(_LAST_OUTPUT_SECONDS)
-                call.ended.set_exception(HandlerProcessDiedError(f"{what}{last}"))
+                call.ended.set_exception(HandlerProcessDiedError(f"{reason}{last}"))
             else:
                 call.ended.set_exception(HandlerInterruptedError(ended))
             call.ended.exception()  # the runner may have given it up
@@ -257,7 +257,7 @@ class HandlerProcess:
         self._on_end(self)
 
     def _last_output(self, seconds: float) -> str:
-        """What it has printed past Python's streams in its last seconds, for instance why it crashed."""
+        """Return what it printed past Python's streams in its last seconds, for instance why it crashed."""
         since = time.monotonic() - seconds
         text = " ".join(" ".join(line for at, line in self._output if at > since).split())
         return f": {text[-_MAX_LAST_CHARS:]}" if text else ""
@@ -344,7 +344,7 @@ class HandlerProcess:
 
 
 def _meta(job: Job) -> dict[str, Any] | None:
-    """What the handler is told of the job's meta, which other programs may have written."""
+    """The part of the job's meta that the handler gets; other programs may have written it."""
     if not job.meta or not isinstance(job.meta, dict):
         return None
     return {name: value for name, value in job.meta.items() if name != META}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _CHECK_MEMORY_JOBS = 100
-"""Between two looks at the memory of a process."""
+"""Between two measurements of a process's memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ NEVER = Recycle()
 
 
 def resident_bytes(pid: int | None) -> int:
-    """Memory of a process; 0 where the system does not tell."""
+    """Memory of a process; 0 if the system does not report it."""
     if pid is None or sys.platform != "linux":
         return 0
     try:

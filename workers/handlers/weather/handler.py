@@ -40,7 +40,7 @@ class WeatherPayload(Payload):
 
 
 class WeatherResult(BaseModel):
-    """What was stored."""
+    """The stored weather."""
 
     location_id: str
     time_block: datetime
@@ -70,7 +70,7 @@ class WeatherAlert(BaseModel):
 
 
 class OneCall(BaseModel):
-    """What is used of an answer of One Call 3.0."""
+    """The used part of an answer of One Call 3.0."""
 
     current: Current
     hourly: list[dict[str, Any]] = []
@@ -127,7 +127,7 @@ def _read(status: int, body: bytes) -> OneCall:
     if status == 401:
         raise PermanentError("the weather service refuses the key: check OPENWEATHER_API_KEY (401)")
     if status == 404:
-        raise PermanentError("the weather service knows no such place (404)")
+        raise PermanentError("the weather service has no such place (404)")
     if net.is_retryable(status):
         raise WeatherUnavailableError(f"{status} from the weather service")
     if status != 200:
@@ -153,7 +153,7 @@ class OfflineWeather:
 
 
 class WeatherHandler(Handler[WeatherPayload, WeatherResult]):
-    """``enqueue`` hands alerts on to ``alert-fanout``; ``invalidate`` tells the cache of a place."""
+    """``enqueue`` hands alerts on to ``alert-fanout``; ``invalidate`` removes entries from the cache."""
 
     queue: ClassVar[str] = WEATHER
     payload_model = WeatherPayload
@@ -274,8 +274,11 @@ def _roughness(lat: float, lon: float, at: datetime) -> float:
     """0 (fair) to 1 (foul); passes smoothly from one block's value to the next one's."""
     start = time_block(at)
     passed = (at - start) / timedelta(hours=BLOCK_HOURS)
-    here, there = _chance(lat, lon, start), _chance(lat, lon, start + timedelta(hours=BLOCK_HOURS))
-    return here + (there - here) * (1 - math.cos(math.pi * passed)) / 2
+    current, following = (
+        _chance(lat, lon, start),
+        _chance(lat, lon, start + timedelta(hours=BLOCK_HOURS)),
+    )
+    return current + (following - current) * (1 - math.cos(math.pi * passed)) / 2
 
 
 def _chance(lat: float, lon: float, block: datetime) -> float:

@@ -1,4 +1,4 @@
--- Since when a condition has been seen that no step of a queue writes down, for instance that nobody serves it.
+-- Records since when a condition has been seen that no step of a queue writes down, for instance that no worker serves it.
 -- Whoever sees it first writes the moment; all others read it.
 --
 -- KEYS  1 observed  hash  condition -> server time at which it was first seen, ms

@@ -1,6 +1,6 @@
 -- Request of a process that it drains, puts its jobs back, or takes jobs again.
 --
--- Invariant: the newest request stands; one that is older than its time is not carried out.
+-- Invariant: the newest request stands; one that is older than its time has no effect.
 --
 -- KEYS  1 workers  hash  as in announce.lua; "drain:" .. worker -> server time until which it stands, ms, a space, JSON
 -- ARGV  1 worker  2 JSON  3 ms for which it stands  4 channel of the process  5 message

@@ -23,10 +23,8 @@ from tests.support.servers import ValkeyServer, free_port
 @pytest.fixture
 def frozen(tmp_path: Path) -> Iterator[ValkeyServer]:
     """A Redis that the test may stop."""
-    server = ValkeyServer(tmp_path / "valkey")
-    server.start()
-    yield server
-    server.kill()
+    with ValkeyServer(tmp_path / "valkey") as server:
+        yield server
 
 
 async def test_a_read_only_server_serves_stale_values(

@@ -14,6 +14,7 @@ from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError
 from storage.repositories.weather import Location, WeatherRepository
+from tests.support.databases import open_database
 from tests.support.operations import BuiltOperations, build_operations
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.handlers.weather.handler import OfflineWeather, WeatherHandler, WeatherPayload
@@ -24,10 +25,8 @@ CASUAL: dict[str, Any] = {"style": "casual", "cold": 2, "palette": ["#334455"]}
 
 @pytest.fixture
 async def database(migrated_database_url: str) -> AsyncIterator[Database]:
-    database = Database(migrated_database_url)
-    await database.start()
-    yield database
-    await database.close()
+    async with open_database(migrated_database_url) as database:
+        yield database
 
 
 @pytest.fixture

@@ -40,11 +40,11 @@ async def test_reads_are_correct_when_a_fraction_of_12000_entries_fits(
     """Every read returns the current value, while entries, versions and lists are evicted."""
     caches = [new_cache(small.url) for _ in range(3)]
     versions: Counter[str] = Counter()
-    told: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     sources: Counter[str] = Counter()
 
     async def read(cache: Cache[Outfit], user_id: str, place: str) -> None:
-        least = told[user_id]
+        least = counts[user_id]
 
         async def load() -> Outfit:
             version = versions[user_id]
@@ -70,7 +70,7 @@ async def test_reads_are_correct_when_a_fraction_of_12000_entries_fits(
             versions[user_id] += 1
             version = versions[user_id]
             await caches[0].invalidate(user_tag(user_id))
-            told[user_id] = max(told[user_id], version)
+            counts[user_id] = max(counts[user_id], version)
             await asyncio.sleep(0.002)
 
     changing = asyncio.create_task(change())

@@ -86,12 +86,12 @@ async def test_writers_wait_for_each_other_and_give_up_after_the_time(migrated_s
         with pytest.raises(DatabaseUnavailableError, match="database is locked"):
             async with waiting.begin():
                 raise AssertionError("two write at once")
-        patient = Database(migrated_sqlite_url)
-        begun = asyncio.create_task(_write(patient))
+        without_limit = Database(migrated_sqlite_url)
+        begun = asyncio.create_task(_write(without_limit))
         await asyncio.sleep(0.1)
         assert not begun.done()
     await begun
-    for database in (holder, waiting, patient):
+    for database in (holder, waiting, without_limit):
         await database.close()
 
 

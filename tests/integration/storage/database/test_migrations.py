@@ -26,8 +26,8 @@ from storage.database.engine import Database
 from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, MigrationError
-from tests.integration.storage.dead_letters.test_repository import NOON, letter
-from tests.integration.workers.conftest import eventually
+from tests.support.letters import NOON, letter
+from tests.support.waiting import eventually
 
 _COLUMNS = (
     "uid, queue_name, job_id, function, job_data, error_type, error_message, fingerprint, attempts, "
@@ -123,17 +123,17 @@ async def test_e8_a_migration_may_take_longer_than_a_statement(
             await connection.exec_driver_sql(f"ALTER DATABASE {name} SET lock_timeout = '600ms'")
     await old.close()
     both = [Database(database_url, busy_seconds=0.2) for _ in range(2)]
-    told: list[str] = []
+    waits: list[str] = []
     async with _Holder(database_url):
         starts = [
-            asyncio.create_task(database.start(timeout=0.2, on_waiting=told.append)) for database in both
+            asyncio.create_task(database.start(timeout=0.2, on_waiting=waits.append)) for database in both
         ]
-        await eventually(lambda: len(told) == 2, what="both wait")
+        await eventually(lambda: len(waits) == 2, what="both wait")
         await asyncio.sleep(1.0)  # longer than the timeout of a statement
         assert not any(start.done() for start in starts)
     await asyncio.gather(*starts)
-    assert len(told) == 2
-    assert "another process" in told[0]
+    assert len(waits) == 2
+    assert "another process" in waits[0]
     for database in both:
         assert await DeadLetterRepository(database).count() == 1
         await database.close()
@@ -192,15 +192,15 @@ async def test_a_foreign_table_with_our_name_is_reported(database_url: str, tabl
     await database.ping()
     async with database.begin() as connection:
         await connection.exec_driver_sql(f"CREATE TABLE {table} (theirs INT)")
-    with pytest.raises(MigrationError, match=f"{table}.* already exists, and is not ours: ") as told:
+    with pytest.raises(MigrationError, match=f"{table}.* already exists, and is not ours: ") as error:
         await database.start()
-    mend = "?schema=couturecast" if database.dialect == "postgresql" else "name another file in DATABASE_URL"
-    assert mend in str(told.value)
-    assert "\n" not in str(told.value)
+    fix = "?schema=couturecast" if database.dialect == "postgresql" else "name another file in DATABASE_URL"
+    assert fix in str(error.value)
+    assert "\n" not in str(error.value)
     await database.close()
 
 
-async def test_our_tables_can_have_a_schema_beside_foreign_tables(postgres_url: str) -> None:
+async def test_our_tables_can_have_a_schema_of_their_own(postgres_url: str) -> None:
     theirs = Database(postgres_url)
     async with theirs.begin() as connection:
         await connection.exec_driver_sql("CREATE TABLE user_preferences (theirs INT)")

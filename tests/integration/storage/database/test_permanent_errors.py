@@ -14,8 +14,8 @@ from sqlalchemy.engine import make_url
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, PermanentDatabaseError
-from tests.integration.storage.dead_letters.test_repository import letter
 from tests.support.forwarder import Forwarder
+from tests.support.letters import letter
 from tests.support.servers import free_port
 
 PAGE_BYTES = 4096

@@ -14,10 +14,10 @@ from storage.database.postgres_url import parse_postgres_url
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, DirectConnectionError, DirectUrlError, MigrationError
 from storage.repositories.weather import WeatherRepository
-from tests.integration.storage.dead_letters.test_repository import letter
-from tests.integration.workers.conftest import eventually
 from tests.support.forwarder import Forwarder
+from tests.support.letters import letter
 from tests.support.servers import PostgresServer
+from tests.support.waiting import eventually
 
 _PRISMA = (
     "pgbouncer=true&connection_limit=1&pool_timeout=0&connect_timeout=30&socket_timeout=10&schema=public"
@@ -130,9 +130,9 @@ async def test_without_a_direct_url_only_the_listener_fails(postgres_url: str, f
     await forwarder.stop()
     pooled = _with(postgres_url, "pgbouncer=true")
     database = Database(pooled, direct_url=forwarder.url())
-    with pytest.raises(DirectConnectionError, match=r"127\.0\.0\.1:\d+/test_\d+ does not answer: ") as away:
+    with pytest.raises(DirectConnectionError, match=r"127\.0\.0\.1:\d+/test_\d+ does not answer: ") as error:
         await database.start()
-    assert "hidden" not in str(away.value)
+    assert "hidden" not in str(error.value)
     without = Database(pooled)
     await without.start()
     await without.close()

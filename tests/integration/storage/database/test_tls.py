@@ -69,10 +69,10 @@ async def _is_encrypted(url: str) -> bool:
 async def _refusal(url: str) -> str:
     """The message of the error."""
     database = Database(url)
-    with pytest.raises(DatabaseUnavailableError) as away:
+    with pytest.raises(DatabaseUnavailableError) as error:
         await database.start(timeout=0)
     await database.close()
-    line = str(away.value)
+    line = str(error.value)
     assert "\n" not in line
     assert "hidden" not in line
     assert line.startswith(database.safe_url)

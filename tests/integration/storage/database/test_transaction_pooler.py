@@ -13,7 +13,7 @@ from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError
 from storage.repositories.weather import WeatherRepository
-from tests.integration.storage.dead_letters.test_repository import letter
+from tests.support.letters import letter
 from tests.support.pooler import TransactionPooler
 
 SWITCHED_OFF = "no statements are prepared"
@@ -65,9 +65,9 @@ async def test_a_pooler_is_recognised_at_the_start(pooler: TransactionPooler, pa
     databases = [Database(pooler.url(parameters), pool_size=1) for _ in range(2)]
     with structlog.testing.capture_logs() as logged:
         await _start_and_use(*databases)
-    told = [line for line in logged if SWITCHED_OFF in line["event"]]
-    assert len(told) == (0 if "pgbouncer" in parameters else len(databases))
-    assert "hidden" not in str(told)
+    notes = [line for line in logged if SWITCHED_OFF in line["event"]]
+    assert len(notes) == (0 if "pgbouncer" in parameters else len(databases))
+    assert "hidden" not in str(notes)
     await pooler.stop()
     for database in databases:
         with pytest.raises(DatabaseUnavailableError):

@@ -10,6 +10,7 @@ import pytest
 
 from storage.database.engine import Database
 from storage.dead_letters.filters import STATES
+from tests.support.databases import open_database
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ODD = [
@@ -79,7 +80,5 @@ def make_rows(number: int) -> list[dict[str, Any]]:
 
 @pytest.fixture
 async def database(migrated_database_url: str) -> AsyncIterator[Database]:
-    database = Database(migrated_database_url)
-    await database.start()
-    yield database
-    await database.close()
+    async with open_database(migrated_database_url) as database:
+        yield database

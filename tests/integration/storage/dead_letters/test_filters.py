@@ -26,21 +26,21 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _means(wanted: LetterFilter, row: Any) -> bool:
+def _means(chosen: LetterFilter, row: Any) -> bool:
     """The filter in Python."""
     scalars = {n: _text(v) for n, v in row.job_data["kwargs"].items() if not isinstance(v, dict | list)}
     conditions = [
-        wanted.queue in (None, row.queue_name),
-        wanted.function in (None, row.function),
-        wanted.state in (None, row.state),
-        wanted.fingerprint in (None, row.fingerprint),
-        wanted.since is None or row.failed_at >= wanted.since,
-        wanted.until is None or row.failed_at < wanted.until,
-        wanted.error is None or wanted.error.lower() in f"{row.error_type}: {row.error_message}".lower(),
-        all(scalars.get(name) == value for name, value in wanted.args.items()),
-        wanted.poison in (None, row.deaths >= 3),
-        wanted.archived == row.archived,
-        wanted.up_to is None or row.id <= wanted.up_to,
+        chosen.queue in (None, row.queue_name),
+        chosen.function in (None, row.function),
+        chosen.state in (None, row.state),
+        chosen.fingerprint in (None, row.fingerprint),
+        chosen.since is None or row.failed_at >= chosen.since,
+        chosen.until is None or row.failed_at < chosen.until,
+        chosen.error is None or chosen.error.lower() in f"{row.error_type}: {row.error_message}".lower(),
+        all(scalars.get(name) == value for name, value in chosen.args.items()),
+        chosen.poison in (None, row.deaths >= 3),
+        chosen.archived == row.archived,
+        chosen.up_to is None or row.id <= chosen.up_to,
     ]
     return all(conditions)
 
@@ -93,27 +93,27 @@ ORDERS = [LetterOrder(column, descending) for column in ORDER_COLUMNS for descen
     print_blob=True,
 )
 @given(
-    wanted=FILTERS,
+    chosen=FILTERS,
     limits=st.lists(st.integers(1, 60), min_size=1, max_size=5),
     order=st.sampled_from(ORDERS),
 )
 async def test_a_filter_selects_what_a_plain_model_of_it_selects(
-    filled: Filled, wanted: LetterFilter, limits: list[int], order: LetterOrder
+    filled: Filled, chosen: LetterFilter, limits: list[int], order: LetterOrder
 ) -> None:
     letters, rows = filled
-    meant = [row for row in rows if _means(wanted, row)]
-    order = order if order.column in sortable_columns(wanted) else NEWEST_FIRST
+    meant = [row for row in rows if _means(chosen, row)]
+    order = order if order.column in sortable_columns(chosen) else NEWEST_FIRST
     position: Callable[[DeadLetter], Any] = lambda row: (getattr(row, order.column), row.failed_at, row.id)  # noqa: E731
-    if wanted.uses_text_search:
+    if chosen.uses_text_search:
         position = lambda row: row.id  # noqa: E731
     meant.sort(key=position, reverse=order.descending)
-    assert await _paged(letters, wanted, limits, order) == meant
-    assert await letters.count(wanted) == len(meant)
-    assert await letters.count(wanted, most=10) == min(len(meant), 11)
-    groups = await letters.groups(wanted)
+    assert await _paged(letters, chosen, limits, order) == meant
+    assert await letters.count(chosen) == len(meant)
+    assert await letters.count(chosen, most=10) == min(len(meant), 11)
+    groups = await letters.groups(chosen)
     counts = Counter(row.fingerprint for row in meant)
     assert [(group.fingerprint, group.count) for group in groups] == sorted(
-        counts.items(), key=lambda each: (-each[1], each[0])
+        counts.items(), key=lambda pair: (-pair[1], pair[0])
     )
     for group in groups:
         of_it = [row for row in meant if row.fingerprint == group.fingerprint]
@@ -123,12 +123,12 @@ async def test_a_filter_selects_what_a_plain_model_of_it_selects(
 
 
 async def _paged(
-    letters: DeadLetterRepository, wanted: LetterFilter, limits: Sequence[int], order: LetterOrder
+    letters: DeadLetterRepository, chosen: LetterFilter, limits: Sequence[int], order: LetterOrder
 ) -> list[DeadLetter]:
     found: list[DeadLetter] = []
     cursor, at = None, 0
     while True:
-        page = await letters.page(wanted, limit=limits[at % len(limits)], cursor=cursor, order=order)
+        page = await letters.page(chosen, limit=limits[at % len(limits)], cursor=cursor, order=order)
         found += page.items
         if page.next is None:
             return found
@@ -218,9 +218,9 @@ async def test_a_cursor_of_another_order_is_refused(filled: Filled) -> None:
 
 async def test_an_order_without_an_index_is_refused(filled: Filled) -> None:
     letters, _ = filled
-    for wanted in (LetterFilter(queue="queue-0"), LetterFilter(since=NOON), LetterFilter(error="item")):
+    for chosen in (LetterFilter(queue="queue-0"), LetterFilter(since=NOON), LetterFilter(error="item")):
         with pytest.raises(InvalidFilterError, match="no index sorts by function"):
-            await letters.page(wanted, order=LetterOrder("function"))
+            await letters.page(chosen, order=LetterOrder("function"))
 
 
 async def test_an_archived_letter_is_found_in_the_archive_only(database: Database) -> None:
@@ -232,9 +232,9 @@ async def test_an_archived_letter_is_found_in_the_archive_only(database: Databas
         LetterFilter(state=None, args={"city": "Lisboa"}),
         LetterFilter(state=None),
     ]
-    before = [await letters.count(wanted) for wanted in some]
+    before = [await letters.count(chosen) for chosen in some]
     assert all(before)
     assert await letters.archive(NOON + timedelta(days=1)) == 60
-    assert [await letters.count(wanted) for wanted in some] == [0, 0, 0]
-    archived = [wanted.model_copy(update={"archived": True}) for wanted in some]
-    assert [await letters.count(wanted) for wanted in archived] == before
+    assert [await letters.count(chosen) for chosen in some] == [0, 0, 0]
+    archived = [chosen.model_copy(update={"archived": True}) for chosen in some]
+    assert [await letters.count(chosen) for chosen in archived] == before

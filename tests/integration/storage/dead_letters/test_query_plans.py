@@ -70,29 +70,29 @@ async def test_every_query_of_the_screens_uses_an_index(database: Database) -> N
     (letter,) = (await letters.page(limit=1)).items
     for _ in range(2 if database.dialect == "sqlite" else 1):
         wrong = []
-        for title, wanted in filters(letter).items():
-            if wanted.archived:  # it is empty, so Postgres reads it all
+        for title, chosen in filters(letter).items():
+            if chosen.archived:  # it is empty, so Postgres reads it all
                 continue
             with _statements(database) as asked:
-                cursor = (await letters.page(wanted, limit=5)).next
-                await letters.page(wanted, limit=5, cursor=cursor)
+                cursor = (await letters.page(chosen, limit=5)).next
+                await letters.page(chosen, limit=5, cursor=cursor)
             pages = await _explained(database, asked)
-            for order in ORDERS if wanted in (ALL_DEAD, LetterFilter(state=None)) else ():
+            for order in ORDERS if chosen in (ALL_DEAD, LetterFilter(state=None)) else ():
                 with _statements(database) as asked:
-                    cursor = (await letters.page(wanted, limit=5, order=order)).next
-                    await letters.page(wanted, limit=5, cursor=cursor, order=order)
+                    cursor = (await letters.page(chosen, limit=5, order=order)).next
+                    await letters.page(chosen, limit=5, cursor=cursor, order=order)
                 pages += await _explained(database, asked)
             with _statements(database) as asked:
-                await letters.count(wanted)
-                await letters.count(wanted, most=100)
-                await letters.groups(wanted)
+                await letters.count(chosen)
+                await letters.count(chosen, most=100)
+                await letters.groups(chosen)
             others = await _explained(database, asked)
             check = _sqlite_faults if database.dialect == "sqlite" else _postgres_faults
             if title in INDEXES and INDEXES[title] not in str([tuple(row) for row in pages[0][1]]):
                 wrong.append((title, "another index", pages[0][0]))
             for statement, plan in pages:
                 wrong += [
-                    (title, fault, statement) for fault in check(plan, page=not wanted.uses_text_search)
+                    (title, fault, statement) for fault in check(plan, page=not chosen.uses_text_search)
                 ]
             for statement, plan in others:
                 wrong += [(title, fault, statement) for fault in check(plan, page=False)]

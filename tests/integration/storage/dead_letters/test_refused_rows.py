@@ -26,8 +26,9 @@ from storage.dead_letters.records import NewDeadLetter, ReplayOutcome
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, InvalidCursorError, InvalidDatabaseUrlError
 from storage.redis.client import make_client
-from tests.integration.storage.dead_letters.test_repository import NOON, letter
-from tests.integration.workers.conftest import eventually
+from tests.support.databases import open_database
+from tests.support.letters import NOON, letter
+from tests.support.waiting import eventually
 from workers.dead_letters.recorder import Recorder
 from workers.engine.keys import LETTER, LETTERS
 from workers.engine.letter_encoding import encode_letter
@@ -35,10 +36,8 @@ from workers.engine.letter_encoding import encode_letter
 
 @pytest.fixture
 async def postgres(migrated_postgres_url: str) -> AsyncIterator[Database]:
-    database = Database(migrated_postgres_url)
-    await database.start()
-    yield database
-    await database.close()
+    async with open_database(migrated_postgres_url) as database:
+        yield database
 
 
 async def _connection(database: Database) -> asyncpg.Connection[Any]:
@@ -94,9 +93,9 @@ async def test_e8_a_read_only_server_does_not_lose_the_payload(postgres: Databas
 
 async def test_a_missing_database_is_reported_in_one_line(postgres: Database) -> None:
     missing = Database(postgres.safe_url.replace("/test_", "/missing_"))
-    with pytest.raises(DatabaseUnavailableError, match="does not exist") as away:
+    with pytest.raises(DatabaseUnavailableError, match="does not exist") as error:
         await missing.start(timeout=0.2)
-    assert "\n" not in str(away.value)
+    assert "\n" not in str(error.value)
     await missing.close()
 
 
@@ -176,9 +175,9 @@ async def test_e8_a_letter_that_is_refused_twice_delays_no_other(database: Datab
         await eventually(lambda: _recorded(letters, 3))
         await asyncio.sleep(0.3)
     assert await redis.zcard(LETTERS) == await redis.hlen(LETTER) == 121
-    told = [line for line in logs if line["log_level"] == "error"]
-    assert sum(len(line["letters"]) for line in told) == 121
-    assert len(told) == 2
+    errors = [line for line in logs if line["log_level"] == "error"]
+    assert sum(len(line["letters"]) for line in errors) == 121
+    assert len(errors) == 2
     recorder.notify()
     await redis.zadd(LETTERS, {"late": 2000})
     await redis.hset(LETTER, "late", encode_letter(letter("late")))
@@ -187,8 +186,8 @@ async def test_e8_a_letter_that_is_refused_twice_delays_no_other(database: Datab
     await redis.aclose()
 
 
-async def _recorded(letters: DeadLetterRepository, wanted: int) -> bool:
-    return await letters.count() == wanted
+async def _recorded(letters: DeadLetterRepository, expected: int) -> bool:
+    return await letters.count() == expected
 
 
 @pytest.mark.slow

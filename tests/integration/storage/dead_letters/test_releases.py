@@ -7,7 +7,7 @@ from datetime import timedelta
 from storage.database.engine import Database
 from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.repository import DeadLetterRepository
-from tests.integration.storage.dead_letters.test_repository import NOON, letter
+from tests.support.letters import NOON, letter
 
 
 async def _record(database: Database, *died: tuple[str, str | None]) -> DeadLetterRepository:

@@ -7,7 +7,7 @@ import re
 import stat
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,38 +19,16 @@ from sqlalchemy import Connection, text
 from storage.database.engine import Database
 from storage.database.tables import Base
 from storage.dead_letters.filters import LetterFilter
-from storage.dead_letters.records import NewDeadLetter
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError, InvalidCursorError
 from storage.repositories.alerts import AlertRepository
 from storage.repositories.moderation import Decision, ModerationRepository
 from storage.repositories.palettes import PaletteRepository
 from storage.repositories.weather import Location, Weather, WeatherRepository
+from tests.support.letters import NOON, letter
 from tests.support.servers import PostgresServer
 
 _SEARCH = re.compile(r"job_failures(_archive)?_text(_\w+)?|ix_job_failures(_archive)?_(error|args)")
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-def letter(uid: str = "u1", **fields: Any) -> NewDeadLetter:
-    base = NewDeadLetter(
-        uid=uid,
-        queue_name="weather-ingestion",
-        job_id=f"job-{uid}",
-        function="ingest_weather",
-        job_data={"kwargs": {"location_id": "lisboa", "empty": [], "big": 2**70}},
-        error_type="RuntimeError",
-        error_message="503 from the weather service",
-        traceback="Traceback …",
-        fingerprint="f" * 16,
-        attempts=4,
-        attempt_errors=[{"attempt": 1, "message": "503"}],
-        worker="w1",
-        enqueued_at=NOON - timedelta(minutes=1),
-        failed_at=NOON,
-        replay_of=None,
-    )
-    return replace(base, **fields)
 
 
 async def test_a_letter_is_read_as_it_was_recorded(database: Database) -> None:
@@ -194,15 +172,15 @@ async def test_an_unavailable_database_is_reported_and_recovers(tmp_path: Path) 
     server = PostgresServer()  # also if there is Docker, since the test stops and starts it
     try:
         database = Database(server.url().replace("postgres@", "postgres:hidden@"))
-        with pytest.raises(DatabaseUnavailableError) as away:
+        with pytest.raises(DatabaseUnavailableError) as error:
             await database.start(timeout=0.3)
-        assert "hidden" not in str(away.value)
-        assert "\n" not in str(away.value)
-        told: list[str] = []
-        waiting = asyncio.create_task(database.start(timeout=30, on_waiting=told.append))
+        assert "hidden" not in str(error.value)
+        assert "\n" not in str(error.value)
+        waits: list[str] = []
+        waiting = asyncio.create_task(database.start(timeout=30, on_waiting=waits.append))
         await asyncio.to_thread(server.start)
         await waiting
-        assert len(told) <= 1
+        assert len(waits) <= 1
         letters = DeadLetterRepository(database)
         await letters.record([letter()])
         server.stop()

@@ -16,17 +16,16 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import InvalidCursorError, InvalidFilterError
 from storage.repositories.events import EventFilter, EventRepository
 from storage.repositories.operator_actions import OperatorAction, OperatorActionRepository
-from tests.integration.storage.dead_letters.test_repository import letter
+from tests.support.databases import open_database
+from tests.support.letters import letter
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
 async def database(migrated_database_url: str) -> AsyncIterator[Database]:
-    database = Database(migrated_database_url)
-    await database.start()
-    yield database
-    await database.close()
+    async with open_database(migrated_database_url) as database:
+        yield database
 
 
 def event(number: int, **fields: object) -> NewEvent:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.integration.workers.conftest import Bench, eventually
+from tests.support.engine import Bench
+from tests.support.waiting import eventually
 
 
 async def succeed(ctx: dict[str, Any], number: int) -> None: ...
@@ -25,5 +26,5 @@ async def has_letters(bench: Bench, count: int) -> bool:
     return await bench.letters.count() == count
 
 
-async def has_total(bench: Bench, outcome: str, wanted: int) -> bool:
-    return await bench.total(outcome) == wanted
+async def has_total(bench: Bench, outcome: str, expected: int) -> bool:
+    return await bench.total(outcome) == expected

@@ -22,7 +22,8 @@ from saq.queue.redis import RedisQueue
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import execute, make_client
-from tests.integration.workers.conftest import QUICK, eventually
+from tests.support.engine import QUICK, stop
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS, CRON, LETTER, LETTERS, OUTCOMES, TOKENS, WORKERS, QueueKeys
 from workers.engine.policy import QueuePolicy, RateLimit
 from workers.engine.queue import JobQueue
@@ -279,9 +280,7 @@ class AnyKeyMachine(RuleBasedStateMachine):
 
     async def _close(self) -> None:
         for process in self.processes:
-            process.drain_now()
-            await process.drained()
-            await process.close()
+            await stop(process)
         await self.stock.disconnect()
         await self.redis.aclose()
 

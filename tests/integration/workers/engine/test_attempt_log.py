@@ -13,7 +13,8 @@ import structlog
 
 from app import logs
 from storage.dead_letters.filters import ALL_DEAD
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from tests.support.engine import Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.engine.runner import RunningJob
 
 

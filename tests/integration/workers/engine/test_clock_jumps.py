@@ -10,8 +10,9 @@ import pytest
 from saq import Job
 
 from storage.redis.client import execute
-from tests.integration.workers.conftest import QUICK, MakeBench, eventually
 from tests.integration.workers.engine.conftest import has_completed, succeed
+from tests.support.engine import QUICK, MakeBench
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS, CRON
 from workers.engine.policy import RateLimit
 from workers.engine.schedules import Schedule, Scheduler

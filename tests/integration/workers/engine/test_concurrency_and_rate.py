@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.engine.conftest import has_total
+from tests.support.engine import MakeBench
+from tests.support.waiting import eventually
 from workers.engine.policy import RateLimit
 
 pytestmark = pytest.mark.lifecycle

@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from storage.redis import client as connection
 from storage.redis.client import MAX_CONNECTIONS, execute, make_client
-from tests.integration.workers.conftest import eventually
+from tests.support.waiting import eventually
 
 
 async def _clients_since(redis: Redis, first: int) -> int:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from saq import Status
 
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.engine.conftest import has_total
+from tests.support.engine import MakeBench
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.lifecycle
 

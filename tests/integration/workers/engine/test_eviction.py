@@ -13,9 +13,10 @@ from app.errors import UsageError, exit_code_of
 from app.servers.redis_eviction import check_eviction, eviction_policy
 from storage.database.engine import Database
 from storage.redis.client import execute, make_client
-from tests.integration.workers.conftest import MakeBench, eventually
+from tests.support.engine import MakeBench
 from tests.support.operations import build_operations
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.monitoring import background_value as look
 
 EVICTS = "allkeys-lru"
@@ -25,10 +26,8 @@ DENIED = ("+@all -info -config", "+@all -info", "+@all -config")
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
     """A Redis that may evict whatever it likes."""
-    server = ValkeyServer(tmp_path / "valkey", "--maxmemory", "64mb", "--maxmemory-policy", EVICTS)
-    server.start()
-    yield server
-    server.kill()
+    with ValkeyServer(tmp_path / "valkey", "--maxmemory", "64mb", "--maxmemory-policy", EVICTS) as server:
+        yield server
 
 
 @pytest.fixture
@@ -106,7 +105,7 @@ async def test_a_policy_that_is_changed_during_the_run_is_an_alert(
     )
 
     async def alerts() -> list[str]:
-        return [each.message for each in (await operations.snapshot()).alerts if each.queue is None]
+        return [alert.message for alert in (await operations.snapshot()).alerts if alert.queue is None]
 
     assert await alerts() == []
     assert (await operations.snapshot()).redis.eviction_policy == "noeviction"

@@ -18,9 +18,9 @@ from storage.redis.client import execute, make_client, make_sync_client
 from storage.redis.pipeline import PipelineConnection
 from storage.redis.scripts import run_script
 from tests.chaos.proxy import Proxy
-from tests.integration.workers.conftest import eventually
 from tests.support.processes import Journal, Spawner
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS, WAKE_CHANNEL
 from workers.process.heartbeat import BEAT_SCRIPT
 
@@ -236,10 +236,10 @@ async def test_e14_an_address_that_changes_late_leaves_no_client_at_the_old_serv
     await pair.fail_over(address_after=lambda: _received(old, number + 3))
 
     async def moved() -> bool:
-        heard = [
+        subscribed = [
             dict(await server.pubsub_numsub(WAKE_CHANNEL))[WAKE_CHANNEL.encode()] for server in (old, primary)
         ]
-        return heard == [0, 1]
+        return subscribed == [0, 1]
 
     await eventually(moved, within=45)
     await spawner.end()

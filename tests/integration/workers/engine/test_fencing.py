@@ -13,8 +13,9 @@ from saq import Job, Status
 
 from storage.asyncio_tools import cancel_and_wait
 from storage.redis.client import make_sync_client
-from tests.integration.workers.conftest import QUICK, MakeBench, eventually
+from tests.support.engine import QUICK, MakeBench
 from tests.support.servers import free_port
+from tests.support.waiting import eventually
 from workers.engine import outcome
 from workers.engine.enqueueing import EnqueueResult
 from workers.engine.keys import BEATS
@@ -82,7 +83,7 @@ async def test_e8_a_job_that_is_settled_twice_in_one_call_is_settled_once(make_b
         assert read is not None
         read.attempts = attempts
         settlements.append(outcome.worker_died(job, read, error, policy=bench.policy, worker="dead"))
-    assert [each.verb for each in settlements] == ["return", "bury"] * 2
+    assert [settlement.verb for settlement in settlements] == ["return", "bury"] * 2
     assert await bench.queue.settle(settlements) == [True, True, False, False]
     assert await bench.redis.zcard("couturecast:letters") == 1
     assert await bench.lists() == {"queued": 1, "active": 0, "incomplete": 1, "leases": 0}

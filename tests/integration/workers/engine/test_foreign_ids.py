@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from storage.redis.client import execute
-from tests.integration.workers.conftest import QUICK, Bench, MakeBench, eventually
 from tests.integration.workers.engine.conftest import has_completed, has_letters, run_next_job, succeed
+from tests.support.engine import QUICK, Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS
 
 OTHER_JOB = "saq:job:alert-fanout:waits"

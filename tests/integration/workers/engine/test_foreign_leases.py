@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from saq import Status
 
-from tests.integration.workers.conftest import QUICK, Bench, MakeBench, eventually
 from tests.integration.workers.engine.conftest import has_completed, run_next_job, succeed
+from tests.support.engine import QUICK, Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS
 from workers.engine.settlement import Settlement
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.engine.conftest import has_completed
+from tests.support.engine import Bench, MakeBench
+from tests.support.waiting import eventually
 
 PREFIX = b"saq:job:color-extraction:"
 VALUES: list[Any] = [

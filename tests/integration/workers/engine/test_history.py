@@ -6,7 +6,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from tests.integration.workers.conftest import MakeBench, eventually
+from tests.support.engine import MakeBench
+from tests.support.waiting import eventually
 from workers.engine.history import KEEP_POINT, STEP_SECONDS, Point
 
 _START_MS = 1_800_000_000_000

@@ -18,8 +18,8 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import execute, make_client, make_sync_client
 from storage.redis.pipeline import PipelineConnection
 from tests.chaos.proxy import Proxy
-from tests.integration.workers.conftest import eventually
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.policy import QueuePolicy
 from workers.process.worker_process import WorkerProcess
 
@@ -28,10 +28,8 @@ POLICY = QueuePolicy(name="color-extraction", function="extract_colors", concurr
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(tmp_path / "valkey")
-    server.start()
-    yield server
-    server.kill()
+    with ValkeyServer(tmp_path / "valkey") as server:
+        yield server
 
 
 @pytest.fixture
@@ -166,8 +164,8 @@ async def test_waits_that_a_proxy_breaks_off_begin_again_at_once(
 
     async def waits(*, but: frozenset[str] = frozenset()) -> frozenset[str]:
         """The connections that wait, once both kinds do."""
-        waiting = [each for each in await direct.client_list() if each["cmd"] in ("blmove", "subscribe")]
-        new = frozenset(each["id"] for each in waiting) - but
+        waiting = [peer for peer in await direct.client_list() if peer["cmd"] in ("blmove", "subscribe")]
+        new = frozenset(peer["id"] for peer in waiting) - but
         return new if len(new) == 2 else frozenset()
 
     with capture_logs() as logged:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from saq import Job, Status
 
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.engine.conftest import has_total
+from tests.support.engine import MakeBench
+from tests.support.waiting import eventually
 from workers.engine.policy import KEEP_COMPLETED, KEEP_ENDED_MS
 
 pytestmark = pytest.mark.lifecycle
@@ -74,10 +75,10 @@ async def test_the_newest_hundred_completed_jobs_stay(make_bench: MakeBench) -> 
     keys = await bench.send(150)
     await eventually(lambda: has_total(bench, "completed", 150))
     lifetimes = [await bench.redis.pttl(bench.queue.job_id(key)) for key in keys]
-    newest = [each for each in lifetimes if each > 10_000]
+    newest = [lifetime for lifetime in lifetimes if lifetime > 10_000]
     assert len(newest) == KEEP_COMPLETED
     assert min(newest) > KEEP_ENDED_MS - 60_000
-    assert all(each > 5_000 for each in lifetimes)
+    assert all(lifetime > 5_000 for lifetime in lifetimes)
     assert await bench.redis.zcard(bench.queue.keys.completed) == KEEP_COMPLETED
 
 

@@ -13,10 +13,11 @@ import pytest
 from redis.asyncio import Redis
 
 from storage.dead_letters.repository import DeadLetterRepository
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.handlers import calls
-from tests.integration.workers.handlers.test_pool import alive
+from tests.support.engine import MakeBench
+from tests.support.processes import alive
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL, PollIntervals
 from workers.handlers.process_pool import CpuPool
 from workers.process.worker_process import WorkerProcess
@@ -75,7 +76,7 @@ async def test_e13_an_idle_process_with_four_queues_keeps_to_its_budget_of_comma
     letters: DeadLetterRepository, tmp_path: Path, seconds: float
 ) -> None:
     quick = PollIntervals(
-        *(each / _FASTER for each in (ECONOMICAL.scheduled, ECONOMICAL.ready_wait, ECONOMICAL.presence)),
+        *(pause / _FASTER for pause in (ECONOMICAL.scheduled, ECONOMICAL.ready_wait, ECONOMICAL.presence)),
         aborts=4,
     )
     normal, economical, periods = await asyncio.gather(
@@ -108,7 +109,7 @@ async def _commands(
     )
     await process.start()
     try:
-        await eventually(lambda: {each.state for each in process.dispatchers.values()} == {"empty"})
+        await eventually(lambda: {one.state for one in process.dispatchers.values()} == {"empty"})
 
         async def count() -> int:
             return int((await client.info("stats"))["total_commands_processed"])

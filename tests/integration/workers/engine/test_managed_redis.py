@@ -14,8 +14,9 @@ from redis.exceptions import NoPermissionError
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import execute, make_client
-from tests.integration.workers.conftest import FAST_RETRIES, eventually
+from tests.support.engine import FAST_RETRIES
 from tests.support.operations import build_operations
+from tests.support.waiting import eventually
 from workers.engine.policy import PollIntervals, QueuePolicy
 from workers.operations.operations import NewJob, Operations
 from workers.process.worker_process import WorkerProcess

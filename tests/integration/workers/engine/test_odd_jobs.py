@@ -16,10 +16,11 @@ from saq import Job, Status
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import make_client
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.engine.conftest import has_letters
+from tests.support.engine import Bench, MakeBench
 from tests.support.operations import build_operations
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.policy import QueuePolicy
 from workers.engine.runner import JobRunner, RunningJob
 from workers.process.worker_process import WorkerProcess
@@ -122,7 +123,7 @@ async def test_e6_an_attempt_whose_end_cannot_be_written_ends(
     release.set()
 
 
-async def test_e6_one_job_that_cannot_be_looked_after_keeps_no_other_from_its_timeout(
+async def test_e6_a_job_whose_timeout_fails_does_not_keep_others_from_theirs(
     make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = make_bench(timeout=0.3, retry_delays=())

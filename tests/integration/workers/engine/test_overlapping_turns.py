@@ -13,7 +13,8 @@ from saq import Job
 
 from storage.redis.client import execute
 from storage.redis.pipeline import Replies
-from tests.integration.workers.conftest import QUICK, Bench, MakeBench, eventually
+from tests.support.engine import QUICK, Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.engine.dispatcher import Dispatcher
 
 CONCURRENCY = 8
@@ -39,14 +40,14 @@ async def _enqueue(bench: Bench, numbers: range) -> None:
     assert all(await bench.queue.enqueue_many(jobs))
 
 
-def _watch(dispatcher: Dispatcher, under_way: list[int], wanted: list[int]) -> None:
+def _watch(dispatcher: Dispatcher, under_way: list[int], slots: list[int]) -> None:
     """Note at each turn how many are under way, and how many slots are filled or asked for."""
     begin = dispatcher._begin_turn
 
     def watched() -> None:
         begin()
         under_way.append(len(dispatcher._turns))
-        wanted.append(len(dispatcher.runner.running) + sum(turn.slots for turn in dispatcher._turns))
+        slots.append(len(dispatcher.runner.running) + sum(turn.slots for turn in dispatcher._turns))
 
     dispatcher._begin_turn = watched  # type: ignore[method-assign]
 
@@ -54,13 +55,13 @@ def _watch(dispatcher: Dispatcher, under_way: list[int], wanted: list[int]) -> N
 async def test_e3_turns_overlap_and_stay_within_the_concurrency(make_bench: MakeBench) -> None:
     bench, handler = make_bench(concurrency=CONCURRENCY), Handler()
     process = await bench.start(handler)
-    under_way, wanted = list[int](), list[int]()
-    _watch(process.dispatchers[bench.policy.name], under_way, wanted)
+    under_way, slots = list[int](), list[int]()
+    _watch(process.dispatchers[bench.policy.name], under_way, slots)
     await _enqueue(bench, range(600))
     await eventually(bench.empty)
     assert handler.runs == Counter(range(600))
     assert handler.most <= CONCURRENCY
-    assert max(wanted) == CONCURRENCY
+    assert max(slots) == CONCURRENCY
     assert max(under_way) >= 2
 
 

@@ -20,9 +20,10 @@ from storage.database.engine import Database
 from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import make_client
-from tests.integration.workers.conftest import QUICK, eventually
+from tests.support.engine import QUICK, stop
 from tests.support.operations import BuiltOperations, build_operations
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS, CRON, WORKERS
 from workers.engine.policy import ALERT, COLOR, DEFAULT_POLICIES
 from workers.engine.queue import JobQueue
@@ -35,10 +36,8 @@ TIMINGS = replace(QUICK, loop_count_seconds=0.1, blocked_after_seconds=0.5)
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
     """A second Redis, which holds the colours."""
-    server = ValkeyServer(tmp_path / "valkey", "--appendonly", "yes")
-    server.start()
-    yield server
-    server.kill()
+    with ValkeyServer(tmp_path / "valkey", "--appendonly", "yes") as server:
+        yield server
 
 
 @pytest.fixture
@@ -70,9 +69,7 @@ async def process(
     )
     await process.start()
     yield process
-    process.drain_now()
-    await process.drained()
-    await process.close()
+    await stop(process)
 
 
 async def _send(queue: JobQueue, key: str, **arguments: Any) -> None:
@@ -123,8 +120,8 @@ async def test_e12_a_queue_goes_on_while_the_redis_of_another_one_is_down(
     assert (held.status, held.result) == ("complete", "held")
 
 
-async def _count(letters: DeadLetterRepository, wanted: int) -> bool:
-    return await letters.count() == wanted
+async def _count(letters: DeadLetterRepository, expected: int) -> bool:
+    return await letters.count() == expected
 
 
 @pytest.fixture
@@ -179,8 +176,8 @@ async def test_letters_of_two_redises_are_replayed_by_one_plan(
     await eventually(lambda: _has_died(operations, plan.id, 2))
 
 
-async def _has_died(operations: BuiltOperations, plan_id: int, wanted: int) -> bool:
-    return (await operations.replays.get_plan(plan_id)).ledger.died == wanted
+async def _has_died(operations: BuiltOperations, plan_id: int, expected: int) -> bool:
+    return (await operations.replays.get_plan(plan_id)).ledger.died == expected
 
 
 async def test_e12_what_is_known_of_the_others_is_shown_while_one_redis_is_down(

@@ -11,9 +11,10 @@ import pytest
 from saq import Job
 
 from storage.database.engine import Database
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.engine.conftest import has_completed
+from tests.support.engine import Bench, MakeBench
 from tests.support.operations import build_operations
+from tests.support.waiting import eventually
 from workers.engine import reconciler
 from workers.engine.settlement import Settlement
 from workers.monitoring.descriptions import broken

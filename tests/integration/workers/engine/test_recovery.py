@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from tests.support.engine import Bench, MakeBench
 from tests.support.processes import Journal, Spawner
+from tests.support.waiting import eventually
 from workers.engine.policy import PollIntervals
 
 AGAIN_WITHIN = 15.0  # s: what is promised for the jobs of a killed process
@@ -25,8 +26,8 @@ SELDOM = PollIntervals(scheduled=3600, ready_wait=3600, presence=3600, aborts=1)
 """Finds nothing out by itself, but when it is told."""
 
 
-async def _done(bench: Bench, wanted: int) -> bool:
-    return await bench.total("completed") == wanted
+async def _done(bench: Bench, expected: int) -> bool:
+    return await bench.total("completed") == expected
 
 
 @pytest.mark.parametrize(

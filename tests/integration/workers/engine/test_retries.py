@@ -13,8 +13,9 @@ import pytest
 from saq import Status
 
 from couturecast_handlers import PermanentError
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.engine.conftest import has_letters, has_total
+from tests.support.engine import MakeBench
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.lifecycle
 
@@ -40,13 +41,13 @@ async def test_e5_retries_start_on_time_and_keep_every_error(make_bench: MakeBen
         late += [gap - delay for gap, delay in zip(gaps, bench.policy.retry_delays, strict=True)]
     assert min(late) >= 0
     assert statistics.median(late) <= 0.25  # a single one may be late by the machine's fault
-    (letter,) = [each for each in (await bench.letters.page()).items if each.job_id == key]
+    (letter,) = [buried for buried in (await bench.letters.page()).items if buried.job_id == key]
     assert (letter.job_id, letter.queue_name, letter.function) == (key, "color-extraction", "extract_colors")
     assert letter.job_data["kwargs"] == {"number": 0, "tag": "blue"}
     assert (letter.attempts, letter.error_type, letter.error_message) == (4, "RuntimeError", "attempt 4")
-    assert [each["message"] for each in letter.attempt_errors] == [f"attempt {n}" for n in (1, 2, 3, 4)]
-    assert {each["worker"] for each in letter.attempt_errors} == {process.id}
-    assert all("RuntimeError: attempt" in each["traceback"] for each in letter.attempt_errors)
+    assert [attempt["message"] for attempt in letter.attempt_errors] == [f"attempt {n}" for n in (1, 2, 3, 4)]
+    assert {attempt["worker"] for attempt in letter.attempt_errors} == {process.id}
+    assert all("RuntimeError: attempt" in attempt["traceback"] for attempt in letter.attempt_errors)
     assert await bench.empty()
     job = await bench.stock.job(key)
     assert job is not None

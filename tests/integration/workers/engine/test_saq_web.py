@@ -13,7 +13,8 @@ from saq.queue.base import JobError
 from saq.web.common import job_dict
 from saq.web.starlette import saq_web
 
-from tests.integration.workers.conftest import MakeBench, eventually
+from tests.support.engine import MakeBench
+from tests.support.waiting import eventually
 
 
 async def test_e1_the_page_shows_queue_workers_and_jobs_as_they_are(make_bench: MakeBench) -> None:
@@ -124,19 +125,19 @@ async def test_e1_apply_raises_what_the_job_died_of(make_bench: MakeBench) -> No
 
 async def test_e1_a_handlers_update_reaches_who_refreshes_the_job(make_bench: MakeBench) -> None:
     bench = make_bench()
-    told, release = asyncio.Event(), asyncio.Event()
+    started, release = asyncio.Event(), asyncio.Event()
 
     async def work(ctx: dict[str, Any], number: int) -> str:
         job: Job = ctx["job"]
         await job.update(progress=0.25, meta={"step": "decoded"})
-        told.set()
+        started.set()
         await release.wait()
         return "done"
 
     await bench.start(work)
     job = await bench.stock.enqueue("extract_colors", number=1)
     assert job is not None
-    await told.wait()
+    await started.wait()
     await job.refresh()
     assert (job.status, job.progress, job.meta, job.attempts) == (Status.ACTIVE, 0.25, {"step": "decoded"}, 1)
     waiting = asyncio.create_task(job.refresh(until_complete=10))
@@ -151,8 +152,8 @@ async def _listened(bench: Any, job: Job) -> bool:
     return bool(patterns)
 
 
-async def _completed(bench: Any, wanted: int) -> bool:
-    return bool(await bench.total("completed") == wanted)
+async def _completed(bench: Any, expected: int) -> bool:
+    return bool(await bench.total("completed") == expected)
 
 
 async def _dropped(bench: Any) -> bool:

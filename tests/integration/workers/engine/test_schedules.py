@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.workers.conftest import MakeBench, eventually
+from tests.support.engine import MakeBench
+from tests.support.waiting import eventually
 from workers.engine.keys import CRON
 from workers.engine.schedules import Schedule, Scheduler
 
@@ -114,7 +115,7 @@ async def test_a_disabled_schedule_enqueues_nothing_in_any_process(make_bench: M
     assert (await bench.redis.llen(bench.queue.keys.queued), asked) == (0, 0)
 
 
-async def test_a_schedule_that_is_disabled_while_it_looks_for_its_jobs_enqueues_none(
+async def test_a_schedule_that_is_disabled_while_it_collects_its_jobs_enqueues_none(
     make_bench: MakeBench,
 ) -> None:
     bench = make_bench()

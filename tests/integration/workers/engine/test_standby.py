@@ -11,7 +11,8 @@ import pytest
 
 from storage.asyncio_tools import cancel_and_wait
 from storage.redis.scripts import run_script
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from tests.support.engine import Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS, WORKERS
 from workers.engine.policy import PollIntervals
 from workers.engine.settlement import LeasedJob, Settlement
@@ -68,11 +69,11 @@ async def _sixth(bench: Bench, started: asyncio.Event) -> WorkerProcess:
     process = await bench.start(work, pace=BRISK)
     await eventually(lambda: process.dispatchers[bench.policy.name].state == "standby")
 
-    async def said() -> list[str]:
+    async def states() -> list[str]:
         about: list[str] = json.loads(await bench.redis.hget(WORKERS, process.id))["standby"]
         return about
 
-    assert await eventually(said) == [bench.policy.name]
+    assert await eventually(states) == [bench.policy.name]
     assert not started.is_set()
     return process
 

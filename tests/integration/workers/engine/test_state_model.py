@@ -181,7 +181,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert len(self.run(self.queue.leases())) == len(self.model.held)
         lost = self.run(self.queue.leases_of_dead_workers(DEAD_AFTER, GAP))
         expected = {key for key, held in self.model.held.items() if held.worker in self.dead}
-        assert {self.queue.job_key_from_id(each.id) for each in lost} == (expected if watched else set())
+        assert {self.queue.job_key_from_id(leased.id) for leased in lost} == (expected if watched else set())
         for taken in lost:
             held = self.model.held[self.queue.job_key_from_id(taken.id)]
             job = self.queue.deserialize(wire.load(taken.body))

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from tests.support.engine import Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.engine import wire
 from workers.engine.tracing import Attempt, set_tracer
 from workers.operations.enqueueing import Enqueueing, NewJob

@@ -16,7 +16,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from app.process.tracing import OpenTelemetryTracer
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from tests.support.engine import Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.engine.tracing import set_tracer
 from workers.operations.enqueueing import Enqueueing, NewJob
 

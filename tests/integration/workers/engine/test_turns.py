@@ -10,8 +10,9 @@ import pytest
 from saq import Job
 
 from storage.redis.client import execute, make_client
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.engine.conftest import has_completed, succeed
+from tests.support.engine import MakeBench
+from tests.support.waiting import eventually
 from workers.engine.keys import WAKE_CHANNEL
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from storage.database.engine import Database
 from tests.integration.workers.conftest import letters, make_bench  # noqa: F401  # fixtures
+from tests.support.databases import open_database
 from tests.support.handler_pools import open_pool  # noqa: F401  # a fixture
 from workers.handlers import http_client as net
 from workers.handlers.base import JobContext
@@ -208,10 +209,8 @@ async def database(migrated_sqlite_url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 async def either_database(migrated_database_url: str) -> AsyncIterator[Database]:
     """Each of the two databases in turn."""
-    database = Database(migrated_database_url)
-    await database.start()
-    yield database
-    await database.close()
+    async with open_database(migrated_database_url) as database:
+        yield database
 
 
 @pytest.fixture(scope="module")

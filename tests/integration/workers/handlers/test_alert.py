@@ -15,9 +15,10 @@ from structlog.testing import capture_logs
 from storage.database.engine import Database
 from storage.errors import DatabaseUnavailableError
 from storage.repositories.alerts import AlertRepository
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.handlers.conftest import FIRST, Answer, Request, Serve, Server, hang
+from tests.support.engine import MakeBench
 from tests.support.servers import free_port
+from tests.support.waiting import eventually
 from workers.handlers import alert as alert_module
 from workers.handlers.alert import AlertHandler, AlertPayload, AlertResult, DeliveryError
 from workers.handlers.base import validate_payload

@@ -34,25 +34,25 @@ CASES = [
     pytest.param(
         function,
         what,
-        beside,
-        marks=[pytest.mark.slow] if (function, beside) != ("dispatch_async", 9) else [],
+        innocent,
+        marks=[pytest.mark.slow] if (function, innocent) != ("dispatch_async", 9) else [],
     )
     for function in FUNCTIONS
     for what in ENDS
-    for beside in (0, INNOCENT)
+    for innocent in (0, INNOCENT)
     if (function, what) != ("in_a_thread", "fork_and_return")  # the child never ends, and it waits for that
 ]
 
 
-@pytest.mark.parametrize(("function", "what", "beside"), CASES)
+@pytest.mark.parametrize(("function", "what", "innocent"), CASES)
 @pytest.mark.timeout(300)
-async def test_whatever_a_handler_does_the_jobs_beside_it_end_once(
-    open_pool: OpenPool, function: str, what: str, beside: int
+async def test_whatever_a_handler_does_the_other_jobs_end_once(
+    open_pool: OpenPool, function: str, what: str, innocent: int
 ) -> None:
     pool = await open_pool(f"{ODD}:{function}")
     good = [
         run_as_the_engine(pool, 60, f"good-{number}", what="good", seconds=0.3, value=number)
-        for number in range(beside)
+        for number in range(innocent)
     ]
     timeout = 3.0 if what == "block" else 60.0
     culprit, *others = await asyncio.gather(run_as_the_engine(pool, timeout, "odd", what=what), *good)
@@ -60,7 +60,7 @@ async def test_whatever_a_handler_does_the_jobs_beside_it_end_once(
         assert culprit == ("failed", "ValueError")
     else:
         assert culprit[0] in ENDS[what]
-    assert others == [("done", number) for number in range(beside)]
+    assert others == [("done", number) for number in range(innocent)]
 
 
 async def test_of_jobs_that_reach_their_timeout_together_the_one_that_blocks_is_the_cause(

@@ -16,9 +16,9 @@ import pytest
 from saq import Job
 from structlog.testing import capture_logs
 
-from tests.acceptance.conftest import alive
-from tests.integration.workers.conftest import eventually
 from tests.support.handler_pools import ODD, ROOT, OpenPool, make_job, run
+from tests.support.processes import alive
+from tests.support.waiting import eventually
 from workers.engine.remote_error import RemoteError
 from workers.errors import (
     HandlerImportError,

@@ -12,8 +12,9 @@ from sqlalchemy import text
 from couturecast_handlers import PermanentError
 from storage.database.engine import Database
 from storage.repositories.moderation import Decision, ModerationRepository
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.handlers.conftest import FIRST, Answer, Server, Ticker, hang
+from tests.support.engine import MakeBench
+from tests.support.waiting import eventually
 from workers.handlers.moderation import handler as moderation
 from workers.handlers.moderation.handler import (
     ModerationHandler,
@@ -143,7 +144,7 @@ async def test_clear_texts_and_files_of_ours_are_not_sent_to_the_service(
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
-async def test_a_service_that_is_busy_is_asked_again(
+async def test_a_request_to_a_busy_service_is_retried(
     store: ModerationRepository, service: ModerationService, server: Server, status: int
 ) -> None:
     server.answers[PATH] = Answer.json({"error": {"message": "slow down"}}, status)
@@ -154,7 +155,7 @@ async def test_a_service_that_is_busy_is_asked_again(
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 302])
-async def test_a_service_that_refuses_is_not_asked_again(
+async def test_a_request_that_a_service_refuses_is_not_retried(
     store: ModerationRepository, service: ModerationService, server: Server, status: int
 ) -> None:
     server.answers[PATH] = Answer.json({"error": {"message": f"Incorrect API key: {KEY}"}}, status)

@@ -81,7 +81,7 @@ async def test_a_redirect_to_a_private_address_is_refused(
     assert (len(outside.requests), inside.requests) == (1, [])
 
 
-async def test_a_name_that_changes_its_address_after_the_check_is_not_asked_again(
+async def test_a_name_is_not_resolved_again_after_its_check(
     guarded: httpx.AsyncClient, serve: Serve, only_public: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outside = await serve("127.0.0.1")

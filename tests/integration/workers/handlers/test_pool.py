@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.workers.conftest import eventually
 from tests.integration.workers.handlers import calls
+from tests.support.processes import alive
+from tests.support.waiting import eventually
 from workers.handlers import process_pool
 from workers.handlers.process_pool import CpuPool, PoolProcessDiedError
 
@@ -26,17 +27,8 @@ async def own_pool() -> AsyncIterator[CpuPool]:
     await pool.close()
 
 
-def alive(pid: int) -> bool:
-    """Whether the process runs; one that only waits to be reaped does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state not in "ZX"
-
-
 def children() -> set[int]:
-    return {each.pid for each in multiprocessing.active_children() if each.pid is not None}
+    return {child.pid for child in multiprocessing.active_children() if child.pid is not None}
 
 
 async def pid_in(path: Path) -> int:
@@ -150,7 +142,7 @@ async def test_a_parent_that_is_killed_leaves_no_child(tmp_path: Path) -> None:
         "    stuck = asyncio.create_task(pool.run(calls.spin, sys.argv[1]))\n"
         "    while not Path(sys.argv[1]).exists():\n"
         "        await asyncio.sleep(0.01)\n"
-        "    print(*(each.pid for each in multiprocessing.active_children()), flush=True)\n"
+        "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
         "    await stuck\n"
         "asyncio.run(main())"
     )

@@ -13,8 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from storage.asyncio_tools import cancel_and_wait
-from tests.integration.workers.conftest import eventually
 from tests.integration.workers.handlers.test_handler_processes import run
+from tests.support.waiting import eventually
 from workers.errors import HandlerInterruptedError
 from workers.handlers.processes.launch import HandlerSource
 from workers.handlers.processes.pool import HandlerPool
@@ -92,8 +92,8 @@ async def test_a_module_that_cannot_be_imported_stops_its_queue_until_it_is_mend
     watch: WatchPool, tmp_path: Path
 ) -> None:
     pool = await watch(ASYNC)
-    told: list[str | None] = []
-    pool.on_problem = lambda: told.append(pool.problem)
+    problems: list[str | None] = []
+    pool.on_problem = lambda: problems.append(pool.problem)
     with capture_logs() as lines:
         write(tmp_path / "helper.py", "ANSWER = 'no end\n")
         await eventually(lambda: pool.problem is not None)
@@ -107,7 +107,7 @@ async def test_a_module_that_cannot_be_imported_stops_its_queue_until_it_is_mend
     write(tmp_path / "absent.py", "")  # a file that nobody could watch
     await eventually(lambda: pool.problem is None)
     await answers(pool, "mended")
-    assert told[-1] is None
+    assert problems[-1] is None
 
 
 def test_a_file_has_changed_by_its_time_its_size_its_end_and_its_return(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError
 from storage.repositories.alerts import AlertRepository
 from storage.repositories.weather import Weather, WeatherRepository, time_block
-from tests.integration.workers.conftest import eventually
 from tests.integration.workers.handlers.conftest import FIRST, Answer, Server, hang
 from tests.support.operations import build_operations
+from tests.support.waiting import eventually
 from workers.engine.policy import ALERT, DEFAULT_POLICIES, WEATHER
 from workers.handlers.alert import AlertHandler
 from workers.handlers.base import Enqueue

@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import make_client
-from tests.integration.workers.conftest import eventually
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.keys import WORKERS
 from workers.engine.policy import COLOR, DEFAULT_POLICIES, NORMAL
 from workers.monitoring.snapshot import Snapshot
@@ -32,10 +32,8 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(tmp_path / "valkey")
-    server.start()
-    yield server
-    server.kill()
+    with ValkeyServer(tmp_path / "valkey") as server:
+        yield server
 
 
 @pytest.fixture
@@ -140,7 +138,7 @@ async def _end(process: WorkerProcess) -> None:
 
 
 @pytest.mark.parametrize("settings", [settings for settings, _ in REFUSALS[:2]], ids=["replica", "refuses"])
-async def test_a_connected_process_whose_presence_expires_meanwhile_still_serves(
+async def test_a_connected_process_whose_presence_has_expired_still_serves(
     server: ValkeyServer,
     own_redis: Redis,
     database: Database,

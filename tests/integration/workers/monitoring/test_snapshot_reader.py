@@ -17,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError
-from tests.integration.workers.conftest import eventually
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS, LETTERS, WORKERS, QueueKeys
 from workers.engine.policy import COLOR, DEFAULT_POLICIES
 from workers.monitoring import background_value as look
@@ -178,7 +178,7 @@ async def test_a_query_that_cannot_be_cancelled_counts_as_unavailable(
     await looked.close()
 
 
-async def test_close_ends_what_is_looked_at_in_the_background(seen: Seen) -> None:
+async def test_close_ends_refreshes_in_the_background(seen: Seen) -> None:
     await seen.now()
     seen.table.hangs = True
     seen.observer.invalidate_dead_letters()

@@ -19,8 +19,8 @@ from storage.database.events import ignore_event
 from storage.errors import DatabaseUnavailableError
 from storage.redis.client import make_client
 from storage.repositories.alert_history import AlertHistoryRepository, FiringAlert
-from tests.integration.workers.conftest import eventually
 from tests.support.fake_moments import HEALTHY
+from tests.support.waiting import eventually
 from tests.support.webhook import Behaviour, Webhook
 from workers.monitoring.snapshot import Alert, Snapshot
 from workers.notifications import THREAD_NAME
@@ -131,7 +131,9 @@ def keeper(bench: Bench, redis: Redis, notifier: Notifier, alerts: list[Alert]) 
     )
 
 
-async def test_it_is_told_when_an_alert_fires_doubles_and_is_resolved(bench: Bench, webhook: Webhook) -> None:
+async def test_it_notifies_when_an_alert_fires_doubles_and_is_resolved(
+    bench: Bench, webhook: Webhook
+) -> None:
     notifier = bench.notifier(webhook)
     await bench.record(BACKLOG)
     assert await notifier.send_due()
@@ -176,7 +178,7 @@ async def test_what_changes_within_the_window_is_one_message(
     assert webhook.titles[1] == "CoutureCast test: resolved, 2 alerts"
 
 
-async def test_the_end_of_an_alert_is_told_if_it_comes_while_its_first_message_is_being_sent(
+async def test_the_end_of_an_alert_is_sent_if_it_comes_while_its_first_message_is_being_sent(
     bench: Bench, redis: Redis, webhook: Webhook
 ) -> None:
     webhook.behaviour = "500"
@@ -222,7 +224,7 @@ async def test_what_a_killed_keeper_recorded_is_sent_by_the_next(
     await eventually(lambda: webhook.titles == ["CoutureCast test: warning"])
 
 
-async def test_what_ended_while_nobody_kept_alerts_is_told_by_the_next(
+async def test_an_end_that_no_process_saw_is_sent_by_the_next_process(
     bench: Bench, redis_url: str, webhook: Webhook
 ) -> None:
     await bench.record(BACKLOG)
@@ -283,7 +285,7 @@ async def test_a_message_that_no_service_took_is_due_again_and_comes_when_one_an
     await eventually(bench.is_confirmed)
 
 
-async def test_an_outage_of_the_database_is_told_once_and_so_is_its_end(
+async def test_an_outage_of_the_database_is_sent_once_and_so_is_its_end(
     database: Database, redis: Redis, webhook: Webhook
 ) -> None:
     bench = Bench(AlertHistoryRepository(database))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from storage.database.engine import Database
-from tests.integration.workers.conftest import Bench
+from tests.support.engine import Bench
 from tests.support.operations import build_operations
 from workers.operations.operations import Operations
 
@@ -21,18 +21,13 @@ async def operate(database: Database) -> AsyncIterator[Operate]:
     made: list[Operations] = []
 
     async def make(bench: Bench, **options: Any) -> Operations:
+        options = {"schemas": {}, "actor": "ops@box-2"} | options
         operations = build_operations(
-            bench.url,
-            policies=[bench.policy],
-            schemas={},
-            database=database,
-            letters=bench.letters,
-            actor="ops@box-2",
-            **options,
+            bench.url, policies=[bench.policy], database=database, letters=bench.letters, **options
         )
         made.append(operations)
         return operations
 
     yield make
-    for each in made:
-        await each.close()
+    for operations in made:
+        await operations.close()

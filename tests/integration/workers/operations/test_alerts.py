@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.repositories.alert_history import AlertHistoryRepository, FiringAlert
-from tests.integration.workers.conftest import eventually
 from tests.support.operations import BuiltOperations, build_operations
+from tests.support.waiting import eventually
 from workers.engine.keys import OBSERVED
 from workers.engine.policy import COLOR, DEFAULT_POLICIES
 from workers.errors import NotFoundError

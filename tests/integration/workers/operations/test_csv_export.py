@@ -13,7 +13,7 @@ from storage.database.tables import LETTERS
 from storage.dead_letters.filters import ALL_DEAD
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.repositories.operator_actions import OperatorActionRepository
-from tests.integration.storage.dead_letters.test_repository import NOON, letter
+from tests.support.letters import NOON, letter
 from tui.text.export import escape_piece
 from workers.dead_letters.export import export_letters
 

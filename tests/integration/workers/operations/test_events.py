@@ -10,9 +10,11 @@ import pytest
 from storage.database.engine import Database
 from storage.errors import InvalidCursorError
 from storage.repositories.events import Event, EventFilter, EventRepository
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from tests.support.databases import open_database
+from tests.support.engine import Bench, MakeBench
 from tests.support.operations import BuiltOperations, build_operations
 from tests.support.plans import Numbers, write
+from tests.support.waiting import eventually
 from workers.errors import ConflictError, UnknownQueueError
 from workers.operations.operations import ALL_DEAD, ReplayOptions
 
@@ -21,10 +23,8 @@ ACTOR = "ops@box-2"
 
 @pytest.fixture
 async def database(migrated_database_url: str) -> AsyncIterator[Database]:
-    database = Database(migrated_database_url)
-    await database.start()
-    yield database
-    await database.close()
+    async with open_database(migrated_database_url) as database:
+        yield database
 
 
 @pytest.fixture

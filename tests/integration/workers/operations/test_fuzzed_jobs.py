@@ -12,8 +12,8 @@ import pytest
 from redis.asyncio import Redis
 from saq import Job
 
-from tests.integration.workers.conftest import MakeBench
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import MakeBench
 from workers.engine.keys import QueueKeys
 from workers.errors import NotFoundError
 from workers.operations.jobs import JOB_STATES, JobOperations, JobSummary

@@ -18,10 +18,11 @@ from storage.database.tables import PlanRow
 from storage.dead_letters.plans import PlanRepository
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.lock import ExpiringLock
-from tests.integration.workers.conftest import MakeBench, eventually
+from tests.support.engine import MakeBench
 from tests.support.operations import build_operations
 from tests.support.plans import NOW, write
 from tests.support.servers import ValkeyServer
+from tests.support.waiting import eventually
 from workers.engine.keys import PLAN
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.errors import ConflictError
@@ -163,7 +164,7 @@ async def test_a_plan_is_unknown_while_redis_is_silent(tmp_path: Path, database:
         assert (await operations.replays.get_plan(plan.id)).standing == "interrupted"
         server.stop()
         assert (await operations.replays.get_plan(plan.id)).standing == "unknown"
-        assert [each.standing for each in await operations.replays.plans()] == ["unknown"]
+        assert [listed.standing for listed in await operations.replays.plans()] == ["unknown"]
     finally:
         await operations.close()
         server.stop()

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.handlers import calls
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import MakeBench
+from tests.support.waiting import eventually
 from workers.engine.attempt_log import MemoryHandler
 from workers.engine.keys import PROCESS
 from workers.errors import ConflictError, NotFoundError
@@ -106,7 +107,7 @@ async def _refuse(*_: object) -> None:
     raise AssertionError("nobody enqueues")
 
 
-async def test_a_job_that_nobody_runs_has_no_stack(
+async def test_a_job_that_does_not_run_has_no_stack(
     make_bench: MakeBench, operate: Operate, redis: Redis
 ) -> None:
     bench = make_bench()

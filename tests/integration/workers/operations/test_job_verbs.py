@@ -11,8 +11,9 @@ from redis.asyncio import Redis
 from saq import Job
 from saq.utils import now
 
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.engine.attempts import META
 from workers.engine.keys import OUTCOMES
 from workers.errors import InvalidJobError, NotFoundError, ReadOnlyError

@@ -11,8 +11,9 @@ import pytest
 from redis.asyncio import Redis
 
 from storage.errors import InvalidCursorError, InvalidFilterError
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.engine.job_reader import JobCounts
 from workers.engine.keys import QueueKeys
 from workers.engine.policy import DEFAULT_POLICIES
@@ -212,7 +213,7 @@ async def test_what_is_not_a_job_is_shown_as_such_and_left_as_it_is(
     assert {key: await redis.dump(key) for key in await redis.keys()} == before
 
 
-async def test_an_instant_ahead_of_the_servers_clock_is_none(
+async def test_an_instant_ahead_of_the_servers_clock_does_not_count(
     make_bench: MakeBench, operate: Operate, redis: Redis
 ) -> None:
     bench = make_bench()

@@ -10,8 +10,9 @@ import pytest
 from storage.dead_letters.plans import PlanRepository
 from storage.errors import DatabaseUnavailableError
 from storage.repositories.operator_actions import OperatorActionRepository
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.errors import (
     ConflictError,
     InvalidJobError,
@@ -98,7 +99,7 @@ async def test_of_two_operators_one_replays(make_bench: MakeBench, operate: Oper
     done = await asyncio.gather(
         first.replays.replay(letter_id), second.replays.replay(letter_id), return_exceptions=True
     )
-    assert sorted(type(each).__name__ for each in done) == ["ConflictError", "str"]
+    assert sorted(type(result).__name__ for result in done) == ["ConflictError", "str"]
     assert (await bench.lists())["queued"] == 1
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from tests.support.engine import Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.operations.scaling import QueueLoad, read_loads
 
 

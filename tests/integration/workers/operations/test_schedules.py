@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from tests.integration.workers.conftest import Bench, MakeBench
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import Bench, MakeBench
 from workers.engine.keys import CRON
 from workers.engine.schedules import Schedule, Scheduler
 from workers.errors import NotFoundError, ReadOnlyError

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.errors import InvalidJobError
 from workers.operations.operations import ALL_DEAD, Operations
 

@@ -12,8 +12,9 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 
 from storage.database.engine import Database
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.engine.schedules import Schedule
 from workers.errors import ConflictError, ReadOnlyError
 from workers.operations.audit import acting_as
@@ -163,7 +164,7 @@ async def prepared(
     await eventually(lambda: _dead(bench, 4))
     first.begin_drain()
     await first.drained()
-    letters = [each.id for each in (await bench.letters.page()).items]
+    letters = [letter.id for letter in (await bench.letters.page()).items]
     plans = [(await operations.replays.create_plan([letter])).id for letter in letters[2:]]
     plans.append((await operations.replays.create_plan([letters[3]])).id)
 

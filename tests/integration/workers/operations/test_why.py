@@ -14,8 +14,9 @@ import pytest
 from redis.asyncio import Redis
 
 from storage.asyncio_tools import cancel_and_wait
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import Bench, MakeBench
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS, WORKERS
 from workers.engine.policy import NORMAL, RateLimit
 from workers.operations.jobs import JobOperations, JobRef

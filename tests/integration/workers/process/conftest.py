@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
-from tests.integration.workers.conftest import Bench
+from tests.support.engine import Bench
 from workers.engine.keys import BEATS
 from workers.engine.policy import QueuePolicy
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot

@@ -18,9 +18,10 @@ from storage.database.engine import Database
 from storage.database.events import NewEvent
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.repositories.alert_history import AlertHistoryRepository, FiringAlert
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from tests.support.engine import Bench, MakeBench
 from tests.support.fake_moments import HEALTHY
 from tests.support.processes import Spawner
+from tests.support.waiting import eventually
 from workers.engine.keys import OBSERVED, WAKE_CHANNEL
 from workers.engine.policy import ALERT, COLOR, RateLimit
 from workers.monitoring.snapshot import Alert, RedisSnapshot, Snapshot
@@ -100,7 +101,7 @@ async def _fill(bench: Bench, count: int, ago: float) -> None:
         await bench.redis.rpush(bench.queue.keys.queued, job_id)
 
 
-async def test_nobody_serves_a_queue_since_the_same_moment_for_all_who_look(
+async def test_every_process_has_the_same_moment_since_which_no_worker_serves_a_queue(
     make_bench: MakeBench, make_reader: MakeReader
 ) -> None:
     bench = make_bench()
@@ -160,7 +161,7 @@ async def test_an_alert_is_recorded_once_by_three_keepers_and_its_end_too(
     assert [event.kind for event in events] == ["alert-fired", "alert-resolved"]
 
 
-async def test_a_process_that_goes_while_nothing_happens_is_a_reason_to_look(
+async def test_a_process_that_ends_while_nothing_happens_is_noticed(
     make_bench: MakeBench, make_reader: MakeReader, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(idle_checks, "_LOOK_SECONDS", 1e-6)

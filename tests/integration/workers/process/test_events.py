@@ -16,9 +16,11 @@ from storage.database.events import NewEvent
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError
 from storage.repositories.events import Event, EventFilter, EventRepository
-from tests.integration.storage.dead_letters.test_repository import letter
-from tests.integration.workers.conftest import Bench, MakeBench, eventually
+from tests.support.databases import open_database
+from tests.support.engine import Bench, MakeBench
+from tests.support.letters import letter
 from tests.support.processes import Journal, Spawner
+from tests.support.waiting import eventually
 from workers.dead_letters.retention import Retention
 from workers.engine.queue import JobQueue
 from workers.process import event_log
@@ -29,10 +31,8 @@ EVENT = NewEvent("queue-paused", "paused")
 
 @pytest.fixture
 async def database(migrated_database_url: str) -> AsyncIterator[Database]:
-    database = Database(migrated_database_url)
-    await database.start()
-    yield database
-    await database.close()
+    async with open_database(migrated_database_url) as database:
+        yield database
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from redis.asyncio import Redis
 
 from storage.redis.client import execute
 from storage.redis.scripts import run_script
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.process.conftest import HOUR_MS, View, add_leases, server_ms
+from tests.support.engine import MakeBench
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS, PROCESS, WAKE_CHANNEL, WORKERS
 from workers.engine.policy import QueuePolicy
 from workers.engine.queue import DECLARE_DEAD_SCRIPT
@@ -53,8 +54,8 @@ async def test_published_presence_counts_on_a_redis_that_denies_the_list_of_subs
 ) -> None:
     bench = make_bench()
     words = {"host": "box", "pid": 1, "version": "1", "queues": ["color-extraction"], "draining": False}
-    said = json.dumps({**words, "forget": 65, "channel": True})
-    await bench.redis.hset(WORKERS, mapping={"w": said, "at:w": await server_ms(redis) - 20_000})
+    presence = json.dumps({**words, "forget": 65, "channel": True})
+    await bench.redis.hset(WORKERS, mapping={"w": presence, "at:w": await server_ms(redis) - 20_000})
     assert await view.states() == []
     await execute(redis, "ACL", "SETUSER", "default", "-pubsub")
     try:

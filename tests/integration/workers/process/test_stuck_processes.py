@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import redis as sync_redis
 
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.process.conftest import HOUR_MS, View, add_leases, server_ms
+from tests.support.engine import MakeBench
 from tests.support.processes import Journal, Spawner
+from tests.support.waiting import eventually
 from workers.engine.keys import WORKERS
 from workers.engine.policy import Timings
 from workers.monitoring.descriptions import full_and_stalled, held_by_dead
@@ -78,10 +79,10 @@ async def test_a_blocked_event_loop_is_named_while_it_stands_and_forgotten_when_
     await eventually(lambda: process.dispatchers[bench.policy.name].settled["complete"], within=30)
     ended.set()
     await asyncio.to_thread(thread.join)
-    said = json.loads(notes[0].partition(b" ")[2])
-    assert "test_stuck_processes.py:" in said["where"]
-    assert "handler of color-extraction" in said["where"]
-    assert (said["queue"], said["job"]) == ("color-extraction", key)
+    note = json.loads(notes[0].partition(b" ")[2])
+    assert "test_stuck_processes.py:" in note["where"]
+    assert "handler of color-extraction" in note["where"]
+    assert (note["queue"], note["job"]) == ("color-extraction", key)
 
     async def forgotten() -> bool:
         return not await bench.redis.hexists(WORKERS, f"blocked:{process.id}")

@@ -7,7 +7,7 @@ import pytest
 from app.cli.browser import _session_environment
 
 
-def test_a_session_gets_no_token_and_only_reads_unless_told_otherwise(
+def test_a_session_gets_no_token_and_only_reads_unless_writable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COUTURECAST_ADMIN_TOKEN", "correct-horse")

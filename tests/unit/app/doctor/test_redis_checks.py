@@ -25,7 +25,7 @@ NOW = 1_772_000_000.0
 
 
 @pytest.mark.parametrize(
-    ("policy", "beside", "state"),
+    ("policy", "shared", "state"),
     [
         ("volatile-lru", True, "ok"),
         ("volatile-ttl", True, "ok"),
@@ -37,8 +37,8 @@ NOW = 1_772_000_000.0
         ("optimistic-volatile", False, "wrong"),
     ],
 )
-def test_a_policy_that_may_evict_jobs_is_reported(policy: str, beside: bool, state: str) -> None:
-    assert assess_eviction(policy, cache_is_shared=beside).state == state
+def test_a_policy_that_may_evict_jobs_is_reported(policy: str, shared: bool, state: str) -> None:
+    assert assess_eviction(policy, cache_is_shared=shared).state == state
 
 
 @pytest.mark.parametrize(

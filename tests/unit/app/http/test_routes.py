@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import pkgutil
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from redis.exceptions import ConnectionError as RedisConnectionError
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 from structlog.testing import capture_logs
 
+from app.http import filters, routers
 from app.http.application import CLOSED_ROUTERS, OPEN_ROUTERS, make_application
 from app.http.authentication import CLOSED_PREFIX
 from app.http.problems import ProblemError, problem_of
@@ -29,6 +34,7 @@ from workers.errors import ConflictError, InvalidJobError, NotFoundError, ReadOn
 from workers.monitoring.alert_rules import BY_NAME, Thresholds
 from workers.monitoring.snapshot import Alert
 
+ROUTER_MODULES = [module.name for module in pkgutil.iter_modules(routers.__path__, f"{routers.__name__}.")]
 TOO_DEEP = Alert(COLOR, "backlog", "132 queued, limit 100")
 
 
@@ -66,6 +72,53 @@ def test_each_operation_has_a_name_of_its_own_a_summary_and_a_tag() -> None:
     assert len(set(names)) == len(names)
     assert all(name.isidentifier() for name in names)
     assert all(operation["summary"] and operation["tags"] for _, operation in operations())
+
+
+def test_each_parameter_says_what_it_is() -> None:
+    silent = [
+        (path, parameter["name"])
+        for path, operation in operations()
+        for parameter in operation.get("parameters", ())
+        if not (parameter.get("description") or parameter["schema"].get("description"))
+    ]
+    assert not silent
+
+
+def test_each_body_and_each_answer_in_json_has_an_example() -> None:
+    schemas = described()["components"]["schemas"]
+
+    def has_example(part: Any) -> bool:
+        if isinstance(part, list):
+            return any(map(has_example, part))
+        if not isinstance(part, dict):
+            return False
+        model = part.get("$ref", "").rpartition("/")[2]
+        return not {"example", "examples"}.isdisjoint(part) or any(
+            map(has_example, [*part.values(), schemas.get(model)])
+        )
+
+    for path, operation in operations():
+        answers = [answer for status, answer in operation["responses"].items() if status[0] == "2"]
+        for part in (operation.get("requestBody", {}), *answers):
+            for media_type, content in part.get("content", {}).items():
+                if media_type == "application/json" and content["schema"]:
+                    assert has_example(content), path
+
+
+def test_each_example_is_what_its_model_takes() -> None:
+    models = [
+        model
+        for module in (*map(import_module, ROUTER_MODULES), filters)
+        for model in vars(module).values()
+        if isinstance(model, type) and issubclass(model, BaseModel) and model.__module__ == module.__name__
+    ]
+    shown = 0
+    for model in models:
+        extra = model.model_config.get("json_schema_extra")
+        for example in extra.get("examples", ()) if isinstance(extra, dict) else ():  # type: ignore[union-attr]
+            model.model_validate_json(json.dumps(example))
+            shown += 1
+    assert shown > 40
 
 
 def test_problems_of_each_route_are_described() -> None:

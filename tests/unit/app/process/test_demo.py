@@ -10,6 +10,6 @@ from app.process.demo import demo_settings
 from app.settings import Settings
 
 
-def test_the_failures_of_the_demo_are_told_to_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_failures_of_the_demo_notify_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert demo_settings(Settings.load(notify_urls="json://example.com")).notify_urls is None

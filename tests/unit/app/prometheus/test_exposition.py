@@ -190,7 +190,7 @@ def test_a_redis_that_refuses_writes_is_up_and_not_writable() -> None:
     assert figures(exposition(None))["couturecast_redis_writable",] == 0
 
 
-def test_only_a_policy_that_is_known_tells_whether_redis_evicts_jobs() -> None:
+def test_whether_redis_evicts_jobs_is_shown_if_its_policy_is_known() -> None:
     for policy, shown in (("allkeys-lru", 1), ("volatile-lru", 0), (None, None)):
         redis = replace(HEALTHY.redis, eviction_policy=policy)
         found = figures(exposition(replace(HEALTHY, redis=redis)))

@@ -29,9 +29,9 @@ def queries() -> list[str]:
 
 def test_panels_have_ids_of_their_own_and_do_not_overlap() -> None:
     assert len({panel["id"] for panel in panels()}) == len(panels())
-    places = [panel["gridPos"] for panel in panels()]
-    assert all(place["x"] + place["w"] <= WIDTH for place in places)
-    for first, second in combinations(places, 2):
+    positions = [panel["gridPos"] for panel in panels()]
+    assert all(place["x"] + place["w"] <= WIDTH for place in positions)
+    for first, second in combinations(positions, 2):
         apart_across = first["x"] + first["w"] <= second["x"] or second["x"] + second["w"] <= first["x"]
         apart_down = first["y"] + first["h"] <= second["y"] or second["y"] + second["h"] <= first["y"]
         assert apart_across or apart_down

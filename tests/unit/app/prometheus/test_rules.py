@@ -87,7 +87,7 @@ def test_figures_of_the_cluster_are_not_added_up_over_processes() -> None:
         assert set(aggregated) <= {"max", "min", "absent"}
 
 
-def test_a_label_of_the_targets_tells_clusters_apart_everywhere() -> None:
+def test_a_label_of_the_targets_distinguishes_clusters_everywhere() -> None:
     for rule in all_rules(rules_document(labels=["environment"])):
         grouped = re.findall(r"\b(?:by|on) \(([^)]*)\)", rule["expr"])
         assert all("environment" in labels for labels in grouped)

@@ -10,7 +10,7 @@ from app.web.access import LOGIN_SECONDS, Logins, is_own_host, is_same_origin
 TOKEN = "correct-horse-battery-staple"
 
 
-def test_a_login_tells_nothing_about_the_token_and_no_other_process_takes_it() -> None:
+def test_a_login_reveals_nothing_of_the_token_and_no_other_process_takes_it() -> None:
     logins = Logins(TOKEN)
     value = logins.issue()
     assert logins.is_valid(value)

@@ -30,8 +30,8 @@ FILTERS = st.builds(
 
 
 @given(FILTERS)
-def test_a_filter_reads_its_own_line(wanted: LetterFilter) -> None:
-    assert LetterFilter.parse(wanted.to_query()) == wanted
+def test_a_filter_reads_its_own_line(letter_filter: LetterFilter) -> None:
+    assert LetterFilter.parse(letter_filter.to_query()) == letter_filter
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_time_ago_is_reckoned_from_now() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("state:gone", "state: use dead, replayed, discarded or all"),
         ("since:soon", "since: use for instance 2h"),
@@ -84,10 +84,10 @@ def test_a_time_ago_is_reckoned_from_now() -> None:
         (" ".join(f"arg.a{n}:1" for n in range(9)), "args: "),
     ],
 )
-def test_invalid_filters_give_one_line_errors(line: str, told: str) -> None:
+def test_invalid_filters_give_one_line_errors(line: str, message: str) -> None:
     with pytest.raises(InvalidFilterError) as refused:
         LetterFilter.parse(line)
-    assert str(refused.value).startswith(told)
+    assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)
 
 

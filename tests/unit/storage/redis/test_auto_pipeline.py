@@ -31,13 +31,13 @@ def wire() -> Wire:
     return Wire()
 
 
-async def ask(together: AutoPipeline, *numbers: int) -> list[Any]:
-    return await together.round_trip([("ECHO", number) for number in numbers])
+async def ask(pipeline: AutoPipeline, *numbers: int) -> list[Any]:
+    return await pipeline.round_trip([("ECHO", number) for number in numbers])
 
 
 async def test_concurrent_callers_share_a_round_trip(wire: Wire) -> None:
-    together = AutoPipeline(wire.send)
-    asking = [asyncio.create_task(ask(together, n, n + 1000)) for n in range(250)]
+    pipeline = AutoPipeline(wire.send)
+    asking = [asyncio.create_task(ask(pipeline, n, n + 1000)) for n in range(250)]
     await asyncio.sleep(0)
     wire.open.set()
     assert await asyncio.gather(*asking) == [[n, n + 1000] for n in range(250)]
@@ -46,8 +46,8 @@ async def test_concurrent_callers_share_a_round_trip(wire: Wire) -> None:
 
 
 async def test_a_cancelled_caller_takes_no_reply_of_another(wire: Wire) -> None:
-    together = AutoPipeline(wire.send)
-    asking = [asyncio.create_task(ask(together, n)) for n in range(20)]
+    pipeline = AutoPipeline(wire.send)
+    asking = [asyncio.create_task(ask(pipeline, n)) for n in range(20)]
     await asyncio.sleep(0.01)
     for task in asking[::2]:
         task.cancel()
@@ -59,10 +59,10 @@ async def test_a_cancelled_caller_takes_no_reply_of_another(wire: Wire) -> None:
 
 
 async def test_a_broken_round_trip_fails_its_callers_and_the_next_succeeds(wire: Wire) -> None:
-    together = AutoPipeline(wire.send)
-    early = asyncio.create_task(ask(together, 1))
+    pipeline = AutoPipeline(wire.send)
+    early = asyncio.create_task(ask(pipeline, 1))
     await asyncio.sleep(0.01)
-    late = asyncio.create_task(ask(together, 2))
+    late = asyncio.create_task(ask(pipeline, 2))
     wire.error = ConnectionError("broken")
     wire.open.set()
     with pytest.raises(ConnectionError, match="broken"):
@@ -70,4 +70,4 @@ async def test_a_broken_round_trip_fails_its_callers_and_the_next_succeeds(wire:
     with pytest.raises(ConnectionError, match="broken"):
         await late
     wire.error = None
-    assert await ask(together, 3) == [3]
+    assert await ask(pipeline, 3) == [3]

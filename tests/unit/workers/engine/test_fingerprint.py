@@ -119,7 +119,7 @@ def test_noise_does_not_make_another_error(template: str, a: str, b: str, c: str
 
 
 @pytest.mark.parametrize(
-    ("message", "said"),
+    ("message", "normalised"),
     [
         ("order 17 not found", "order ● not found"),
         ("took -1.5e-05s of +3", "took ●s of ●"),
@@ -145,12 +145,12 @@ def test_noise_does_not_make_another_error(template: str, a: str, b: str, c: str
         ("localhost:6379 refused", "localhost:● refused"),
     ],
 )
-def test_what_is_left_of_a_message(message: str, said: str) -> None:
-    assert normalise(message) == said
+def test_what_is_left_of_a_message(message: str, normalised: str) -> None:
+    assert normalise(message) == normalised
 
 
 @pytest.mark.parametrize(
-    ("message", "said"),
+    ("message", "normalised"),
     [
         ("503 from the weather service", "503 from the weather service"),
         ("404 Client Error: Not Found for url: http://a.example", "404 Client Error: Not Found for url: ●"),
@@ -171,8 +171,8 @@ def test_what_is_left_of_a_message(message: str, said: str) -> None:
         ("item '503'", "item ●"),
     ],
 )  # fmt: skip
-def test_a_status_code_stays(message: str, said: str) -> None:
-    assert normalise(message) == said
+def test_a_status_code_stays(message: str, normalised: str) -> None:
+    assert normalise(message) == normalised
 
 
 words = st.lists(

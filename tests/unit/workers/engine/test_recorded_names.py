@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
+from types import CodeType
 
 import pytest
 
 import storage
 import workers
 from workers.engine.fingerprint import fingerprint
-from workers.engine.recorded_names import _FIRST_RECORDED_AS, error_type, fingerprint_type, is_ours
+from workers.engine.recorded_names import (
+    _FIRST_RECORDED_AS,
+    _HANDLER_MODULES,
+    error_type,
+    fingerprint_type,
+    is_ours,
+)
 
 FINGERPRINTS = {
     "CacheUnavailableError": "20c2f940d15d939c",
@@ -39,6 +48,30 @@ FINGERPRINTS = {
     "WeatherUnavailableError": "05f263f16d2fc508",
     "WorkerLostError": "56690c29fe8e7650",
 }
+
+HANDLER_FUNCTIONS = {
+    "workers.handlers.alert": (
+        "AlertHandler.__init__ AlertHandler._post AlertHandler._serve AlertHandler._try "
+        "AlertHandler.close AlertHandler.run _all"
+    ),
+    "workers.handlers.color": (
+        "ColorHandler.__init__ ColorHandler._fetch ColorHandler._read ColorHandler.close "
+        "ColorHandler.run _file"
+    ),
+    "workers.handlers.moderation": (
+        "ModerationHandler.__init__ ModerationHandler._decide ModerationHandler.close "
+        "ModerationHandler.run ModerationPayload._one_of_both ModerationService.__init__ "
+        "ModerationService.close ModerationService.flagged _can_be_sent _filters _has_phone_number "
+        "_words judge"
+    ),
+    "workers.handlers.weather": (
+        "OfflineWeather.close OfflineWeather.fetch OpenWeather.__init__ OpenWeather.close "
+        "OpenWeather.fetch WeatherHandler.__init__ WeatherHandler.close WeatherHandler.run "
+        "WeatherProvider.close WeatherProvider.fetch _chance _day _gale _hour _read _roughness "
+        "_wind alert_job offline_weather severity"
+    ),
+}
+"""The functions of the built-in handlers by the module that is recorded: frames of dead letters name them."""
 
 _PRIVATE_TO_THEIR_MODULE = {
     # Caught where they are raised, or raised at an operator: no job ends with one.
@@ -85,6 +118,21 @@ def test_an_error_of_ours_keeps_its_group(name: str) -> None:
 
 def test_each_error_of_ours_has_a_recorded_name() -> None:
     assert set(our_errors()) - _PRIVATE_TO_THEIR_MODULE == set(FINGERPRINTS) == set(_FIRST_RECORDED_AS)
+
+
+def test_the_functions_of_built_in_handlers_keep_the_names_that_frames_have() -> None:
+    for module_name, recorded in _HANDLER_MODULES.items():
+        file = import_module(module_name).__file__
+        assert file is not None
+        code = compile(Path(file).read_text(), file, "exec")
+        assert set(HANDLER_FUNCTIONS[recorded].split()) <= set(functions_of(code)), "a rename splits groups"
+
+
+def functions_of(code: CodeType) -> Iterator[str]:
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield constant.co_qualname.replace(".<locals>", "")
+            yield from functions_of(constant)
 
 
 def test_errors_of_others_keep_their_module() -> None:

@@ -89,10 +89,10 @@ def test_a_missing_field_is_named(queue: str, field: str) -> None:
 def test_a_field_that_is_wrong_is_named_and_its_value_is_not_shown(
     queue: str, field: str, value: Any
 ) -> None:
-    said = problem(queue, **{field: value})
-    assert said.startswith(f"{field}: ")
-    assert "\n" not in said
-    assert "xxx" not in said
+    message = problem(queue, **{field: value})
+    assert message.startswith(f"{field}: ")
+    assert "\n" not in message
+    assert "xxx" not in message
 
 
 @pytest.mark.parametrize("queue", GOOD)
@@ -113,9 +113,9 @@ def test_all_problems_are_in_one_error_of_limited_length() -> None:
 
 
 def test_a_name_of_a_field_is_shown_safely() -> None:
-    said = problem(COLOR, **{"\x1b[31m" + "x" * 500: 1})
-    assert said.startswith("\\x1b[31mxxx")
-    assert len(said) < 200
+    message = problem(COLOR, **{"\x1b[31m" + "x" * 500: 1})
+    assert message.startswith("\\x1b[31mxxx")
+    assert len(message) < 200
 
 
 def test_a_payload_that_breaks_its_schema_is_not_retried() -> None:

@@ -273,7 +273,7 @@ def test_a_backlog_is_no_older_than_the_servers_history_whatever_the_clock_of_it
     assert (condition.name, condition.since) == ("backlog", since)
 
 
-def test_a_backlog_counts_from_when_it_is_seen_if_neither_history_nor_jobs_tell() -> None:
+def test_a_backlog_counts_from_when_it_is_seen_without_history_and_jobs() -> None:
     queue = replace(QUEUE, depth=500, workers=1)
     body = f'{{"queued": {int((NOW + 900) * 1000)}}}'.encode()
     for known in (facts(queue, first_excess=body), facts(queue)):

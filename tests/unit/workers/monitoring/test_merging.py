@@ -39,7 +39,7 @@ def test_a_process_with_queues_on_two_redises_is_one_process() -> None:
     assert (merged.letters_waiting, merged.letters_oldest_age) == (3, 3.0)
 
 
-def test_a_process_that_one_redis_has_lost_lives_if_another_knows_that() -> None:
+def test_a_process_that_one_redis_has_lost_lives_if_another_has_it() -> None:
     dead = replace(ONE, state="dead", last_beat_age=0.5, queues=(COLOR,))
     lost = LostWorker(ONE.id, ONE.name, None, 20.0, connected=False)
     gone = LostWorker("gone", "box:1", None, 20.0, connected=False)

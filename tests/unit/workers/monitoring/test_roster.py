@@ -25,7 +25,7 @@ HOUR = 3600.0
 LEASE = Lease("w", NOW - 1)
 
 
-def said(**fields: Any) -> bytes:
+def body(**fields: Any) -> bytes:
     about = {"host": "box", "pid": 7, "version": "1", "queues": ["a"], "draining": False, "forget": 65}
     return json.dumps(about | fields).encode()
 
@@ -41,7 +41,7 @@ def found(
     **fields: Any,
 ) -> WorkerSnapshot | None:
     """One process; ``at`` and ``beat`` are ages in seconds, below 0 ahead of the server's clock."""
-    words = {b"w": said(**fields)}
+    words = {b"w": body(**fields)}
     if at is not None:
         words[b"at:w"] = f"{(NOW - at) * 1000:.0f}".encode()
     if note is not None:
@@ -113,7 +113,7 @@ def test_a_clock_that_is_set_back_hides_no_connected_process(evidence: dict[str,
 
 @pytest.mark.parametrize("leases", [0, 2])
 def test_right_after_an_outage_a_late_process_is_not_dead(leases: int) -> None:
-    words, beats = {b"w": said(), b"at:w": f"{(NOW - 30) * 1000:.0f}".encode()}, {b"w": (NOW - 20) * 1000}
+    words, beats = {b"w": body(), b"at:w": f"{(NOW - 30) * 1000:.0f}".encode()}, {b"w": (NOW - 20) * 1000}
     for recovering in (True, False):
         workers = roster(Evidence(words, beats, NOW, {"w": False}, recovering), [LEASE] * leases)
         assert [worker.state for worker in workers if worker.alive] == ["running"] * recovering
@@ -124,7 +124,7 @@ def test_right_after_an_outage_a_late_process_is_not_dead(leases: int) -> None:
 def test_while_redis_takes_no_writes_a_connected_process_lives_and_another_one_does_not(
     leases: int, connected: bool
 ) -> None:
-    words, beats = {b"w": said(), b"at:w": f"{(NOW - 900) * 1000:.0f}".encode()}, {b"w": (NOW - 890) * 1000}
+    words, beats = {b"w": body(), b"at:w": f"{(NOW - 900) * 1000:.0f}".encode()}, {b"w": (NOW - 890) * 1000}
     evidence = Evidence(words, beats, NOW, {"w": connected}, unwritable=True)
     workers = roster(evidence, [LEASE] * leases)
     assert [worker.state for worker in workers if worker.alive] == ["running"] * connected
@@ -132,7 +132,7 @@ def test_while_redis_takes_no_writes_a_connected_process_lives_and_another_one_d
 
 def test_a_process_that_was_declared_dead_is_gone_until_it_speaks_again() -> None:
     def worker(beat: float | None) -> WorkerSnapshot | None:
-        words = {b"w": said(channel=True), b"at:w": f"-{(NOW - 20) * 1000:.0f}".encode()}
+        words = {b"w": body(channel=True), b"at:w": f"-{(NOW - 20) * 1000:.0f}".encode()}
         beats = {} if beat is None else {b"w": (NOW - beat) * 1000}
         workers = roster(Evidence(words, beats, NOW, {"w": True}), [])
         return workers[0] if workers else None
@@ -159,7 +159,7 @@ def test_a_blocked_process_has_its_place_in_the_code_and_the_time() -> None:
 
 def test_a_process_that_is_quiet_is_asked_once_for_a_sign_of_life() -> None:
     def asks(at: float, asked: float | None = None, *, answers: bool = True) -> bool:
-        words = {b"w": said(answers=answers), b"at:w": f"{(NOW - at) * 1000:.0f}".encode()}
+        words = {b"w": body(answers=answers), b"at:w": f"{(NOW - at) * 1000:.0f}".encode()}
         if asked is not None:
             words[b"asked:w"] = f"{(NOW - asked) * 1000:.0f}".encode()
         return to_be_asked(words, {}, NOW) == ["w"]
@@ -173,7 +173,7 @@ def test_a_process_that_is_quiet_is_asked_once_for_a_sign_of_life() -> None:
 
 def test_a_process_that_is_gone_without_a_word_is_lost_if_it_held_nothing() -> None:
     def lost(at: float, leases: int = 0, *, connected: bool = False, **options: Any) -> list[bool]:
-        words = {b"w": said(release="v7"), b"at:w": f"{(NOW - at) * 1000:.0f}".encode()}
+        words = {b"w": body(release="v7"), b"at:w": f"{(NOW - at) * 1000:.0f}".encode()}
         evidence = Evidence(words, {}, NOW, {"w": connected}, **options)
         found = lost_workers(evidence, [LEASE] * leases)
         assert all((one.id, one.name, one.release) == ("w", "box:7", "v7") for one in found)
@@ -190,7 +190,7 @@ def test_a_process_that_is_gone_without_a_word_is_lost_if_it_held_nothing() -> N
 
 _VALUES = st.one_of(
     st.binary(max_size=20),
-    st.sampled_from([b"inf", b"-inf", b"nan", b"1e999", b"0", b"-1", said(), said(forget="x"), b"[" * 9999]),
+    st.sampled_from([b"inf", b"-inf", b"nan", b"1e999", b"0", b"-1", body(), body(forget="x"), b"[" * 9999]),
     st.integers(-(10**20), 10**20).map(lambda number: str(number).encode()),
 )
 _NAMES = st.sampled_from([b"w", b"v", b"at:w", b"at:v", b"blocked:w", b"at:", b":", b"", b"\xff", b"asked:w"])
@@ -247,7 +247,7 @@ def test_figures_that_cannot_be_read_hide_no_process(field: str, value: Any) -> 
 
 def test_the_newer_figures_count_those_of_the_presence_or_of_a_heartbeat() -> None:
     words = {
-        b"w": said(cpu=0.5, memory=100, loop_p99=0.001),
+        b"w": body(cpu=0.5, memory=100, loop_p99=0.001),
         b"at:w": f"{(NOW - 30) * 1000:.0f}".encode(),
         b"vitals:w": b'{"cpu":0.9,"memory":200,"loop_p99":0.1}',
     }
@@ -260,7 +260,7 @@ def test_the_newer_figures_count_those_of_the_presence_or_of_a_heartbeat() -> No
 
 def test_the_jobs_of_a_process_are_counted_by_queue_the_oldest_first() -> None:
     leases = [Lease("w", NOW - 1, "a"), Lease("w", NOW - 9, "a"), Lease("w", None, "b")]
-    (worker,) = roster(Evidence({b"w": said()}, {b"w": NOW * 1000}, NOW), leases)
+    (worker,) = roster(Evidence({b"w": body()}, {b"w": NOW * 1000}, NOW), leases)
     assert worker.held == (HeldJobs("a", 2, (9.0, 1.0)), HeldJobs("b", 1))
-    (dead,) = roster(Evidence({b"w": said(cpu=0.5)}, {}, NOW), leases)
+    (dead,) = roster(Evidence({b"w": body(cpu=0.5)}, {}, NOW), leases)
     assert (dead.state, dead.cpu, dead.settings) == ("dead", None, {})

@@ -40,25 +40,25 @@ def resolved(alert: AlertRecord, minutes: float) -> AlertRecord:
 def test_one_message_when_it_fires_and_one_when_it_is_resolved() -> None:
     fired = record()
     assert due_occasion(fired, later(0)) == "fired"
-    told = sent(fired, 0)
-    assert all(due_occasion(told, later(minutes)) is None for minutes in (0, 4, 60, 6000))
-    over = resolved(told, 7)
+    sent_alert = sent(fired, 0)
+    assert all(due_occasion(sent_alert, later(minutes)) is None for minutes in (0, 4, 60, 6000))
+    over = resolved(sent_alert, 7)
     assert due_occasion(over, later(7)) == "resolved"
     assert due_occasion(sent(over, 7), later(8)) is None
 
 
 def test_one_more_message_each_time_the_figure_doubles_against_the_last_message() -> None:
-    told = sent(record(value=132.0), 0)
-    assert due_occasion(replace(told, value=263.0), later(10)) is None
-    assert due_occasion(replace(told, value=264.0), later(10)) == "doubled"
-    again = sent(replace(told, value=300.0), 10)
+    sent_alert = sent(record(value=132.0), 0)
+    assert due_occasion(replace(sent_alert, value=263.0), later(10)) is None
+    assert due_occasion(replace(sent_alert, value=264.0), later(10)) == "doubled"
+    again = sent(replace(sent_alert, value=300.0), 10)
     assert due_occasion(replace(again, value=599.0), later(20)) is None
     assert due_occasion(replace(again, value=600.0), later(20)) == "doubled"
 
 
-def test_doubling_is_told_at_most_every_five_minutes_and_the_end_at_once() -> None:
-    told = sent(record(value=1.0), 0)
-    deep = replace(told, value=1000.0)
+def test_doubling_is_sent_at_most_every_five_minutes_and_the_end_at_once() -> None:
+    sent_alert = sent(record(value=1.0), 0)
+    deep = replace(sent_alert, value=1000.0)
     assert due_occasion(deep, later(4.9)) is None
     assert due_occasion(deep, later(5)) == "doubled"
     assert due_occasion(resolved(deep, 1), later(1)) == "resolved"
@@ -72,19 +72,19 @@ def test_a_figure_that_was_nothing_or_is_unknown_does_not_double(
     assert due_occasion(replace(sent(record(value=first), 0), value=second), later(10)) is None
 
 
-def test_an_acknowledged_alert_does_not_double_and_its_end_is_told() -> None:
+def test_an_acknowledged_alert_does_not_double_and_its_end_is_sent() -> None:
     seen = replace(sent(record(), 0), acknowledged_at=later(1), acknowledged_by="ann", value=10_000.0)
     assert due_occasion(seen, later(30)) is None
     assert due_occasion(resolved(seen, 31), later(31)) == "resolved"
 
 
-def test_an_alert_that_was_acknowledged_before_any_message_is_told_to_nobody() -> None:
+def test_an_alert_that_was_acknowledged_before_any_message_notifies_nobody() -> None:
     seen = record(acknowledged_at=later(0), acknowledged_by="ann")
     assert due_occasion(seen, later(1)) is None
     assert due_occasion(resolved(seen, 2), later(2)) is None
 
 
-def test_a_silenced_alert_is_told_to_nobody_until_the_silence_ends() -> None:
+def test_a_silenced_alert_notifies_nobody_until_the_silence_ends() -> None:
     silenced = record(state="silenced", silenced_until=later(60))
     assert due_occasion(silenced, later(1)) is None
     assert due_occasion(resolved(silenced, 2), later(61)) is None
@@ -92,26 +92,26 @@ def test_a_silenced_alert_is_told_to_nobody_until_the_silence_ends() -> None:
     assert due_occasion(replace(silenced, silenced_until=None), later(30)) == "fired"
 
 
-def test_information_is_told_to_nobody() -> None:
+def test_information_notifies_nobody() -> None:
     assert due_occasion(record(alert="new_error"), later(0)) is None
 
 
-def test_an_alert_of_a_newer_version_is_told() -> None:
+def test_an_alert_of_a_newer_version_is_sent() -> None:
     assert due_occasion(record(alert="not_known_here"), later(0)) == "fired"
 
 
-def test_an_alert_that_still_fires_is_told_however_old_it_is() -> None:
+def test_an_alert_that_still_fires_is_sent_however_old_it_is() -> None:
     assert due_occasion(record(), later(1_000)) == "fired"
 
 
-def test_an_alert_that_ended_untold_is_told_within_a_quarter_of_an_hour() -> None:
+def test_an_alert_that_ended_unsent_is_sent_within_a_quarter_of_an_hour() -> None:
     over = resolved(record(), 1)
     assert due_occasion(over, later(14)) == "resolved"
     assert due_occasion(over, later(15)) is None
     assert not awaits_message(over, later(15))
 
 
-def test_the_end_of_an_alert_that_was_told_may_be_late_by_an_hour() -> None:
+def test_the_end_of_an_alert_that_was_sent_may_be_late_by_an_hour() -> None:
     over = resolved(sent(record(), 0), 300)
     assert due_occasion(over, later(360)) == "resolved"
     assert due_occasion(over, later(361)) is None
@@ -126,7 +126,7 @@ def test_a_claimed_message_is_due_again_only_after_its_claim_has_expired() -> No
     assert due_occasion(resolved(claimed, 1), later(3)) == "resolved"
 
 
-def test_claims_that_nobody_confirms_last_longer_each_time_up_to_an_hour() -> None:
+def test_unconfirmed_claims_last_longer_each_time_up_to_an_hour() -> None:
     alert, minutes, waits = record(), 0.0, []
     for _ in range(8):
         alert = claim(alert, minutes)

@@ -42,7 +42,7 @@ def test_what_is_over_is_a_success() -> None:
     assert (message.title, message.tone) == ("CoutureCast staging: resolved", "success")
 
 
-def test_a_doubled_figure_is_named_so_and_a_duration_is_said_once() -> None:
+def test_a_doubled_figure_is_marked_and_a_duration_written_once() -> None:
     stalled = record(alert="stalled", message="stalled: 7 ready, none for 40 s")
     message = compose([DueLine(stalled, "doubled")], "local", later(3))
     assert (

@@ -50,7 +50,7 @@ def test_jobs_are_grouped_by_the_innermost_line_of_the_handlers_code() -> None:
     assert next(one["key"] for one in finding_document(finding)["jobs"]) in ("a", "d")
 
 
-def test_one_job_is_no_finding_and_jobs_without_frames_are_none() -> None:
+def test_one_job_and_jobs_without_frames_make_no_finding() -> None:
     jobs = [job("a"), job("b"), job("c", "ready")]
     queue = "color-extraction"
     assert find_alike(jobs, {(queue, "a"): stack(DOWNLOAD)}, CLUSTER) == []

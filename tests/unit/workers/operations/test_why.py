@@ -231,7 +231,7 @@ def test_a_queue_has_an_answer_of_its_own() -> None:
     assert explain(replace(full, depth=0)).cause == "empty"
 
 
-def test_what_holds_a_job_beside_the_cause_is_named_for_programs() -> None:
+def test_other_causes_that_hold_a_job_are_listed_for_programs() -> None:
     paused = replace(facts_of("paused"), in_flight=5, job=JOBS["scheduled"])
     why = explain(paused)
     assert (why.cause, why.also) == ("paused", ("scheduled", "full"))

@@ -49,11 +49,11 @@ def test_it_has_passed_at_its_deadline_or_when_jobs_are_put_back() -> None:
     assert not drain.has_passed
     drain.begin(undoable=True, by=None)
     assert drain.has_passed
-    patient = Drain(30)
-    patient.begin(undoable=True, by=None)
-    assert not patient.has_passed
-    patient.put_back()
-    assert patient.has_passed
+    long = Drain(30)
+    long.begin(undoable=True, by=None)
+    assert not long.has_passed
+    long.put_back()
+    assert long.has_passed
 
 
 async def test_an_undo_wakes_who_waits_for_the_end() -> None:

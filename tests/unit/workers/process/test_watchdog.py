@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.workers.conftest import eventually
+from tests.support.waiting import eventually
 from workers.engine.blocked import BlockedAt, read_where
 from workers.process.watchdog import HeldJob, LoopClock, Verdict, Watchdog
 

@@ -12,8 +12,9 @@ from storage.asyncio_tools import cancel_and_wait
 from storage.cache import change_listener as changes
 from storage.cache.change_listener import ChangeListener
 from storage.database.engine import Database
-from tests.integration.workers.conftest import eventually
+from tests.support.databases import open_database
 from tests.support.servers import PostgresServer
+from tests.support.waiting import eventually
 
 
 class Ear:
@@ -78,10 +79,8 @@ def postgres_url(migrated_postgres_url: str) -> str:
 
 @pytest.fixture
 async def database(postgres_url: str) -> AsyncIterator[Database]:
-    database = Database(postgres_url)
-    await database.start()
-    yield database
-    await database.close()
+    async with open_database(postgres_url) as database:
+        yield database
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from storage.cache import change_queue
 from storage.cache.change_listener import ChangeListener
 from storage.database.engine import Database
 from tests.integration.storage.cache.change_listener.conftest import Ear, MakeEar, write, write_one
-from tests.integration.workers.conftest import eventually
+from tests.support.waiting import eventually
 
 
 async def test_a_failed_invalidation_is_retried_and_delays_no_other(ear: Ear, postgres_url: str) -> None:
@@ -44,21 +44,21 @@ async def test_too_many_pending_changes_invalidate_everything(
 async def test_a_change_during_its_delivery_is_delivered_again(
     database: Database, postgres_url: str, make_ear: MakeEar
 ) -> None:
-    told: list[str] = []
+    received: list[str] = []
     go_on = asyncio.Event()
 
     async def change(subject: str) -> None:
-        told.append(subject)
+        received.append(subject)
         await go_on.wait()
 
     async def gap() -> None:
-        told.append("gap")
+        received.append("gap")
 
     listener = ChangeListener(database, on_change=change, on_resync=gap)
     running = asyncio.create_task(listener.run())
-    await eventually(lambda: told == ["gap"])
+    await eventually(lambda: received == ["gap"])
     await write_one(postgres_url, "ana")
-    await eventually(lambda: told == ["gap", "user:ana"])
+    await eventually(lambda: received == ["gap", "user:ana"])
     await write(postgres_url, "NOTIFY couturecast_cache, 'nonsense'")
     for user_id in ("ana", "bo", "ana", "last"):  # they arrive in order, so all are here when the last is
         await write(
@@ -68,6 +68,6 @@ async def test_a_change_during_its_delivery_is_delivered_again(
         )
     await eventually(lambda: "user:last" in listener._queue._pending, what="all arrive")
     go_on.set()
-    await eventually(lambda: told[-1] == "user:last")
-    assert told == ["gap", "user:ana", "user:ana", "user:bo", "user:last"]
+    await eventually(lambda: received[-1] == "user:last")
+    assert received == ["gap", "user:ana", "user:ana", "user:bo", "user:last"]
     await cancel_and_wait([running])

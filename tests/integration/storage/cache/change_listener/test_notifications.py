@@ -19,8 +19,8 @@ from storage.cache.change_listener import ChangeListener, notifications_arrive
 from storage.database import migrations
 from storage.database.engine import Database
 from tests.integration.storage.cache.change_listener.conftest import Ear, MakeEar, write, write_one
-from tests.integration.workers.conftest import eventually
 from tests.support.servers import PostgresServer
+from tests.support.waiting import eventually
 
 
 async def test_each_kind_of_statement_notifies(ear: Ear, postgres_url: str) -> None:
@@ -152,9 +152,9 @@ async def test_missing_notifications_are_logged_once(
         await eventually(lambda: len(tried) >= 4, what="four tries")
     assert not any(tried)
     await cancel_and_wait([running])
-    (said,) = [line for line in logs if line["log_level"] == "warning"]
-    assert said["event"] == "notifications do not arrive"
-    assert "DIRECT_URL" in said["cause"]
+    (warning,) = [line for line in logs if line["log_level"] == "warning"]
+    assert warning["event"] == "notifications do not arrive"
+    assert "DIRECT_URL" in warning["cause"]
     await database.close()
 
 

@@ -12,9 +12,9 @@ import structlog
 from storage.cache import change_listener as changes
 from storage.database.engine import Database
 from tests.integration.storage.cache.change_listener.conftest import Ear, MakeEar, write, write_one
-from tests.integration.workers.conftest import eventually
 from tests.support.forwarder import Forwarder
 from tests.support.servers import PostgresServer
+from tests.support.waiting import eventually
 
 _TERMINATE = (
     "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' "

@@ -14,7 +14,7 @@ from sqlalchemy import event, text
 from storage.cache import change_listener as changes
 from storage.database.engine import Database
 from tests.integration.storage.cache.change_listener.conftest import Ear, MakeEar, write_one
-from tests.integration.workers.conftest import eventually
+from tests.support.waiting import eventually
 
 
 async def test_one_process_listens_and_another_takes_over(
@@ -69,15 +69,15 @@ asyncio.run(change_listener.ChangeListener(Database(sys.argv[1]), on_change=say,
 async def test_another_process_takes_over_from_a_killed_listener(
     database: Database, postgres_url: str, make_ear: MakeEar, tmp_path: Path
 ) -> None:
-    said = tmp_path / "said"
-    said.touch()
+    output = tmp_path / "said"
+    output.touch()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _LISTENER, postgres_url, str(said), stdout=subprocess.DEVNULL
+        sys.executable, "-c", _LISTENER, postgres_url, str(output), stdout=subprocess.DEVNULL
     )
-    await eventually(lambda: said.read_text() == "gap\n")
+    await eventually(lambda: output.read_text() == "gap\n")
     ear = make_ear(database)
     await write_one(postgres_url, "before")
-    await eventually(lambda: said.read_text() == "gap\nuser:before\n")
+    await eventually(lambda: output.read_text() == "gap\nuser:before\n")
     process.kill()
     await process.wait()
     await ear.listens()
@@ -95,12 +95,12 @@ async def test_another_process_takes_over_from_a_frozen_listener(
 ) -> None:
     monkeypatch.setattr(changes, "_STANDBY_SECONDS", 0.2)
     monkeypatch.setattr(changes, "_SILENT_SECONDS", 3.0)
-    said = tmp_path / "said"
-    said.touch()
+    output = tmp_path / "said"
+    output.touch()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _LISTENER, postgres_url, str(said), stdout=subprocess.DEVNULL
+        sys.executable, "-c", _LISTENER, postgres_url, str(output), stdout=subprocess.DEVNULL
     )
-    await eventually(lambda: said.read_text() == "gap\n")
+    await eventually(lambda: output.read_text() == "gap\n")
     ear = make_ear(database)
     await asyncio.sleep(4)
     assert ear.gaps == 0, "it is idle, and alive"

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from storage.repositories.palettes import PaletteRepository
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.handlers import calls
 from tests.integration.workers.handlers.color.conftest import COFFEE, encoded, palette_of
 from tests.integration.workers.handlers.conftest import SAMPLES, Ticker
+from tests.support.engine import MakeBench
+from tests.support.waiting import eventually
 from workers.handlers.color import palette as pixels
 from workers.handlers.color.handler import ColorHandler
 from workers.handlers.process_pool import CpuPool

@@ -26,9 +26,9 @@ def distance(left: ColorResult, right: ColorResult) -> float:
 
     def one_way(ours: ColorResult, others: ColorResult) -> float:
         return sum(
-            each.share
-            * min(float(np.linalg.norm(np.subtract(each.lab, other.lab))) for other in others.colors)
-            for each in ours.colors
+            color.share
+            * min(float(np.linalg.norm(np.subtract(color.lab, other.lab))) for other in others.colors)
+            for color in ours.colors
         )
 
     return max(one_way(left, right), one_way(right, left))
@@ -41,7 +41,7 @@ async def test_a_palette_is_stored_and_a_second_run_replaces_it(
     handler = ColorHandler(store, pool, image_dirs=[SAMPLES, folder])
     first = await palette_of(handler, "red-dress.jpg")
     stored = await store.get("dress-17")
-    assert stored == [each.model_dump(mode="json") for each in first.colors]
+    assert stored == [color.model_dump(mode="json") for color in first.colors]
     assert await palette_of(handler, "red-dress.jpg") == first
     (folder / "blue.png").write_bytes(encoded(Image.new("RGB", (50, 50), (0, 0, 255))))
     await palette_of(handler, "blue.png")
@@ -66,8 +66,8 @@ async def test_real_photographs_have_the_colours_that_one_sees(
     result = await palette_of(handler, name)
     assert result.colors[0].name == first
     assert 1 <= len(result.colors) <= 6
-    assert sum(each.share for each in result.colors) == pytest.approx(1, abs=0.001)
-    shares = [each.share for each in result.colors]
+    assert sum(color.share for color in result.colors) == pytest.approx(1, abs=0.001)
+    shares = [color.share for color in result.colors]
     assert shares == sorted(shares, reverse=True)
 
 
@@ -79,12 +79,12 @@ async def test_a_plain_background_is_neglected(handler: ColorHandler) -> None:
         result.colors[0].hex,
         result.colors[0].share,
     ) == ("#143ca0", 1.0)
-    assert all(each.lab[0] < 80 for each in result.colors), "nothing of the background is left"
+    assert all(color.lab[0] < 80 for color in result.colors), "nothing of the background is left"
 
 
 async def test_a_picture_that_is_all_one_colour_is_not_all_background(handler: ColorHandler) -> None:
     result = await palette_of(handler, data_url(encoded(Image.new("RGB", (64, 64), (255, 0, 0)))))
-    assert [(each.hex, each.name, each.share) for each in result.colors] == [("#ff0000", "red", 1.0)]
+    assert [(color.hex, color.name, color.share) for color in result.colors] == [("#ff0000", "red", 1.0)]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -177,19 +177,19 @@ async def test_grey_pictures_of_any_depth_have_their_grey(
 ) -> None:
     kind = "TIFF" if picture.mode in ("I", "F") else "PNG"
     result = await palette_of(handler, data_url(encoded(picture, kind)))
-    assert [(each.hex, each.share) for each in result.colors] == [(f"#{grey:02x}{grey:02x}{grey:02x}", 1.0)]
+    assert [(one.hex, one.share) for one in result.colors] == [(f"#{grey:02x}{grey:02x}{grey:02x}", 1.0)]
 
 
 async def test_what_is_transparent_does_not_count(handler: ColorHandler) -> None:
     picture = Image.new("RGBA", (100, 100), (0, 255, 0, 0))
     picture.paste((255, 0, 0, 255), (40, 40, 60, 60))
     result = await palette_of(handler, data_url(encoded(picture)))
-    assert [(each.hex, each.share) for each in result.colors] == [("#ff0000", 1.0)]
+    assert [(color.hex, color.share) for color in result.colors] == [("#ff0000", 1.0)]
     keyed = Image.new("P", (100, 100), 0)
     keyed.putpalette([0, 255, 0, 0, 0, 255])
     keyed.paste(1, (40, 40, 60, 60))
     result = await palette_of(handler, data_url(encoded(keyed, transparency=0)))
-    assert [(each.hex, each.share) for each in result.colors] == [("#0000ff", 1.0)]
+    assert [(color.hex, color.share) for color in result.colors] == [("#0000ff", 1.0)]
     with pytest.raises(PermanentError, match="transparent"):
         await palette_of(handler, data_url(encoded(Image.new("RGBA", (9, 9), (1, 2, 3, 0)))))
 

@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
 from storage.database.engine import Database
-from tests.integration.workers.conftest import Bench
-from tests.integration.workers.operations.conftest import Operate
-from tests.support.operations import build_operations
-from workers.operations.operations import Operations
+from tests.support.databases import open_database
 
 
 @pytest.fixture
 async def database(migrated_database_url: str) -> AsyncIterator[Database]:
-    database = Database(migrated_database_url)
-    await database.start()
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-async def operate(database: Database) -> AsyncIterator[Operate]:
-    made: list[Operations] = []
-
-    async def make(bench: Bench, **options: Any) -> Operations:
-        options = {"schemas": {}, "actor": "ops@box-2"} | options
-        operations = build_operations(
-            bench.url, policies=[bench.policy], database=database, letters=bench.letters, **options
-        )
-        made.append(operations)
-        return operations
-
-    yield make
-    for each in made:
-        await each.close()
+    async with open_database(migrated_database_url) as database:
+        yield database

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import MakeBench
 from tests.support.plans import Numbers, has_sent, settled_ledger, write
+from tests.support.waiting import eventually
 from workers.errors import ConflictError
 from workers.operations.operations import ALL_DEAD, ReplayOptions
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import MakeBench
 from tests.support.plans import has_sent, is_idle, write
+from tests.support.waiting import eventually
 from workers.errors import ConflictError
 from workers.operations.operations import ALL_DEAD, ReplayOptions
 from workers.operations.replays import ReplayOperations
@@ -54,7 +55,7 @@ async def test_of_several_that_start_a_plan_one_does(make_bench: MakeBench, oper
     started = await asyncio.gather(
         *(operations.replays.start_plan(plan.id) for _ in range(4)), return_exceptions=True
     )
-    assert sorted(type(each).__name__ for each in started) == ["ConflictError"] * 3 + ["Plan"]
+    assert sorted(type(result).__name__ for result in started) == ["ConflictError"] * 3 + ["Plan"]
     await eventually(lambda: has_sent(operations, plan.id, 10))
 
 

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import event
 
 from storage.database.engine import Database
-from tests.integration.storage.dead_letters.test_repository import letter
-from tests.integration.workers.conftest import MakeBench
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import MakeBench
+from tests.support.letters import letter
 from tests.support.plans import NOW, write
 from workers.errors import NotFoundError
 from workers.operations.operations import ALL_DEAD, LetterFilter
@@ -66,7 +66,7 @@ async def test_retention_runs_once_a_day_by_one_process(make_bench: MakeBench, o
     await bench.letters.record([letter("new", failed_at=NOW - timedelta(days=29), **old)])
     runs = [(await operate(bench)).dead_letters._retention for _ in range(3)]
     assert sorted(await asyncio.gather(*(retention.run_if_due() for retention in runs))) == [0, 0, 1_200]
-    assert [each.uid for each in (await bench.letters.page()).items] == ["new"]
+    assert [letter.uid for letter in (await bench.letters.page()).items] == ["new"]
     assert await bench.letters.count(LetterFilter(archived=True)) == 1_200
     await bench.letters.record([letter("older", failed_at=NOW - timedelta(days=40), **old)])
     assert await runs[0].run_if_due() == 0, "until tomorrow"

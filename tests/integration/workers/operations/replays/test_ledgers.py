@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from storage.dead_letters.plans import PlanRepository
-from tests.integration.storage.dead_letters.test_repository import letter
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import MakeBench
+from tests.support.letters import letter
 from tests.support.plans import NOW, Numbers, has_letters, settled_ledger, write
+from tests.support.waiting import eventually
 from workers.operations.operations import ALL_DEAD, LetterFilter
 
 
@@ -33,7 +34,7 @@ async def test_a_plan_replays_what_was_dead_when_it_was_frozen_and_nothing_later
     ledger = await settled_ledger(operations, plan.id)
     assert (ledger.completed, ledger.died, ledger.skipped) == (20, 0, 0)
     assert numbers.ran == list(range(20)), "the oldest first, each once"
-    assert [each.uid for each in (await operations.dead_letters.page()).items] == ["late"]
+    assert [letter.uid for letter in (await operations.dead_letters.page()).items] == ["late"]
 
 
 async def test_a_ledger_counts_the_same_error_and_others_apart(
@@ -55,11 +56,11 @@ async def test_a_ledger_counts_the_same_error_and_others_apart(
     process.begin_drain()
     items = await operations.replays.plan_items(plan.id, state="same")
     lineage = await operations.dead_letters.lineage(items[0].letter_id)
-    assert [(each.state, each.deaths, [r.state for r in replays]) for each, replays in lineage] == [
+    assert [(letter.state, letter.deaths, [r.state for r in replays]) for letter, replays in lineage] == [
         ("replayed", 1, ["same"]),
         ("dead", 2, []),
     ]
-    first, second = (each for each, _ in lineage)
+    first, second = (member for member, _ in lineage)
     assert (second.replay_of, second.root_id) == (first.id, first.id)
     assert await operations.dead_letters.lineage(second.id) == lineage
 
@@ -97,7 +98,7 @@ async def test_the_archive_is_replayed_from(make_bench: MakeBench, operate: Oper
     await Numbers(fails=lambda number: True).start(bench)
     await eventually(lambda: has_letters(bench.letters, 3))
     again = (await operations.dead_letters.page()).items
-    assert sorted(each.replay_of or 0 for each in again) == ids
+    assert sorted(letter.replay_of or 0 for letter in again) == ids
     assert await settled_ledger(operations, plan.id)
 
 
@@ -143,7 +144,7 @@ async def test_the_job_may_end_before_its_letter_is_marked(
         return (ledger.completed, ledger.died) == (1, 1)
 
     await eventually(ended)
-    assert [(await operations.dead_letters.get(each)).state for each in ids] == ["replayed"] * 2
+    assert [(await operations.dead_letters.get(letter_id)).state for letter_id in ids] == ["replayed"] * 2
     assert (await operations.replays.run_plan(plan.id)).ledger.sent == 2
     assert (await operations.replays.get_plan(other.id)).ledger.waiting == 2, "it had no part in that"
     assert await bench.redis.llen(bench.queue.keys.queued) == 0

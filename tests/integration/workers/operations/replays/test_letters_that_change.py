@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from storage.dead_letters.plans import PlanRepository
-from tests.integration.storage.dead_letters.test_repository import letter
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import MakeBench
+from tests.support.letters import letter
 from tests.support.plans import Numbers, settled_ledger, write
+from tests.support.waiting import eventually
 from workers.errors import ConflictError, InvalidJobError
 from workers.handlers.base import Payload
 from workers.operations.operations import ALL_DEAD, LetterFilter, ReplayOptions
@@ -23,9 +24,9 @@ async def test_two_plans_of_the_same_letters_enqueue_each(make_bench: MakeBench,
     operations, other = await operate(bench), await operate(bench)
     first, second = await operations.replays.create_plan(ALL_DEAD), await other.replays.create_plan(ALL_DEAD)
     await asyncio.gather(operations.replays.run_plan(first.id), other.replays.run_plan(second.id))
-    ledgers = [(await operations.replays.get_plan(each.id)).ledger for each in (first, second)]
-    assert sum(each.sent for each in ledgers) == 300
-    assert sum(each.skipped for each in ledgers) == 300
+    ledgers = [(await operations.replays.get_plan(plan.id)).ledger for plan in (first, second)]
+    assert sum(ledger.sent for ledger in ledgers) == 300
+    assert sum(ledger.skipped for ledger in ledgers) == 300
     assert await bench.redis.llen(bench.queue.keys.queued) == 300
 
 
@@ -45,7 +46,7 @@ async def test_a_plan_skips_letters_that_changed_with_the_reason(
     done = await operations.replays.run_plan(plan.id)
     assert (done.ledger.sent, done.ledger.skipped) == (3, 3)
     skipped = {
-        each.letter_id: each.note for each in await operations.replays.plan_items(plan.id, state="skipped")
+        item.letter_id: item.note for item in await operations.replays.plan_items(plan.id, state="skipped")
     }
     assert skipped == {
         ids[0]: "it is replayed already",
@@ -63,8 +64,8 @@ async def test_letters_archived_during_a_plan_are_replayed(make_bench: MakeBench
     assert (await operations.dead_letters.get(ids[0])).archived
     assert (await operations.replays.run_plan(plan.id)).ledger.sent == 5
     assert [
-        each.state
-        for each in (await operations.dead_letters.page(LetterFilter(archived=True, state=None))).items
+        letter.state
+        for letter in (await operations.dead_letters.page(LetterFilter(archived=True, state=None))).items
     ] == ["replayed"] * 5
     with pytest.raises(ConflictError, match="replayed already"):
         await operations.replays.replay(ids[0])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.integration.storage.dead_letters.test_repository import letter
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import MakeBench
+from tests.support.letters import letter
 from tests.support.plans import Numbers, has_letters, settled_ledger, write
+from tests.support.waiting import eventually
 from workers.operations.operations import ALL_DEAD, LetterFilter, ReplayOptions
 
 
@@ -36,7 +37,7 @@ async def test_a_letter_that_died_three_times_of_one_error_is_poison(
         "asked for"
     )
     assert await operations.replays.replay(poison.id), "one that an operator points at is meant"
-    assert [each.deaths for each, _ in await operations.dead_letters.lineage(poison.id)] == [1, 2, 3]
+    assert [letter.deaths for letter, _ in await operations.dead_letters.lineage(poison.id)] == [1, 2, 3]
 
 
 async def test_another_error_restarts_the_count_of_deaths(make_bench: MakeBench, operate: Operate) -> None:
@@ -70,11 +71,11 @@ async def test_a_filter_that_asks_for_poison_means_poison(make_bench: MakeBench,
         (newest, *_) = (await bench.letters.page()).items
         await bench.letters.record([letter(f"again{newest.id}", replay_of=newest.id, **again)])
     operations = await operate(bench)
-    (poison, *_) = [each.id for each in (await operations.dead_letters.page(LetterFilter(poison=True))).items]
+    (poison, *_) = (await operations.dead_letters.page(LetterFilter(poison=True))).items
     for options in (ReplayOptions(), ReplayOptions(poison=True)):
         preview = await operations.replays.preview(LetterFilter(poison=True), options)
         assert preview.total == await operations.dead_letters.count(LetterFilter(poison=True))
         plan = await operations.replays.create_plan(preview.selection, options)
-        assert poison in [item.letter_id for item in await operations.replays.plan_items(plan.id)]
+        assert poison.id in [item.letter_id for item in await operations.replays.plan_items(plan.id)]
         assert second not in [item.letter_id for item in await operations.replays.plan_items(plan.id)]
         await operations.replays.cancel_plan(plan.id)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from storage.errors import InvalidFilterError
-from tests.integration.storage.dead_letters.test_repository import letter
-from tests.integration.workers.conftest import MakeBench
 from tests.integration.workers.operations.conftest import Operate
+from tests.support.engine import MakeBench
+from tests.support.letters import letter
 from tests.support.plans import write
 from workers.errors import ConflictError, NotFoundError, UnknownQueueError
 from workers.operations.operations import ALL_DEAD, LetterFilter
@@ -58,6 +58,6 @@ async def test_a_preview_counts_the_letters_of_more_groups_than_it_shows(
     own = {"queue_name": "color-extraction"}
     await bench.letters.record([letter(f"u{n}", fingerprint=f"{n:016x}", **own) for n in range(1_100)])
     operations = await operate(bench)
-    for wanted in (ALL_DEAD, LetterFilter(queue="color-extraction")):
-        preview = await operations.replays.preview(wanted)
+    for letter_filter in (ALL_DEAD, LetterFilter(queue="color-extraction")):
+        preview = await operations.replays.preview(letter_filter)
         assert (preview.total, preview.queues) == (1_100, {"color-extraction": 1_100})

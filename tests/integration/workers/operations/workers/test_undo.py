@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
-from tests.integration.workers.operations.drain.conftest import Gate, Life, subscribed, the_worker
+from tests.integration.workers.operations.workers.conftest import Gate, Life, subscribed, the_worker
+from tests.support.engine import MakeBench
 from tests.support.processes import Spawner
+from tests.support.waiting import eventually
 from workers.errors import ConflictError
 from workers.operations import workers as module
 

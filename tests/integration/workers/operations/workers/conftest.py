@@ -7,7 +7,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from tests.integration.workers.conftest import eventually
+from tests.support.waiting import eventually
 from workers.engine.keys import PROCESS
 from workers.operations.operations import Operations
 from workers.process.worker_process import WorkerProcess

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from tests.integration.workers.conftest import QUICK, MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
-from tests.integration.workers.operations.drain.conftest import Gate, Life, subscribed, the_worker
+from tests.integration.workers.operations.workers.conftest import Gate, Life, subscribed, the_worker
+from tests.support.engine import QUICK, MakeBench
 from tests.support.processes import Journal, Spawner
+from tests.support.waiting import eventually
 from workers.engine.keys import BEATS, DRAINED, WORKERS
 from workers.errors import ConflictError, NotFoundError, ReadOnlyError
 from workers.monitoring.alert_rules import BLOCKED
@@ -94,7 +95,7 @@ async def test_a_frozen_process_without_jobs_is_not_listed_as_ready_until_it_con
     assert await redis.zscore(BEATS, worker) is not None
 
 
-async def test_read_only_refuses_before_it_looks(make_bench: MakeBench, operate: Operate) -> None:
+async def test_read_only_refuses_before_it_reads(make_bench: MakeBench, operate: Operate) -> None:
     operations = await operate(make_bench(), read_only=True)
     for refused in (operations.workers.drain("x"), operations.workers.undo_drain("x")):
         with pytest.raises(ReadOnlyError):
@@ -103,7 +104,7 @@ async def test_read_only_refuses_before_it_looks(make_bench: MakeBench, operate:
         await operations.workers.drain_all()
 
 
-async def test_a_process_that_is_killed_while_it_drains_tells_nothing_of_its_jobs(
+async def test_the_jobs_of_a_process_that_is_killed_while_it_drains_are_unknown(
     spawn: Spawner, make_bench: MakeBench, operate: Operate, journal: Journal
 ) -> None:
     bench = make_bench()

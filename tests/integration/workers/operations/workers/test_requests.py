@@ -9,10 +9,11 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from tests.integration.workers.conftest import MakeBench, eventually
 from tests.integration.workers.operations.conftest import Operate
-from tests.integration.workers.operations.drain.conftest import Gate, Life, subscribed
+from tests.integration.workers.operations.workers.conftest import Gate, Life, subscribed
+from tests.support.engine import MakeBench
 from tests.support.processes import Spawner
+from tests.support.waiting import eventually
 from workers.engine.keys import PROCESS, WORKERS
 from workers.operations import workers as module
 from workers.process.drain import CHECK_MESSAGE, DrainRequest
