@@ -227,6 +227,7 @@ def _make_alert_keeper(
             connections.clients.values(),
             count_seconds=pace.count,
             plans=PlanRepository(connections.database),
+            check_writes=connections.database.check_writes,
             schedules={schedule: connections.queues[schedule.queue].redis for schedule in process.schedules},
         ),
         pace=pace,
