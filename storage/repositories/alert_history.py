@@ -145,6 +145,19 @@ class AlertHistoryRepository:
                     resolved += await self._fetch(connection, _resolve(record, now), now)
             return AlertChanges(fired, resolved, await self._fetch(connection, open_rows, now))
 
+    async def record_past(self, alert: FiringAlert, fired_at: datetime, now: datetime) -> AlertRecord:
+        """Write an alert that nobody could write while it fired; what is to be told of it was told."""
+        row = {
+            **_new_row(alert, fired_at, ()),
+            "state": "resolved",
+            "resolved_at": now,
+            "notified": {"fired": True, "resolved": True},
+        }
+        insert = self._database.insert(AlertRow, [row]).returning(AlertRow.__table__)
+        async with self._database.begin() as connection:
+            (record,) = await self._fetch(connection, insert, now)
+            return record
+
     async def acknowledge(self, alert: str, queue: str | None, by: str, now: datetime) -> list[AlertRecord]:
         """Mark the alerts of a name that fire (``queue`` None: of all queues); those that were not before."""
         c = AlertRow.__table__.c
