@@ -185,6 +185,7 @@ async def _open_process(
         version=VERSION,
         release=settings.release,
         events=connections.events,
+        thresholds=settings.thresholds,
         give_up=abort,
     )
     stack.push_async_callback(process.close)

@@ -24,6 +24,7 @@ from workers.engine.placement import group_by_url
 from workers.engine.policy import NORMAL, TIMINGS, PollIntervals, QueuePolicy, Timings
 from workers.engine.runner import SaqFunction
 from workers.engine.schedules import Schedule, Scheduler
+from workers.monitoring.alert_rules import DEFAULTS, Thresholds
 from workers.process.background_tasks import restart_after_defects, wait_for_first
 from workers.process.drain import Drain, DrainRequest, DrainRequests, leave_result
 from workers.process.event_log import EventLog
@@ -76,13 +77,14 @@ class WorkerProcess:
         version: str = "0",
         release: str = "0",
         events: EventLog | None = None,
+        thresholds: Thresholds = DEFAULTS,
         give_up: Callable[[str], None] | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.drain = Drain(drain_seconds)
         self._requests = DrainRequests(self.carry_out)
         self._emit: EventSink = events.emit if events is not None else ignore_event
-        self._release, self._timings = release, timings
+        self._release, self._timings, self._thresholds = release, timings, thresholds
         self._clock = LoopClock(timings.loop_count_seconds)
         self._handlers = HandlerPools(functions, on_problem=self._publish_soon)
         self._vitals = Vitals(self._clock.lag_p99, self._handlers.pids)
@@ -353,10 +355,8 @@ class WorkerProcess:
         """One for each Redis; the first one watches the event loop, and informs the others."""
         first, *links = self.links
         others = [link.make_heartbeat() for link in links]
-        watching = first.make_heartbeat(
-            watchdog=self._watchdog, measure=self._vitals.measure, give_up=give_up, others=others
-        )
-        return [watching, *others]
+        watching = partial(first.make_heartbeat, watchdog=self._watchdog, measure=self._vitals.measure)
+        return [watching(give_up=give_up, others=others), *others]
 
     def _describe(self) -> dict[str, object]:
         """What the others are told about this process."""
@@ -364,7 +364,10 @@ class WorkerProcess:
             **self.drain.describe(),
             **self._vitals.newest,
             "unready": [*self.standing(), *self._handlers.problems()],
-            "settings": {name: queue.queue.policy.settings() for name, queue in self.dispatchers.items()},
+            "settings": {
+                name: queue.queue.policy.settings() | self._thresholds.settings(name)
+                for name, queue in self.dispatchers.items()
+            },
         }
 
     def carry_out(self, request: DrainRequest) -> None:
