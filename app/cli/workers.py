@@ -1,4 +1,4 @@
-"""``workers list`` and ``workers drain``."""
+"""``workers list``, ``workers logs`` and ``workers drain``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from app.cli import output
 from app.cli.bulk import confirm, require_answer
-from app.cli.completion import complete_worker
+from app.cli.completion import complete_queue, complete_worker
 from app.cli.drain import All, Wait, drain_and_print, drainer
 from app.cli.options import DataDir, Json, Yes
 from app.cli.render.tables import terminal_width
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from workers.operations.operations import Operations
 
 commands = typer.Typer(rich_markup_mode=None)
+
+_ID_HELP = "Id, its beginning, or host:pid, as workers list shows them."
 
 
 @commands.command("list")
@@ -39,13 +41,42 @@ def list_workers(data_dir: DataDir = None, as_json: Json = False) -> None:
     run_operation(data_dir, run, database="optional")
 
 
+@commands.command("logs")
+def show_log(
+    worker: Annotated[str, typer.Argument(metavar="ID", help=_ID_HELP, autocompletion=complete_worker)],
+    queue: Annotated[
+        str | None, typer.Option("--queue", help="Of one queue.", autocompletion=complete_queue)
+    ] = None,
+    job: Annotated[str | None, typer.Option("--job", help="Of one job.", metavar="KEY")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="Lines.", min=1, max=500)] = 50,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """The newest lines of a process' log, the oldest of them first.
+
+    The process is asked for them; 1 if it does not answer.
+    """
+
+    async def run(operations: Operations) -> int:
+        from app.cli.render.workers import log_text
+
+        lines = (await operations.workers.log(worker, queue=queue, job=job))[-limit:]
+        if as_json:
+            output.print_json(output.page(lines, None))
+        else:
+            output.print_text(log_text(lines))
+        return 0
+
+    run_operation(data_dir, run, database="optional")
+
+
 @commands.command("drain")
 def drain_worker(
     worker: Annotated[
         str | None,
         typer.Argument(
             metavar="[ID]",
-            help="Id, its beginning, or host:pid, as workers list shows them.",
+            help=_ID_HELP,
             autocompletion=complete_worker,
         ),
     ] = None,

@@ -9,11 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.render.tables import plain, table
-from tui.text.format import MISSING, duration, escape
+from tui.text.format import MISSING, duration, escape, local_time
 from tui.text.styles import WIDE
+from tui.text.words import DATE_TIME
 from tui.text.workers import SIGNS, STYLES, cpu, drain_result, in_flight, memory, readiness, state_word
 
 if TYPE_CHECKING:
+    from workers.engine.attempt_log import LogLine
     from workers.operations.worker_list import Worker
     from workers.operations.workers import DrainResult
 
@@ -52,6 +54,22 @@ def _cells(worker: Worker) -> dict[str, str | Text]:
         "release": worker.release or MISSING,
         "ready": readiness(worker),
     }
+
+
+def log_text(lines: Sequence[LogLine]) -> str:
+    """A line of the log a line: when, how grave, of which job, and what."""
+    if not lines:
+        return "nothing was logged"
+    rows = [
+        (
+            local_time(line.at, DATE_TIME),
+            line.level,
+            " ".join(filter(None, (line.queue, line.job))) or MISSING,
+            line.text,
+        )
+        for line in lines
+    ]
+    return "\n".join("  ".join(map(escape, row)) for row in rows)
 
 
 def results_text(results: Sequence[DrainResult]) -> str:
