@@ -233,11 +233,14 @@ def test_a_real_prometheus_fires_what_status_fires_and_every_panel_has_data(
             assert abs(at - seen["ours"][alert]) < LONGEST_FOR_SECONDS, alert
 
         replay = {"filter": {"queue": FAILING}, "rate": 1}
-        assert http.post("/api/v1/admin/failed-jobs/retry", json=replay).status_code == 202
+        plan = http.post("/api/v1/admin/failed-jobs/retry", json=replay)
+        assert plan.status_code == 202
         with processes[1].client() as other:
             assert other.post("/api/v1/admin/drain").status_code == 202  # its jobs hang
         missing = shown_queries()
         until(lambda: not keep_missing(prometheus, missing))
+        cancelled = http.post(f"{plan.headers['location']}/cancel")  # its jobs die again: it would halt
+        assert cancelled.status_code == 200, cancelled.text
 
         mend(process, http)
         until(lambda: prometheus.firing() == ours(program) == {("no_worker", UNSERVED)})
