@@ -69,9 +69,9 @@ burn-in: $(STAMP) ## the life-cycle tests, TIMES times over: one that fails once
 chaos: $(STAMP) ## kill, freeze and cut off processes and servers under load, for minutes (CHAOS=10)
 	COUTURECAST_TEST_CHAOS=$(CHAOS) $(PYTEST) -q tests/chaos
 
-incidents: $(STAMP) ## provoke each alert on real servers, and see it fire and end on every surface, for minutes
+incidents: $(STAMP) ## provoke each alert on real servers, and see it fire and end on every surface, for ten minutes
 	@$(MAKE) --no-print-directory prometheus || echo "without Prometheus: not to be had on this machine"
-	COUTURECAST_TEST_INCIDENTS=1 $(PYTEST) -q tests/acceptance/test_incidents.py
+	COUTURECAST_TEST_INCIDENTS=1 $(PYTEST) -q -n 2 --dist load tests/acceptance/test_incidents.py
 
 check: $(STAMP) ## lint, format, strict types, import layering
 	$(BIN)/ruff check .

@@ -179,8 +179,8 @@ class Workers(LazyGroup):
             _WORKERS,
             "Every process of the cluster: jobs, CPU, memory, event loop, and whether it takes jobs.",
         ),
+        "logs": (_WORKERS, "The newest lines of a process' log, the oldest of them first."),
         "drain": (_WORKERS, "Let processes finish what runs, and end; --undo lets one take jobs again."),
-        "logs": (_WORKERS, "The newest lines that a process has logged, the oldest first."),
     }
 
 
@@ -226,7 +226,11 @@ for _name, _commands, _help in (
     ("cron", Cron, "Schedules: list, run now, disable and enable, for the whole cluster."),
     ("alerts", Alerts, "Alerts: what is wrong now, what was, and how to acknowledge or silence it."),
     ("cache", Cache, "The cache of what users are shown: its entries, its figures, and how to evict some."),
-    ("workers", Workers, "Worker processes: list those of the cluster, and drain any of them."),
+    (
+        "workers",
+        Workers,
+        "Worker processes: list them, read the log of one, and drain any of them.",
+    ),
     ("handlers", Handlers, "A team's own handlers: check that each can be imported."),
     (
         "upstash",

@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 
 commands = typer.Typer(rich_markup_mode=None)
 
-_DEFAULT_LOG_LINES = 50
-_MAX_LOG_LINES = 500
-"""As many as a process keeps."""
-
 
 @commands.command("list")
 def list_workers(data_dir: DataDir = None, as_json: Json = False) -> None:
@@ -39,6 +35,35 @@ def list_workers(data_dir: DataDir = None, as_json: Json = False) -> None:
             output.print_json(output.page(workers, None))
         else:
             output.print_text(workers_text(workers, width=terminal_width()))
+        return 0
+
+    run_operation(data_dir, run, database="optional")
+
+
+@commands.command("logs")
+def show_log(
+    worker: Worker,
+    queue: Annotated[
+        str | None, typer.Option("--queue", help="Of one queue.", autocompletion=complete_queue)
+    ] = None,
+    job: Annotated[str | None, typer.Option("--job", help="Of one job.", metavar="KEY")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="Lines.", min=1, max=500)] = 50,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """The newest lines of a process' log, the oldest of them first.
+
+    The process is asked for them; 1 if it does not answer.
+    """
+
+    async def run(operations: Operations) -> int:
+        from app.cli.render.workers import log_text
+
+        lines = (await operations.workers.log(worker, queue=queue, job=job))[-limit:]
+        if as_json:
+            output.print_json(output.page(lines, None))
+        else:
+            output.print_text(log_text(lines))
         return 0
 
     run_operation(data_dir, run, database="optional")
@@ -84,38 +109,6 @@ def drain_worker(
             await _confirm_drain(operations, worker, now=now)
         names = [] if worker is None else [worker]
         return await drain_and_print(operations, drainer(names, now=now), wait, as_json=as_json)
-
-    run_operation(data_dir, run, database="optional")
-
-
-@commands.command("logs")
-def print_logs(
-    worker: Worker,
-    queue: Annotated[
-        str | None,
-        typer.Option("--queue", help="Lines of this queue's jobs.", autocompletion=complete_queue),
-    ] = None,
-    job: Annotated[str | None, typer.Option("--job", help="Lines of this job.", metavar="KEY")] = None,
-    limit: Annotated[
-        int, typer.Option("--limit", help="Most lines.", min=1, max=_MAX_LOG_LINES)
-    ] = _DEFAULT_LOG_LINES,
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """The newest lines that a process has logged, the oldest first.
-
-    Exits with 1 if it does not answer.
-    """
-
-    async def run(operations: Operations) -> int:
-        from app.cli.render.workers import log_text
-
-        lines = (await operations.workers.log(worker, queue=queue, job=job))[-limit:]
-        if as_json:
-            output.print_json({"items": [line.to_fields() for line in lines], "next": None})
-        else:
-            output.print_text(log_text(lines))
-        return 0
 
     run_operation(data_dir, run, database="optional")
 

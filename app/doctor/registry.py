@@ -9,6 +9,7 @@ from app.doctor.checks import (
     machine,
     postgres,
     postgres_permissions,
+    processes,
     redis_permissions,
     redis_placement,
     redis_server,
@@ -48,6 +49,7 @@ REDIS: tuple[Check[RedisServer], ...] = (
     Check("clock", redis_state.clock),
     Check("connections", redis_state.connections),
     Check("idle cost", redis_state.idle_cost),
+    Check("processes", processes.same_settings),
 )
 
 ONE_REDIS_OF_SEVERAL = (REDIS[0], Check("queues", redis_placement.placement), *REDIS[1:])

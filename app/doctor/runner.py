@@ -98,6 +98,7 @@ async def _open_redis(config: LoadedSettings) -> RedisServer | Finding | _NotOpe
         server = await open_redis(url.get_secret_value(), "REDIS_URL")
     if isinstance(server, RedisServer):
         server.pace, server.thresholds = config.settings.pace, config.settings.thresholds
+        server.policies = config.policies
     return server
 
 
@@ -112,7 +113,7 @@ async def _open_other(config: LoadedSettings, address: RedisAddress) -> RedisSer
     server = await open_redis(address.url, address.variable)
     if isinstance(server, RedisServer):
         server.pace, server.thresholds = config.settings.pace_at(address.url), config.settings.thresholds
-        server.cache_is_shared = False
+        server.policies, server.cache_is_shared = config.policies, False
     return server
 
 

@@ -185,6 +185,7 @@ async def _open_process(
         version=VERSION,
         release=settings.release,
         events=connections.events,
+        thresholds=settings.thresholds,
         give_up=abort,
     )
     stack.push_async_callback(process.close)
@@ -227,6 +228,7 @@ def _make_alert_keeper(
             connections.clients.values(),
             count_seconds=pace.count,
             plans=PlanRepository(connections.database),
+            check_writes=connections.database.check_writes,
             schedules={schedule: connections.queues[schedule.queue].redis for schedule in process.schedules},
         ),
         pace=pace,

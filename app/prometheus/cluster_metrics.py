@@ -128,6 +128,11 @@ CLUSTER_METRICS: tuple[MetricDefinition, ...] = (
     ),
     _gauge("database_up", "1 if the database answers.", lambda seen: int(seen.database.error is None)),
     _gauge(
+        "database_writable",
+        "1 if the database answers and takes writes; 0 if it is unavailable, read-only or locked.",
+        lambda seen: int(seen.database.problem is None),
+    ),
+    _gauge(
         "dead_letters",
         "Dead letters in the database, neither replayed nor discarded.",
         lambda seen: seen.dead_letters,

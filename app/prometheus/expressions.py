@@ -58,7 +58,7 @@ class Expressions:
         """The condition of an alert of the table; of one without a figure, what our processes found."""
         conditions = {
             rules.REDIS: f"min{self._by()}(couturecast_redis_writable) == 0",
-            rules.DATABASE: f"min{self._by()}(couturecast_database_up) == 0",
+            rules.DATABASE: f"min{self._by()}(couturecast_database_writable) == 0",
             rules.REDIS_EVICTION: f"{self._largest('redis_evicts_jobs')} == 1",
             rules.BLOCKED: self._largest('processes{state="blocked"}') + " > 0",
             rules.NO_WORKER: f"{self._queue('workers')} == 0",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
 
-from app.prometheus.panels import CLUSTER, ROWS, WIDTH, Panel, Query, Row
+from app.prometheus.panels import CLUSTER, QUEUES, ROWS, WIDTH, Panel, Query, Row
 
 UID = "couturecast"
 _SCHEMA_VERSION = 39
@@ -34,22 +34,51 @@ def dashboard_document() -> dict[str, Any]:
         "refresh": "10s",
         "time": {"from": "now-1h", "to": "now"},
         "timezone": "browser",
-        "annotations": {"list": [_annotation()]},
+        "annotations": {"list": [_annotation(*mark) for mark in _MARKS]},
         "templating": {"list": _variables()},
         "panels": list(_panels(ROWS)),
     }
 
 
-def _annotation() -> dict[str, Any]:
+_BUILDS = f"count by (release) (couturecast_build_info{{{CLUSTER}}}"
+_MARKS = (
+    (
+        "Alerts that fire",
+        "red",
+        "{{alertname}}",
+        "{{queue}}",
+        f'ALERTS{{alertname=~"CoutureCast.*", alertstate="firing", {CLUSTER}}}',
+    ),
+    ("Deploys", "blue", "release {{release}}", "", f"{_BUILDS}) unless {_BUILDS} offset 2m)"),
+    (
+        "Drains",
+        "purple",
+        "drain",
+        "{{instance}}",
+        f"max by (instance) (couturecast_drain_deadline_seconds{{{CLUSTER}}})",
+    ),
+    (
+        "Pauses",
+        "yellow",
+        "paused",
+        "{{queue}}",
+        f"max by (queue) (couturecast_queue_paused{{{QUEUES}}}) > 0",
+    ),
+    ("Replays", "green", "replay", "", f'max(couturecast_replay_plans{{{CLUSTER}, state="running"}}) > 0'),
+)
+"""What every chart marks: name, colour, title, text, and a query that has a value for as long as it lasts."""
+
+
+def _annotation(name: str, color: str, title: str, text: str, expression: str) -> dict[str, Any]:
     return {
-        "name": "Alerts that fire",
+        "name": name,
         "datasource": _DATASOURCE,
         "enable": True,
-        "iconColor": "red",
-        "expr": f'ALERTS{{alertname=~"CoutureCast.*", alertstate="firing", {CLUSTER}}}',
+        "iconColor": color,
+        "expr": expression,
         "step": "15s",
-        "titleFormat": "{{alertname}}",
-        "textFormat": "{{queue}}",
+        "titleFormat": title,
+        "textFormat": text,
         "tagKeys": "severity",
     }
 

@@ -308,6 +308,7 @@ ROWS: tuple[Row, ...] = (
                     Query(_cluster("min", "redis_up"), "Redis answers"),
                     Query(_cluster("min", "redis_writable"), "Redis takes writes"),
                     Query(_cluster("min", "database_up"), "the database answers"),
+                    Query(_cluster("min", "database_writable"), "the database takes writes"),
                 ),
                 description="1 if every process finds it so.",
                 width=12,

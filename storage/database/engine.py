@@ -213,6 +213,21 @@ class Database:
         async with self._connect() as connection:
             await connection.execute(text("SELECT 1"))
 
+    async def check_writes(self) -> None:
+        """Write nothing, as far as the database allows that.
+
+        Raises DatabaseUnavailableError if it does not answer, is read-only, or another process has its lock.
+        """
+        if self.dialect == "sqlite":
+            async with self.begin():  # takes the lock of a writer
+                return
+        async with self.connect() as connection:
+            read_only = await connection.scalar(text("SELECT current_setting('transaction_read_only')"))
+        if read_only == "on":
+            cause = "it is read-only"
+            fix = "name the primary in DATABASE_URL; of a managed one the disk may be full"
+            raise DatabaseUnavailableError(f"{self.safe_url}: {cause}", fix=fix, cause=cause)
+
     async def close(self) -> None:
         """Close all connections."""
         await self.engine.dispose()

@@ -24,6 +24,7 @@ EventKind = Literal[
     "alert-fired",
     "alert-resolved",
     "alert-silenced",
+    "alert-unsilenced",
     "cache-evicted",
     "jobs-aborted",
     "jobs-advanced",

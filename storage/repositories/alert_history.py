@@ -145,6 +145,19 @@ class AlertHistoryRepository:
                     resolved += await self._fetch(connection, _resolve(record, now), now)
             return AlertChanges(fired, resolved, await self._fetch(connection, open_rows, now))
 
+    async def record_past(self, alert: FiringAlert, fired_at: datetime, now: datetime) -> AlertRecord:
+        """Write an alert that nobody could write while it fired; what is to be told of it was told."""
+        row = {
+            **_new_row(alert, fired_at, ()),
+            "state": "resolved",
+            "resolved_at": now,
+            "notified": {"fired": True, "resolved": True},
+        }
+        insert = self._database.insert(AlertRow, [row]).returning(AlertRow.__table__)
+        async with self._database.begin() as connection:
+            (record,) = await self._fetch(connection, insert, now)
+            return record
+
     async def acknowledge(self, alert: str, queue: str | None, by: str, now: datetime) -> list[AlertRecord]:
         """Mark the alerts of a name that fire (``queue`` None: of all queues); those that were not before."""
         c = AlertRow.__table__.c
@@ -162,29 +175,36 @@ class AlertHistoryRepository:
         """Silence alerts until a time; how many that fire now are covered."""
         c = AlertRow.__table__.c
         row = {"alert": alert, "queue": queue, "until": until, "by": by, "reason": reason, "created_at": now}
-        statement = (
-            update(AlertRow)
+        covered = (
+            select(func.count())
+            .select_from(AlertRow)
             .where(c.resolved_at.is_(None), *_selected(alert, queue))
-            .values(silenced_by=by, silenced_until=until, silence_reason=reason, state="silenced")
         )
         async with self._database.begin() as connection:
             await connection.execute(self._database.insert(SilenceRow, [sanitize(row)]))
-            return (await connection.execute(statement)).rowcount
+            await self._apply_silences(connection, now)
+            return int((await connection.execute(covered)).scalar_one())
 
     async def end_silences(self, alert: str | None, queue: str | None, now: datetime) -> int:
         """End the silences of exactly this alert and queue now; how many there were."""
-        c, s = AlertRow.__table__.c, SilenceRow.__table__.c
+        s = SilenceRow.__table__.c
         same = (s.alert.is_not_distinct_from(alert), s.queue.is_not_distinct_from(queue))
         ended = update(SilenceRow).where(s.until > now, *same).values(until=now)
-        firing = (
-            update(AlertRow)
-            .where(c.resolved_at.is_(None), *_selected(alert, queue))
-            .values(silenced_by=None, silenced_until=None, silence_reason=None, state="firing")
-        )
         async with self._database.begin() as connection:
             count = (await connection.execute(ended)).rowcount
-            await connection.execute(firing)
+            await self._apply_silences(connection, now)
             return count
+
+    async def _apply_silences(self, connection: Any, now: datetime) -> None:
+        """Write into each alert that fires which silence covers it: of several that which lasts longest."""
+        c = AlertRow.__table__.c
+        silences = await self._active_silences(connection, now)
+        firing = select(AlertRow.__table__).where(c.resolved_at.is_(None))
+        for record in await self._fetch(connection, firing, now):
+            columns = _silence_columns(record.alert, record.queue, silences)
+            state = "silenced" if columns["silenced_until"] else "firing"
+            statement = update(AlertRow).where(c.id == record.id, c.resolved_at.is_(None))
+            await connection.execute(statement.values(state=state, **columns))
 
     async def decisions(self, now: datetime) -> AlertDecisions:
         """Return what operators have decided about the alerts that fire."""
@@ -273,20 +293,28 @@ def _selected(alert: str | None, queue: str | None) -> list[ColumnElement[bool]]
     return conditions if queue is None else [*conditions, c.queue == queue]
 
 
+def _silence_columns(alert: str, queue: str, silences: Sequence[Silence]) -> dict[str, Any]:
+    """Of the first of ``silences`` that covers an alert; all None without one."""
+    silence = next((silence for silence in silences if silence.covers(alert, queue)), None)
+    return {
+        "silenced_by": silence and silence.by,
+        "silenced_until": silence and silence.until,
+        "silence_reason": silence and silence.reason,
+    }
+
+
 def _new_row(alert: FiringAlert, now: datetime, silences: Sequence[Silence]) -> dict[str, Any]:
-    silence = next((silence for silence in silences if silence.covers(alert.alert, alert.queue)), None)
+    silenced = _silence_columns(alert.alert, alert.queue, silences)
     row: dict[str, Any] = {
         "alert": alert.alert,
         "queue": alert.queue,
         "subject": alert.subject,
-        "state": "firing" if silence is None else "silenced",
+        "state": "silenced" if silenced["silenced_until"] else "firing",
         "fired_at": now,
         "value": alert.value,
         "peak": alert.value,
         "message": alert.message[:_MAX_MESSAGE_CHARS],
-        "silenced_by": silence and silence.by,
-        "silenced_until": silence and silence.until,
-        "silence_reason": silence and silence.reason,
+        **silenced,
         "notified": {},
     }
     return dict(sanitize(row))

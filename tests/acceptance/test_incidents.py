@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+import asyncpg  # type: ignore[import-untyped]  # has no stubs
 import pytest
 
 from tests.acceptance.incidents import (
@@ -90,7 +91,9 @@ async def test_the_database_stops_and_letters_wait_for_it(tmp_path: Path) -> Non
     postgres = PostgresServer()
     postgres.start()
     # Without the database nothing is recorded, and messages are about the database only: it is the cause.
-    no_row = {DATABASE: {HISTORY}, LETTERS: {HISTORY, WEBHOOK}}
+    # Its outage is recorded when it is over.
+    letters_row = {LETTERS: {HISTORY, WEBHOOK}}
+    no_row = {DATABASE: {HISTORY}, **letters_row}
     try:
         limit = {"COUTURECAST_ALERT_LETTERS_WAITING": "5"}
         async with cluster(tmp_path, DATABASE_URL=postgres.url(), **limit) as made:
@@ -101,7 +104,11 @@ async def test_the_database_stops_and_letters_wait_for_it(tmp_path: Path) -> Non
             await made.enqueue(COLOR, fails=True)
             await made.fires(DATABASE, LETTERS, except_for=no_row)
             postgres.start()
-            await made.ended(DATABASE, LETTERS, except_for=no_row)
+            await made.ended(DATABASE, LETTERS, except_for=letters_row)
+            await set_read_only(postgres, "on")  # as a managed one whose disk is full
+            await made.fires(DATABASE, except_for=no_row)
+            await set_read_only(postgres, "off")
+            await made.ended(DATABASE)
     finally:
         postgres.remove()
 
@@ -203,18 +210,28 @@ async def test_a_replay_is_killed_and_another_halts(tmp_path: Path) -> None:
         await made.ended(halted)
 
 
-async def test_a_schedule_is_missed(tmp_path: Path) -> None:
-    missed = ("schedule_missed", WEATHER)
+async def test_a_schedule_is_missed_and_jobs_pile_up(tmp_path: Path) -> None:
+    missed, backlog = ("schedule_missed", WEATHER), ("backlog", COLOR)
     async with cluster(tmp_path) as made:
         await made.start()
         await made.keep_active()
+        assert (await made.run("pause", COLOR, "--reason", "model rollout")).code == 0
+        await made.enqueue(COLOR, 120)
         with made.valkey() as valkey:
             ran = int(valkey.hget(CRON, "weather") or 0)
             assert ran
             valkey.hset(CRON, "weather", ran - 4 * 900)
-            await made.fires(missed)
+            await made.fires(missed, backlog)
             valkey.hset(CRON, "weather", ran)
-        await made.ended(missed)
+        assert (await made.run("resume", COLOR)).code == 0
+        await made.ended(missed, backlog)
+
+
+async def set_read_only(postgres: PostgresServer, value: str) -> None:
+    connection = await asyncpg.connect(postgres.url())
+    await connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+    await connection.execute("SELECT pg_reload_conf()")
+    await connection.close()
 
 
 async def until_letters(made: Cluster, count: int) -> None:

@@ -68,11 +68,14 @@ def test_a_process_has_its_newest_lines_and_those_of_a_job(tmp_path: Path, run: 
         texts = [line["text"] for line in client.get(path).json()["items"]]
         assert any(text.startswith("takes jobs") for text in texts)
         assert len(client.get(path, params={"limit": 1}).json()["items"]) == 1
-        printed = running.program.run("workers", "logs", worker, "--job", "a")
-        assert "reads the picture, token" in printed.out
-        assert "\x1b" not in printed.out
-        listed = running.program.run("workers", "logs", worker, "--limit", "1", "--json").json
-        assert (len(listed["items"]), listed["next"]) == (1, None)
+        command = running.program.run
+        shown = command("workers", "logs", worker[:8], "--job", "a").out
+        assert shown.count("\n") == 1
+        assert f"warning  {QUEUE} a  reads the picture" in shown
+        assert "\x1b" not in shown
+        (same,) = command("workers", "logs", worker, "--queue", QUEUE, "--limit", "1", "--json").json["items"]
+        assert same["job"] == "a"
+        assert command("workers", "logs", "another").code == 1
         other = client.get("/api/v1/workers/another/logs")
         assert_problem(other, 404, "no worker 'another'")
         running.process.kill()

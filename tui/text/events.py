@@ -15,6 +15,7 @@ SIGNS = {
     "alert-fired": ("▲", BREACH),
     "alert-resolved": ("✔", OK),
     "alert-silenced": ("‖", MUTED),
+    "alert-unsilenced": ("●", MUTED),
     "keys-repaired": ("↻", WATCH),
     "letters-replayed": ("↻", ACCENT),
     "new-group": ("✕", BREACH),
@@ -50,9 +51,14 @@ def short_time(event: Event, now: float) -> str:
 def describe(event: Event) -> Text:
     """Return what happened, with the queue if the sentence does not name it."""
     text = Text(no_wrap=True, overflow="ellipsis")
-    if event.queue and event.queue not in event.message:
-        text.append(f"{escape(event.queue)}  ", "bold")
+    if queue := queue_prefix(event):
+        text.append(escape(queue), "bold")
     return text.append(clip(escape(event.message), _MAX_MESSAGE_CHARS))
+
+
+def queue_prefix(event: Event) -> str:
+    """The queue, to be put before a sentence that does not name it; else empty."""
+    return f"{event.queue}  " if event.queue and event.queue not in event.message else ""
 
 
 def event_lines(events: Sequence[Event] | None, now: float, rows: int | None = None) -> Text:

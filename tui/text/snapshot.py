@@ -12,7 +12,7 @@ from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH
 from tui.text.verdict import prognosis
 from tui.text.words import KeyNames, plural
 from workers.monitoring import alert_rules as rules
-from workers.monitoring.snapshot import Alert, Snapshot
+from workers.monitoring.snapshot import Alert, DatabaseSnapshot, Snapshot
 
 _SLOW_LOOP_SECONDS = 0.1
 _GAUGE_MIN_WIDTH = 120
@@ -87,7 +87,7 @@ def _servers(snapshot: Snapshot, width: int, *, with_limit: bool = True) -> Text
     right = Text()
     right.append_text(_redis(snapshot, with_gauge=width >= _GAUGE_MIN_WIDTH, with_limit=with_limit))
     right.append("  db ", MUTED)
-    right.append(*(("ok", OK) if snapshot.database.error is None else ("▲ down", BREACH)))
+    right.append(*_database_word(snapshot.database))
     lag = snapshot.loop_lag
     if lag is not None and (lag > _SLOW_LOOP_SECONDS or width >= _WORDS_MIN_WIDTH):
         slow = lag > _SLOW_LOOP_SECONDS
@@ -245,6 +245,12 @@ def banner(
         f"figures are {lasting(figures_age)} old · " if figures_age is not None and figures_age >= 1 else ""
     )
     return _align_both_ends(Text(f" ▲ {' · '.join(down)}"), Text(f" {how_old}reconnecting "), width)
+
+
+def _database_word(database: DatabaseSnapshot) -> tuple[str, str]:
+    if database.problem is None:
+        return "ok", OK
+    return ("▲ down" if database.error is not None else "▲ read-only"), BREACH
 
 
 def _drain_banner(snapshot: Snapshot) -> Text:

@@ -113,7 +113,7 @@ def _most_common(queue: str, name: str, workers: Sequence[WorkerSnapshot]) -> st
 
 
 def _of(settings: Mapping[str, Mapping[str, object]], queue: str, name: str) -> object:
-    return settings[queue].get(name, MISSING)
+    return settings[queue].get(name, "the default")
 
 
 def log_lines(lines: Sequence[LogLine] | None, problem: str) -> Text:

@@ -91,7 +91,8 @@ class Scheduler:
         done = state.done_until
         if state.disabled is None and (done is None or done < occurrence.timestamp()):
             enqueued = await self._enqueue(int(occurrence.timestamp()))
-            log.info("by the clock", schedule=self._schedule.name, occurrence=occurrence, jobs=enqueued)
+            occurred = occurrence.isoformat()
+            log.info("a schedule ran", schedule=self._schedule.name, occurrence=occurred, jobs=enqueued)
         return (self._schedule.next_occurrence(when) - when).total_seconds()
 
     async def _enqueue(self, occurrence: int) -> int:

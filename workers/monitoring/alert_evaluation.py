@@ -147,8 +147,8 @@ def server_conditions(
     """
     if problem := _redis_problem(redis, refused):
         yield Condition(rules.REDIS, None, problem, subject=redis.subject)
-    if database is not None and database.error is not None:
-        yield Condition(rules.DATABASE, None, f"the database does not answer: {database.error}")
+    if database is not None and database.problem is not None:
+        yield Condition(rules.DATABASE, None, database.problem)
     if redis.memory_limit and redis.memory_used is not None:
         share, limit = redis.memory_used / redis.memory_limit, limits.limit(rules.REDIS_MEMORY)
         breached = f"{rules.REDIS_MEMORY}||{redis.subject}" in observed

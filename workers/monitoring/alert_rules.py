@@ -69,8 +69,8 @@ RULES: tuple[AlertRule, ...] = (
         DATABASE,
         "The database is unavailable",
         "critical",
-        "the database does not answer",
-        "it answers again",
+        "the database does not answer, is read-only or refuses writes",
+        "it takes writes again",
         for_seconds=5,
         of_queue=False,
     ),
@@ -250,6 +250,15 @@ class Thresholds:
         """The figure at which it ends, as far below the limit as in the table."""
         rule = BY_NAME[name]
         return self.limit(name, queue) * (rule.ends_at or 0.0) / (rule.limit or 1.0)
+
+    def settings(self, queue: str) -> dict[str, object]:
+        """What a process publishes of those of a queue: the figures that are not the table's."""
+        figures = {rule.name: self.limit(rule.name, queue) for rule in RULES if rule.of_queue and rule.limit}
+        found: dict[str, object] = {
+            f"{name} alert": limit for name, limit in figures.items() if limit != BY_NAME[name].limit
+        }
+        pinned = {key.removeprefix(f"{queue}:"): value for key, value in self.baselines.items()}
+        return found | {f"{kind} baseline": pinned[kind] for kind in ("wait", "run") if kind in pinned}
 
 
 DEFAULTS = Thresholds()

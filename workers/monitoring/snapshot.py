@@ -258,6 +258,15 @@ class DatabaseSnapshot:
 
     url: str
     error: str | None
+    refuses_writes: str | None = None
+    """Why it takes no writes although it answers, in one line; None if it takes them."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot be used; None while it answers and takes writes."""
+        if self.error is not None:
+            return f"the database does not answer: {self.error}"
+        return f"the database refuses writes: {self.refuses_writes}" if self.refuses_writes else None
 
 
 AlertState = Literal["pending", "firing", "acknowledged", "silenced"]

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -67,6 +68,7 @@ class SnapshotReader:
         self._environment = environment
         self._weather_provider = weather_provider
         self._dead_letters = BackgroundValue(letters.count, _describe_database_error)
+        self._writes = BackgroundValue(database.check_writes, _describe_database_error)
         self._history = history
         self._decisions = BackgroundValue(self._read_decisions)
         self._plans = plans
@@ -96,6 +98,7 @@ class SnapshotReader:
         for view in self._views:
             await view.close()
         await self._dead_letters.close()
+        await self._writes.close()
         await self._decisions.close()
         await self._plan_overview.close()
 
@@ -164,7 +167,11 @@ class SnapshotReader:
 
     async def _read(self, *, keep_history: bool) -> list[ClusterState]:
         """Return what each Redis holds, once it is enough for a program that takes a single snapshot."""
-        in_background = (self._dead_letters, self._plan_overview)
+        in_background: tuple[BackgroundValue[Any], ...] = (
+            self._dead_letters,
+            self._writes,
+            self._plan_overview,
+        )
         for value in in_background:
             value.refresh_if_due()
         reading = (view.read(keep_history=keep_history) for view in self._views)
@@ -210,7 +217,7 @@ class SnapshotReader:
         return PlanOverview({}, ()) if self._plans is None else await read_plans(self._redis, self._plans)
 
     def _database_snapshot(self) -> DatabaseSnapshot:
-        return DatabaseSnapshot(self._database.safe_url, self._dead_letters.error)
+        return DatabaseSnapshot(self._database.safe_url, self._dead_letters.error, self._writes.error)
 
 
 def _make_views(

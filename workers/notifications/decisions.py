@@ -141,10 +141,8 @@ def due_occasion(record: AlertRecord, now: datetime) -> Occasion | None:
         return None
     if record.resolved_at is not None:
         return "resolved" if _resolution_is_due(record, notified, now) else None
-    if record.acknowledged_at is not None:
-        return None
     if not notified.fired:
-        return "fired"
+        return "fired" if record.acknowledged_at is None else None
     return "doubled" if _has_doubled(record, notified, now.timestamp()) else None
 
 

@@ -81,14 +81,16 @@ def _is_shown(character: str) -> bool:
 def _line(line: DueLine, severity: Severity | None, now: datetime) -> str:
     """One line; with its severity if the title has another one."""
     record, own = line.record, _severity(line.record)
-    subject = " ".join(filter(None, (record.queue, record.alert.replace("_", " "))))
+    name = record.alert.replace("_", " ")
+    subject = " ".join(filter(None, (record.queue, name)))
     if line.occasion == "resolved":
         end = record.resolved_at or now
         text = f"{subject}: resolved after {_duration(_lasted(record, end))}, was: {record.message}"
     else:
         prefix = f"{own}: " if own != severity else ""
         doubled = ", doubled" if line.occasion == "doubled" else ""
-        text = f"{prefix}{subject}{doubled}: {record.message}{_for(record, now)}"
+        what = record.message.removeprefix(f"{name}: ")  # a stall says so itself
+        text = f"{prefix}{subject}{doubled}: {what}{_for(record, now)}"
     text = plain(text)
     return text if len(text) <= _MAX_LINE_CHARS else f"{text[: _MAX_LINE_CHARS - 1]}…"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from storage.database.events import SHORT_ID_CHARS, EventKind, NewEvent
@@ -34,6 +35,15 @@ def _jobs(action: OperatorAction) -> str:
     return f"{named} of {action.arguments.get('queue')}"
 
 
+def _alert(action: OperatorAction) -> str:
+    name, queue = action.arguments.get("alert") or "all alerts", action.arguments.get("queue")
+    return f"{name} of {queue}" if queue else str(name)
+
+
+def _until(action: OperatorAction) -> str:
+    return datetime.fromisoformat(action.arguments["until"]).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
 def _worker(action: OperatorAction) -> str:
     name = action.arguments.get("name")
     short_id = str(action.arguments.get("worker"))[:SHORT_ID_CHARS]
@@ -62,15 +72,16 @@ _SENTENCES: Mapping[str, _Sentence] = {
     "remove": _Sentence("jobs-removed", lambda act: f"removed {_jobs(act)}"),
     "run-now": _Sentence("jobs-advanced", lambda act: f"put {_jobs(act)} at the head of the queue"),
     "acknowledge": _Sentence(
-        "alert-acknowledged", lambda act: f"acknowledged {act.arguments.get('alert')}", subject="alert"
+        "alert-acknowledged", lambda act: f"acknowledged {_alert(act)}", subject="alert"
     ),
     "silence": _Sentence(
         "alert-silenced",
-        lambda act: (
-            f"silenced {act.arguments.get('alert') or 'all alerts'} until {act.arguments.get('until')}"
-        ),
+        lambda act: f"silenced {_alert(act)} until {_until(act)}",
         subject="alert",
         always=True,
+    ),
+    "end-silence": _Sentence(
+        "alert-unsilenced", lambda act: f"ended the silence of {_alert(act)}", subject="alert"
     ),
     "archive": _Sentence("letters-archived", lambda act: f"archived {_count(act, 'dead letter')}"),
     "cache evict": _Sentence("cache-evicted", lambda act: f"evicted {_count(act, 'cache entry')}"),
@@ -119,7 +130,8 @@ def event_of(action: OperatorAction, *, subject: str | None = None, failed: bool
     if sentence is None or (action.affected == 0 and (failed or not sentence.always)):
         return None
     if subject is None and sentence.subject is not None:
-        subject = str(action.arguments.get(sentence.subject))
+        named = action.arguments.get(sentence.subject)
+        subject = None if named is None else str(named)
     message = f"{action.actor} {sentence.words(action)}"
     if action.reason:
         message += f": {action.reason}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -33,8 +34,8 @@ _PASS_SECONDS = 15.0
 """Longest time that a pass may take before another process makes the next one."""
 _FIRST_SECONDS = 20.0
 """From the start to the first pass: a process that starts ends alerts such as *no worker*."""
-_WRITE_SECONDS = 10.0
-"""Timeout of writing what has changed."""
+_WRITE_SECONDS, _WRITE_IN_OUTAGE_SECONDS = 10.0, 2.0
+"""Timeout of writing what has changed; the second if the snapshot has the database as unavailable."""
 
 TakeSnapshot = Callable[[], Awaitable[Snapshot]]
 Notify = Callable[[AlertChanges], None]
@@ -73,6 +74,8 @@ class AlertKeeper:
         self._notify_unrecorded = notify_unrecorded
         self._known_lost: frozenset[str] = frozenset()
         """The lost workers of the last pass, each of which is an event."""
+        self._outage: tuple[FiringAlert, datetime] | None = None
+        """That the database is unavailable, and since when nothing could be written, until it is written."""
         self._is_open = True
         """Whether an alert is pending or fires, in the newest evaluation of this process."""
 
@@ -109,12 +112,12 @@ class AlertKeeper:
         snapshot = await self._take_snapshot()
         self._emit_lost(snapshot)
         firing = firing_alerts(snapshot)
+        in_outage = snapshot.database.problem is not None
         try:
-            async with asyncio.timeout(_WRITE_SECONDS):
-                changes = await self._history.record(firing, datetime.now(UTC), judged=_judged_by(snapshot))
+            async with asyncio.timeout(_WRITE_IN_OUTAGE_SECONDS if in_outage else _WRITE_SECONDS):
+                changes = await self._record(firing, judged=_judged_by(snapshot))
         except (StorageError, TimeoutError):
-            if self._notify_unrecorded is not None:
-                self._notify_unrecorded(firing)
+            self._note_outage(firing)
             raise
         self._is_open = bool(snapshot.alerts or changes.firing)
         for record in changes.fired:
@@ -124,6 +127,28 @@ class AlertKeeper:
         if self._notify is not None:
             self._notify(changes)
         return changes
+
+    async def _record(
+        self, firing: Sequence[FiringAlert], *, judged: Callable[[AlertRecord], bool] | None
+    ) -> AlertChanges:
+        """Write what fires, and the outage of the database that this very write ends."""
+        if self._outage is None:
+            return await self._history.record(firing, datetime.now(UTC), judged=judged)
+        outage, began = self._outage  # the snapshot was taken before the end
+        firing = [alert for alert in firing if alert.alert != DATABASE]
+        changes = await self._history.record(firing, datetime.now(UTC), judged=judged)
+        record = await self._history.record_past(outage, began, datetime.now(UTC))
+        self._outage = None
+        self._emit(replace(alert_event("alert-fired", record, record.message), at=began))
+        self._emit(alert_event("alert-resolved", record, f"over: {record.message}"))
+        return changes
+
+    def _note_outage(self, firing: Sequence[FiringAlert]) -> None:
+        alert = next((alert for alert in firing if alert.alert == DATABASE), None)
+        if alert is not None and self._outage is None:
+            self._outage = alert, datetime.now(UTC)
+        if self._notify_unrecorded is not None:
+            self._notify_unrecorded(firing)
 
     def _emit_lost(self, snapshot: Snapshot) -> None:
         for worker in snapshot.lost:

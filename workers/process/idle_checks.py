@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import UTC, datetime
 
 from redis.asyncio import Redis
@@ -35,7 +35,7 @@ class IdleChecks:
 
     ``schedules`` are those of its queues, each with the Redis of its queue.  ``count_seconds`` is the time
     between two counts of the processes: one command to each Redis.  The schedules are checked with two
-    commands an occurrence, plans and database with one query a call.
+    commands an occurrence, plans and database with one query each a call.
     """
 
     def __init__(
@@ -44,11 +44,13 @@ class IdleChecks:
         *,
         count_seconds: float,
         plans: PlanRepository | None = None,
+        check_writes: Callable[[], Awaitable[None]] | None = None,
         schedules: Mapping[Schedule, Redis] | None = None,
     ) -> None:
         self._redises = redises
         self._count_seconds = count_seconds
         self._plans = plans
+        self._check_writes = check_writes
         self._schedules = schedules or {}
         self._next_count = 0.0
         self._look_until = 0.0
@@ -76,12 +78,12 @@ class IdleChecks:
         return now < self._look_until
 
     async def _is_database_or_plan_troubled(self) -> bool:
-        """Whether the database is unavailable, or has a plan that runs or has halted."""
-        if self._plans is None:
-            return False
+        """Whether the database is unavailable or read-only, or has a plan that runs or has halted."""
         try:
             async with asyncio.timeout(_DATABASE_SECONDS):
-                return bool(await self._plans.unfinished(1))
+                if self._check_writes is not None:
+                    await self._check_writes()
+                return self._plans is not None and bool(await self._plans.unfinished(1))
         except (StorageError, OSError):
             return True
 

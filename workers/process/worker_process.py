@@ -24,6 +24,7 @@ from workers.engine.placement import group_by_url
 from workers.engine.policy import NORMAL, TIMINGS, PollIntervals, QueuePolicy, Timings
 from workers.engine.runner import SaqFunction
 from workers.engine.schedules import Schedule, Scheduler
+from workers.monitoring.alert_rules import DEFAULTS, Thresholds
 from workers.process.background_tasks import restart_after_defects, wait_for_first
 from workers.process.drain import Drain, DrainRequest, DrainRequests, leave_result
 from workers.process.event_log import EventLog
@@ -76,13 +77,14 @@ class WorkerProcess:
         version: str = "0",
         release: str = "0",
         events: EventLog | None = None,
+        thresholds: Thresholds = DEFAULTS,
         give_up: Callable[[str], None] | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.drain = Drain(drain_seconds)
         self._requests = DrainRequests(self.carry_out)
         self._emit: EventSink = events.emit if events is not None else ignore_event
-        self._release, self._timings = release, timings
+        self._release, self._timings, self._thresholds = release, timings, thresholds
         self._clock = LoopClock(timings.loop_count_seconds)
         self._handlers = HandlerPools(functions, on_problem=self._publish_soon)
         self._vitals = Vitals(self._clock.lag_p99, self._handlers.pids)
@@ -114,16 +116,11 @@ class WorkerProcess:
 
     @property
     def redis_error(self) -> str | None:
-        """Why Redis does not answer, or refuses; None while it does neither.  It names the queues of one of
-        several."""
+        """Why Redis does not answer, or refuses; None while it does neither.  One of several has its queues."""
         if len(self.links) == 1:
             return self.links[0].state.error
-        errors = [
-            f"{', '.join(link.dispatchers)}: {link.state.error}"
-            for link in self.links
-            if link.state.error is not None
-        ]
-        return "; ".join(errors) or None
+        failing = [link for link in self.links if link.state.error is not None]
+        return "; ".join(f"{', '.join(link.dispatchers)}: {link.state.error}" for link in failing) or None
 
     @property
     def in_flight(self) -> int:
@@ -314,7 +311,7 @@ class WorkerProcess:
         self._clock.stop()
         await asyncio.gather(*(asyncio.to_thread(heartbeat.stop) for heartbeat in self._heartbeats))
         if self._running:
-            leaving = (link.leave(_CLOSE_SECONDS) for link in self.links)
+            leaving = [link.leave(_CLOSE_SECONDS) for link in self.links]
             for error in await asyncio.gather(*leaving, return_exceptions=True):
                 if error is not None:
                     log.warning("the process left without taking itself off the list", error=repr(error))
@@ -356,19 +353,18 @@ class WorkerProcess:
         """One for each Redis; the first one watches the event loop, and informs the others."""
         first, *links = self.links
         others = [link.make_heartbeat() for link in links]
-        watching = first.make_heartbeat(
-            watchdog=self._watchdog, measure=self._vitals.measure, give_up=give_up, others=others
-        )
-        return [watching, *others]
+        watching = partial(first.make_heartbeat, watchdog=self._watchdog, measure=self._vitals.measure)
+        return [watching(give_up=give_up, others=others), *others]
 
     def _describe(self) -> dict[str, object]:
         """The facts of this process that others read."""
+        limits, dispatchers = self._thresholds.settings, self.dispatchers.items()
         return {
             **self.drain.describe(),
             **self._vitals.newest,
             "unready": [*self.standing(), *self._handler_problems()],
             "handler_problems": self._handlers.problems(),
-            "settings": {name: queue.queue.policy.settings() for name, queue in self.dispatchers.items()},
+            "settings": {name: one.queue.policy.settings() | limits(name) for name, one in dispatchers},
         }
 
     def carry_out(self, request: DrainRequest) -> None:

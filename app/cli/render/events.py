@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.cli.render.tables import table_text
+from tui.text.events import queue_prefix
 from tui.text.format import escape, local_time
 from tui.text.words import DATE_TIME
 
@@ -20,13 +21,17 @@ def events_text(events: Sequence[Event], *, width: int | None = None) -> str:
     """A row an event: when, its kind, and what happened."""
     if not events:
         return "no events"
-    rows = [(local_time(event.at, DATE_TIME), event.kind, event.message) for event in events]
+    rows = [(local_time(event.at, DATE_TIME), event.kind, _sentence(event)) for event in events]
     return table_text(("at", "kind", "what happened"), rows, shrink=("what happened",), width=width)
 
 
 def event_lines(events: Sequence[Event]) -> str:
     """A whole line an event, in columns that do not depend on the others."""
     return "\n".join(
-        f"{local_time(event.at, DATE_TIME)}  {escape(event.kind):<{_KIND_CHARS}}  {escape(event.message)}"
+        f"{local_time(event.at, DATE_TIME)}  {escape(event.kind):<{_KIND_CHARS}}  {escape(_sentence(event))}"
         for event in events
     )
+
+
+def _sentence(event: Event) -> str:
+    return f"{queue_prefix(event)}{event.message}"

@@ -141,7 +141,8 @@ def _servers(overview: Overview) -> Text:
     text = Text("   redis ", MUTED)
     text.append(*(("ok", OK) if problem is None else (escape(problem), BREACH)))
     text.append(f" · {_memory(redis)} · database ")
-    text.append(*(("ok", OK) if database.error is None else (escape(database.error), BREACH)))
+    away = database.error or database.refuses_writes
+    text.append(*(("ok", OK) if away is None else (escape(away), BREACH)))
     for other in overview.snapshot.other_redises:
         problem = other.error or other.refuses_writes
         text.append(f"\n   {other.name[0].lower()}{other.name[1:]} ", MUTED)

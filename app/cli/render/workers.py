@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import dedent
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from app.cli.render.tables import plain, table
-from tui.text.format import MISSING, duration, escape
+from tui.text.format import MISSING, duration, escape, local_time
 from tui.text.styles import WIDE
-from tui.text.worker_page import log_lines
+from tui.text.words import DATE_TIME
 from tui.text.workers import SIGNS, STYLES, cpu, drain_result, in_flight, memory, readiness, state_word
 
 if TYPE_CHECKING:
@@ -57,6 +56,22 @@ def _cells(worker: Worker) -> dict[str, str | Text]:
     }
 
 
+def log_text(lines: Sequence[LogLine]) -> str:
+    """A line of the log a line: when, how grave, of which job, and what."""
+    if not lines:
+        return "nothing was logged"
+    rows = [
+        (
+            local_time(line.at, DATE_TIME),
+            line.level,
+            " ".join(filter(None, (line.queue, line.job))) or MISSING,
+            line.text,
+        )
+        for line in lines
+    ]
+    return "\n".join("  ".join(map(escape, row)) for row in rows)
+
+
 def results_text(results: Sequence[DrainResult]) -> str:
     """A line a process."""
     return "\n".join(map(drain_result, results)) if results else "no worker runs"
@@ -74,8 +89,3 @@ def question_text(workers: Sequence[Worker], *, now: bool = False) -> str:
         "process ends"
         for worker in workers
     )
-
-
-def log_text(lines: Sequence[LogLine]) -> str:
-    """The lines of a log, the oldest first."""
-    return dedent(log_lines(lines, "").plain)

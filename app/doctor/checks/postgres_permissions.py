@@ -8,13 +8,12 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from app.doctor.checks.postgres import Postgres, revision
+from app.doctor.checks.processes import live_workers
 from app.doctor.checks.redis_server import RedisServer
 from app.doctor.results import Finding, ok, unknown, warning, wrong
 from storage.database.migrations import HEAD
 from storage.database.postgres_url import parse_postgres_url
 from storage.database.tables import Base
-from workers.engine.keys import WORKERS
-from workers.monitoring.roster import Evidence, roster
 
 _MAX_CONNECTIONS = 100
 """Limit of the connections of all processes together."""
@@ -120,10 +119,7 @@ async def _live_workers(servers: Sequence[RedisServer]) -> int | None:
         return None
     living: set[str] = set()
     for server in servers:
-        announced: dict[bytes, bytes] = await server.client.hgetall(WORKERS)  # type: ignore[misc]
-        seconds, microseconds = await server.client.time()
-        workers = roster(Evidence(announced, beats={}, now=seconds + microseconds / 1e6), leases=())
-        living |= {worker.id for worker in workers if worker.alive}
+        living |= {worker.id for worker in await live_workers(server)}
     return len(living)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import statistics
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +26,7 @@ from app.redis_url import at_upstash
 from app.servers.redis_tls import diagnose_tls
 from storage.redis.client import MAX_CONNECTIONS, execute, make_client, redact_url
 from storage.redis.info import ServerInfo, reply_or_empty
-from workers.engine.policy import NORMAL, PollIntervals
+from workers.engine.policy import NORMAL, PollIntervals, QueuePolicy
 from workers.monitoring.alert_rules import DEFAULTS, Thresholds
 
 _PINGS = 5
@@ -55,6 +56,8 @@ class RedisServer:
     pace: PollIntervals = NORMAL
     thresholds: Thresholds = DEFAULTS
     """The limits of alerts."""
+    policies: Mapping[str, QueuePolicy] = field(default_factory=dict)
+    """Of the queues, by the settings of this command."""
     prefixes: tuple[str, ...] = QUEUES
     """Prefixes of the keys that the product has there."""
     queues: tuple[str, ...] = ()

@@ -208,9 +208,12 @@ def _public_message(alert: Alert, snapshot: Snapshot) -> str:
         redis = next((one for one in snapshot.redises if one.subject == alert.subject), snapshot.redis)
         if redis.refusal is not None:
             return f"{redis.name} {redis.refusal}"
+        if redis.error is None and redis.refuses_writes is not None:
+            return f"{redis.name} takes no writes"
         return (REDIS_SILENT if redis.timed_out else REDIS_REFUSES).replace("Redis", redis.name, 1)
     if alert.name == rules.DATABASE:
-        return "the database does not answer"
+        is_up = snapshot.database.error is None
+        return f"the database {'refuses writes' if is_up else 'does not answer'}"
     if alert.name == rules.BLOCKED:
         return "the event loop of a process is blocked"
     if alert.name == rules.SLOW or (alert.name in _PUBLIC_MESSAGES and not alert.subject):

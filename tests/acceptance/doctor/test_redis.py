@@ -24,6 +24,7 @@ from tests.acceptance.doctor.conftest import (
     redis_findings,
     wrong_ones,
 )
+from tests.acceptance.served import Served
 from tests.support.program import Program
 from tests.support.servers import TlsForwarder, free_port
 
@@ -166,6 +167,21 @@ def test_a_server_without_persistence_is_a_warning(program: Program, valkey: Sta
     found = doctor(program, REDIS_URL=valkey().url)
     assert found["Redis persistence"]["state"] == "warning"
     assert "loses all jobs" in found["Redis persistence"]["consequence"]
+
+
+def test_a_process_with_other_settings_than_the_command_is_named(program: Program) -> None:
+    server = Served(program, COUTURECAST_COLOR_EXTRACTION_ALERT_BACKLOG="700")
+    try:
+        finding = doctor(program, COUTURECAST_COLOR_EXTRACTION_ALERT_BACKLOG="700")["Redis processes"]
+        assert (finding["state"], finding["finding"]) == ("ok", "1 run, with the settings of this command")
+        finding = doctor(program, COUTURECAST_WEATHER_INGESTION_TIMEOUT="9")["Redis processes"]
+        assert finding["state"] == "warning"
+        words = "weather-ingestion timeout 30, here 9, and 1 more"
+        assert finding["finding"] == (
+            f"other settings than here: {socket.gethostname()}:{server.process.pid}: {words}"
+        )
+    finally:
+        server.close()
 
 
 @pytest.mark.parametrize(

@@ -97,12 +97,27 @@ async def test_an_acknowledged_alert_is_so_again_when_its_silence_ends(
 ) -> None:
     await history.record([BACKLOG], NOON)
     await history.acknowledge("backlog", None, "ann", NOON)
-    for until, state in ((later(10), "silenced"), (later(-10), "acknowledged")):
-        await history.silence("backlog", None, until, "ann", "deploy", NOON)
-        assert {record.state for record in await history.firing(NOON)} == {state}
+    await history.silence("backlog", None, later(10), "ann", "deploy", NOON)
+    for moment, state in ((NOON, "silenced"), (later(11), "acknowledged")):
+        assert {record.state for record in await history.firing(moment)} == {state}
     await history.silence("backlog", None, later(10), "ann", "deploy", NOON)
     await history.end_silences("backlog", None, NOON)
     assert {record.state for record in await history.firing(NOON)} == {"acknowledged"}
+
+
+async def test_of_two_silences_the_longer_one_counts_whichever_came_first_or_ends_first(
+    history: AlertHistoryRepository,
+) -> None:
+    await history.record([BACKLOG, REDIS], NOON)
+    await history.silence("backlog", None, later(60), "ann", "rollout", NOON)
+    assert await history.silence(None, None, later(10), "bob", "deploy", NOON) == 2
+    states = {record.alert: record.state for record in await history.firing(later(11))}
+    assert states == {"backlog": "silenced", "redis": "firing"}
+    await history.silence("backlog", None, later(20), "bob", "deploy", NOON)
+    await history.end_silences(None, None, later(1))
+    (backlog,) = (record for record in await history.firing(later(2)) if record.alert == "backlog")
+    assert (backlog.silenced_by, backlog.silenced_until) == ("ann", later(60))
+    assert (backlog.state, backlog.silence_reason) == ("silenced", "rollout")
 
 
 async def test_history_pages_are_newest_first_and_complete(history: AlertHistoryRepository) -> None:

@@ -147,6 +147,36 @@ async def test_a_hanging_database_is_unavailable_and_delays_no_snapshot(
     await eventually(back)
 
 
+async def test_a_database_that_answers_and_refuses_writes_is_an_alert_until_it_takes_them(
+    redis: Redis, redis_url: str, migrated_sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "REFRESH_SECONDS", 0.0)
+    database = Database(migrated_sqlite_url, busy_seconds=0.1)
+    made = SnapshotReader(
+        redis,
+        redis_url,
+        [DEFAULT_POLICIES[COLOR]],
+        database,
+        DeadLetterRepository(database),
+        environment="test",
+        weather_provider="offline",
+    )
+    async with database.begin():  # as a program that keeps the lock of SQLite
+        snapshot = await made.snapshot(loop_lag=None, drain_deadline_in=None)
+        assert (snapshot.database.error, snapshot.dead_letters) == (None, 0)
+        assert ("database", "the database refuses writes: database is locked") in [
+            (alert.name, alert.message) for alert in snapshot.alerts
+        ]
+
+    async def takes_writes() -> bool:
+        last = await made.snapshot(loop_lag=None, drain_deadline_in=None)
+        return last.database.problem is None
+
+    await eventually(takes_writes)
+    await made.close()
+    await database.close()
+
+
 async def test_a_hanging_first_query_delays_the_first_snapshot_for_its_timeout_only(
     seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:

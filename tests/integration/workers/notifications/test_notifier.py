@@ -291,7 +291,8 @@ async def test_an_outage_of_the_database_is_sent_once_and_so_is_its_end(
     bench = Bench(AlertHistoryRepository(database))
     async with bench.stack:
         notifier = bench.notifier(webhook)
-        alerts = [Alert(None, "database", "the database does not answer: gone", "critical")]
+        alert = Alert(None, "database", "the database does not answer: gone", "critical")
+        alerts = [alert]
         keeping = keeper(bench, redis, notifier, alerts)
         database.mark_unavailable(DatabaseUnavailableError("gone"))
         for _ in range(3):
@@ -299,10 +300,13 @@ async def test_an_outage_of_the_database_is_sent_once_and_so_is_its_end(
                 await keeping.check()
         await eventually(lambda: len(webhook.received) == 1)
         await database.start()
+        await keeping.check()  # its snapshot is of a moment ago
         alerts.clear()
         await keeping.check()
-        await keeping.check()
         await eventually(lambda: notifier.counts["sent"] == 2)
+        assert not await notifier.send_due()
+        (record,) = (await bench.history.page(datetime.now(UTC))).items
+        assert (record.alert, record.state, record.message) == ("database", "resolved", alert.message)
     assert webhook.titles == ["CoutureCast test: critical", "CoutureCast test: resolved"]
     assert webhook.lines[0] == "database: the database does not answer: gone"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from sqlalchemy import text
 
 from storage.database.engine import Database
 from storage.dead_letters.plans import PlanRepository
@@ -62,6 +63,33 @@ async def test_a_database_that_is_unavailable_or_silent_is_a_reason(
     assert not await checks.find_reason()
     database.mark_unavailable(DatabaseUnavailableError("does not answer", fix="start it", cause="refused"))
     assert await checks.find_reason()
+
+
+async def test_a_database_that_refuses_writes_is_a_reason(redis: Redis, migrated_database_url: str) -> None:
+    database, other = (Database(migrated_database_url, busy_seconds=0.1) for _ in range(2))
+    checks = IdleChecks(
+        [redis],
+        count_seconds=3600,
+        plans=PlanRepository(database),
+        check_writes=database.check_writes,
+    )
+    assert not await checks.find_reason()
+    if database.dialect == "sqlite":
+        async with other.begin():
+            assert await checks.find_reason()
+    else:
+        async with other.begin() as connection:
+            name = await connection.scalar(text("SELECT current_database()"))
+            await connection.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
+        await database.engine.dispose()  # it holds for new sessions
+        assert await checks.find_reason()
+        async with other.begin() as connection:
+            await connection.execute(text("SET TRANSACTION READ WRITE"))
+            await connection.execute(text(f'ALTER DATABASE "{name}" RESET default_transaction_read_only'))
+        await database.engine.dispose()
+    assert not await checks.find_reason()
+    await database.close()
+    await other.close()
 
 
 async def test_a_plan_that_is_marked_as_running_is_a_reason(

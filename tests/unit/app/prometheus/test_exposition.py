@@ -84,6 +84,13 @@ def test_durations_are_histograms_that_can_be_aggregated() -> None:
         assert (found["count", None], found["sum", None]) == (7, 90_001.5)
 
 
+def test_a_database_that_refuses_writes_is_up_and_not_writable() -> None:
+    refuses, away = (DatabaseSnapshot("sqlite:///x", *words) for words in ((None, "locked"), ("no answer",)))
+    for database, up, writable in ((HEALTHY.database, 1, 1), (refuses, 1, 0), (away, 0, 0)):
+        found = figures(exposition(replace(HEALTHY, database=database)))
+        assert (found["couturecast_database_up",], found["couturecast_database_writable",]) == (up, writable)
+
+
 def test_unknown_figures_are_left_out() -> None:
     away = DatabaseSnapshot("sqlite:///x", "no answer")
     found = figures(exposition(replace(HEALTHY, database=away, dead_letters=None, loop_lag=None), "1"))

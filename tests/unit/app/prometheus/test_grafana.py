@@ -112,3 +112,10 @@ def test_compose_provisions_prometheus_and_grafana_with_these_files() -> None:
     (workers,) = job["static_configs"]
     assert workers["targets"] == ["workers:8020"]
     assert set(workers["labels"]) == {"environment"}
+
+
+def test_the_charts_mark_deploys_drains_pauses_and_replays() -> None:
+    marks = {mark["name"]: mark["expr"] for mark in dashboard_document()["annotations"]["list"]}
+    assert set(marks) == {"Alerts that fire", "Deploys", "Drains", "Pauses", "Replays"}
+    for expression in marks.values():
+        check_metrics_exist(expression.replace("environment=", ""))

@@ -341,3 +341,14 @@ def test_a_schedule_that_never_ran_or_ran_ahead_of_the_clock_is_not_missed() -> 
     schedule = Schedule("weather", "*/15 * * * *", "weather-ingestion", _no_jobs)
     for done in ({}, {b"weather": b"soon"}, {b"weather": b"1900000000"}):
         assert list(schedule_conditions([schedule], done, 1_800_000_460.0)) == []
+
+
+def test_a_process_publishes_the_limits_that_are_not_the_tables() -> None:
+    assert DEFAULTS.settings("color-extraction") == {}
+    limits = {("backlog", None): 500.0, ("stalled", "color-extraction"): 30.0, ("failing", None): 0.05}
+    changed = Thresholds(limits, {"color-extraction:run": 2.0, "weather-ingestion:wait": 1.0})
+    assert changed.settings("color-extraction") == {
+        "backlog alert": 500,
+        "stalled alert": 30,
+        "run baseline": 2,
+    }

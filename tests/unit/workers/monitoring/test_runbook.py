@@ -15,4 +15,5 @@ def test_each_alert_has_its_section_in_the_order_of_the_table() -> None:
     assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == [rule.name for rule in RULES]
     for section in re.split(r"^## \w+$", text, flags=re.MULTILINE)[1:]:
         assert "**Meaning.**" in section
+        assert "**Keys.**" in section
         assert "**Over when**" in section or "information" in section

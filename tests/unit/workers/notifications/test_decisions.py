@@ -72,9 +72,10 @@ def test_a_figure_that_was_nothing_or_is_unknown_does_not_double(
     assert due_occasion(replace(sent(record(value=first), 0), value=second), later(10)) is None
 
 
-def test_an_acknowledged_alert_does_not_double_and_its_end_is_sent() -> None:
-    seen = replace(sent(record(), 0), acknowledged_at=later(1), acknowledged_by="ann", value=10_000.0)
-    assert due_occasion(seen, later(30)) is None
+def test_an_acknowledged_alert_that_gets_worse_and_its_end_are_sent() -> None:
+    seen = replace(sent(record(value=132.0), 0), acknowledged_at=later(1), acknowledged_by="ann")
+    assert due_occasion(replace(seen, value=200.0), later(30)) is None
+    assert due_occasion(replace(seen, value=10_000.0), later(30)) == "doubled"
     assert due_occasion(resolved(seen, 31), later(31)) == "resolved"
 
 

@@ -45,9 +45,7 @@ def test_what_is_over_is_a_success() -> None:
 def test_a_doubled_figure_is_marked_and_a_duration_written_once() -> None:
     stalled = record(alert="stalled", message="stalled: 7 ready, none for 40 s")
     message = compose([DueLine(stalled, "doubled")], "local", later(3))
-    assert (
-        message.body.splitlines()[0] == "color-extraction stalled, doubled: stalled: 7 ready, none for 40 s"
-    )
+    assert message.body.splitlines()[0] == "color-extraction stalled, doubled: 7 ready, none for 40 s"
 
 
 def test_an_alert_of_a_server_has_no_queue_and_one_of_a_newer_version_is_a_warning() -> None:

@@ -49,6 +49,27 @@ def event(verb: str, arguments: dict[str, Any], affected: int = 1, **fields: str
         ("cancel-plan", {"plan": 7}, 3, "plan-cancelled", "anna cancelled plan 7"),
         ("cache evict", {"keys": ["a"]}, 1, "cache-evicted", "anna evicted 1 cache entry"),
         ("cache evict-user", {"user": "u1"}, 2, "cache-evicted", "anna evicted 2 cache entries of user u1"),
+        (
+            "acknowledge",
+            QUEUE | {"alert": "backlog"},
+            1,
+            "alert-acknowledged",
+            "anna acknowledged backlog of color-extraction",
+        ),
+        (
+            "silence",
+            {"alert": None, "queue": None, "until": "2026-03-01T13:00:05.123+00:00"},
+            0,
+            "alert-silenced",
+            "anna silenced all alerts until 2026-03-01 13:00:05 UTC",
+        ),
+        (
+            "end-silence",
+            {"alert": "backlog", "queue": None},
+            1,
+            "alert-unsilenced",
+            "anna ended the silence of backlog",
+        ),
         ("drain", {"worker": "w1"}, 0, "worker-draining", "anna drains worker w1, 0 jobs in flight"),
     ],
 )
