@@ -116,7 +116,7 @@ class WorkerProcess:
 
     @property
     def redis_error(self) -> str | None:
-        """Why Redis does not answer, or refuses; None while it does neither.  One of several has its queues."""
+        """Why Redis does not answer, or refuses, one of several with its queues; None while it does not."""
         if len(self.links) == 1:
             return self.links[0].state.error
         failing = [link for link in self.links if link.state.error is not None]
