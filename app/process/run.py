@@ -84,10 +84,11 @@ def run(
     selected = _parse_queues(queues, policies) if workers else ()
     if not (ui or selected):
         raise UsageError("--no-ui needs workers")
-    if ui and settings.keymap:  # a mistake ends the start before any server is opened
-        from app.process.dashboard import load_keymap
+    if ui:
+        with without_collector():
+            from app.process.dashboard import load_keymap
 
-        load_keymap(settings)
+        load_keymap(settings)  # a mistake ends the start before any server is opened
     if demo:
         from app.process.demo import demo_policies, demo_settings
 
@@ -136,11 +137,9 @@ class Lifecycle:
         self._listener, listener_problem = open_listener(options.settings)
         if self._listener is not None:
             self._stack.callback(self._listener.close)
-        loading = asyncio.create_task(_load_dashboard()) if options.ui else None
         self._appliance = await run_interruptible(_open_appliance(self._stack, options))
         self._announce()
-        if loading is not None:
-            await loading
+        if options.ui:
             self._open_dashboard()
         if listener_problem:
             fix = "name an address with --http HOST:PORT, or use --no-http"
@@ -242,16 +241,6 @@ class Lifecycle:
         if self._dashboard is not None:
             _print_line(f"drained: {returned_jobs} jobs went back to the head of their queues")
         return DRAINED_WITH_JOBS_RETURNED
-
-
-async def _load_dashboard() -> None:
-    """Import the dashboard in a thread: it takes 0.15 s, and most of the servers' start is waiting."""
-
-    def load() -> None:
-        with without_collector():
-            import app.process.dashboard  # noqa: F401
-
-    await asyncio.to_thread(load)
 
 
 async def _open_appliance(stack: AsyncExitStack, options: RunOptions) -> Appliance:
