@@ -296,6 +296,8 @@ class Database:
                         raise
                     on_waiting(f"{self.safe_url}: another process writes, perhaps the tables")
                     on_waiting = _ignore
+                else:
+                    return
         except (SQLAlchemyError, MigrationError) as error:
             cause = " ".join(str(getattr(error, "orig", None) or error).split())
             if cause.endswith("already exists"):

@@ -245,6 +245,7 @@ class AlertRow(Base):
     message: Mapped[str] = mapped_column(Text)
     acknowledged_by: Mapped[str | None] = mapped_column(Text)
     acknowledged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    acknowledge_reason: Mapped[str | None] = mapped_column(Text)
     silenced_by: Mapped[str | None] = mapped_column(Text)
     silenced_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     silence_reason: Mapped[str | None] = mapped_column(Text)

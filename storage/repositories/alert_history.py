@@ -58,6 +58,7 @@ class AlertRecord:
     message: str
     acknowledged_by: str | None
     acknowledged_at: datetime | None
+    acknowledge_reason: str | None
     silenced_by: str | None
     silenced_until: datetime | None
     silence_reason: str | None
@@ -90,8 +91,7 @@ class Silence:
 class AlertDecisions:
     """Operators' decisions about the alerts that fire."""
 
-    acknowledged: Mapping[AlertKey, str]
-    """By whom."""
+    acknowledged: Mapping[AlertKey, AlertRecord]
     silences: Sequence[Silence]
 
 
@@ -158,13 +158,18 @@ class AlertHistoryRepository:
             (record,) = await self._fetch(connection, insert, now)
             return record
 
-    async def acknowledge(self, alert: str, queue: str | None, by: str, now: datetime) -> list[AlertRecord]:
+    async def acknowledge(
+        self, alert: str, queue: str | None, by: str, reason: str, now: datetime
+    ) -> list[AlertRecord]:
         """Mark the alerts of a name that fire (``queue`` None: of all queues); those that were not before."""
         c = AlertRow.__table__.c
+        values = sanitize(
+            {"acknowledged_by": by, "acknowledged_at": now, "acknowledge_reason": reason or None}
+        )
         statement = (
             update(AlertRow)
             .where(c.resolved_at.is_(None), c.acknowledged_at.is_(None), *_selected(alert, queue))
-            .values(acknowledged_by=by, acknowledged_at=now, state="acknowledged")
+            .values(state="acknowledged", **values)
         )
         async with self._database.begin() as connection:
             return await self._fetch(connection, statement.returning(AlertRow.__table__), now)
@@ -213,7 +218,7 @@ class AlertHistoryRepository:
         async with self._database.connect() as connection:
             rows = await self._fetch(connection, query, now)
             silences = await self._active_silences(connection, now)
-        return AlertDecisions({row.key: row.acknowledged_by or "?" for row in rows}, silences)
+        return AlertDecisions({record.key: record for record in rows}, silences)
 
     async def firing(self, now: datetime) -> list[AlertRecord]:
         """The alerts that fire, the newest first."""

@@ -23,6 +23,7 @@ BACKLOG = AlertRecord(
     message="132 queued, limit 100",
     acknowledged_by=None,
     acknowledged_at=None,
+    acknowledge_reason=None,
     silenced_by=None,
     silenced_until=None,
     silence_reason=None,

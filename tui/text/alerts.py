@@ -33,7 +33,8 @@ def alert_lines(alert: Alert, now: float) -> list[Text]:
     if alert.since is not None:
         details.append(f"for {lasting(max(0.0, now - alert.since))}")
     if alert.acknowledged_by:
-        details.append(f"by {escape(alert.acknowledged_by)}")
+        reason = f": {escape(alert.acknowledge_reason)}" if alert.acknowledge_reason else ""
+        details.append(f"by {escape(alert.acknowledged_by)}{reason}")
     if alert.silenced_by:
         reason = f": {escape(alert.silence_reason)}" if alert.silence_reason else ""
         until = clock_time(alert.silenced_until, max_chars=SHORT_TIME_CHARS)

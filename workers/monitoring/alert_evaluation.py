@@ -87,7 +87,7 @@ def with_decisions(found: Iterable[Alert], decisions: AlertDecisions) -> tuple[A
     for alert in found:
         queue = alert.queue or ""
         silence = next((item for item in decisions.silences if item.covers(alert.name, queue)), None)
-        by = decisions.acknowledged.get((alert.name, queue, alert.subject))
+        record = decisions.acknowledged.get((alert.name, queue, alert.subject))
         if alert.state == "pending":
             decided.append(alert)
         elif silence is not None:
@@ -100,8 +100,17 @@ def with_decisions(found: Iterable[Alert], decisions: AlertDecisions) -> tuple[A
                     silence_reason=silence.reason,
                 )
             )
+        elif record is not None:
+            decided.append(
+                replace(
+                    alert,
+                    state="acknowledged",
+                    acknowledged_by=record.acknowledged_by or "?",
+                    acknowledge_reason=record.acknowledge_reason,
+                )
+            )
         else:
-            decided.append(alert if by is None else replace(alert, state="acknowledged", acknowledged_by=by))
+            decided.append(alert)
     return tuple(sorted(decided, key=lambda alert: _STATE_ORDER.index(alert.state)))
 
 

@@ -291,6 +291,7 @@ class Alert:
     """Both in the unit of its rule."""
     subject: str = ""
     acknowledged_by: str | None = None
+    acknowledge_reason: str | None = None
     silenced_by: str | None = None
     silenced_until: float | None = None
     """Unix second."""

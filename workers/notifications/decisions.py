@@ -169,6 +169,7 @@ def unrecorded(alert: FiringAlert, now: datetime) -> AlertRecord:
         message=alert.message,
         acknowledged_by=None,
         acknowledged_at=None,
+        acknowledge_reason=None,
         silenced_by=None,
         silenced_until=None,
         silence_reason=None,

@@ -37,6 +37,7 @@ class CurrentAlert:
     unit: str
     """Unit of value and limit: ``jobs``, ``s``, ``share`` (0 to 1) or ``times``; empty if there is none."""
     acknowledged_by: str | None
+    acknowledge_reason: str | None
     silenced_by: str | None
     silenced_until: datetime | None
     silence_reason: str | None
@@ -63,6 +64,7 @@ def _current(alert: Alert, now: float) -> CurrentAlert:
         limit=alert.limit,
         unit=rule.unit,
         acknowledged_by=alert.acknowledged_by,
+        acknowledge_reason=alert.acknowledge_reason,
         silenced_by=alert.silenced_by,
         silenced_until=_time(alert.silenced_until),
         silence_reason=alert.silence_reason,
@@ -109,7 +111,7 @@ class AlertOperations:
                 raise NotFoundError(
                     f"no alert {alert!r}{_of(queue)} fires", fix="see alerts list for those that do"
                 )
-            marked = await self._history.acknowledge(alert, queue, self._audit.actor, now)
+            marked = await self._history.acknowledge(alert, queue, self._audit.actor, reason, now)
             action.affected = len(marked)
             self._changed()
             return marked

@@ -45,7 +45,7 @@ def history_text(records: Sequence[AlertRecord], *, width: int | None = None) ->
             record.alert,
             record.queue or MISSING,
             record.message,
-            "" if record.acknowledged_by is None else f"acknowledged by {record.acknowledged_by}",
+            _acknowledged(record.acknowledged_by, record.acknowledge_reason),
         )
         for record in records
     ]
@@ -64,4 +64,12 @@ def _decision(alert: CurrentAlert) -> str:
         reason = f": {alert.silence_reason}" if alert.silence_reason else ""
         until = clock_time(alert.silenced_until, max_chars=SHORT_TIME_CHARS)
         return f"silenced by {alert.silenced_by} until {until}{reason}"
-    return f"acknowledged by {alert.acknowledged_by}" if alert.state == "acknowledged" else ""
+    if alert.state == "acknowledged":
+        return _acknowledged(alert.acknowledged_by, alert.acknowledge_reason)
+    return ""
+
+
+def _acknowledged(by: str | None, reason: str | None) -> str:
+    if by is None:
+        return ""
+    return f"acknowledged by {by}: {reason}" if reason else f"acknowledged by {by}"

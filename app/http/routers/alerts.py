@@ -50,6 +50,7 @@ class AlertItem(BaseModel):
         limit=100,
         unit="jobs",
         acknowledged_by=None,
+        acknowledge_reason=None,
         silenced_by=None,
         silenced_until=None,
         silence_reason=None,
@@ -68,6 +69,7 @@ class AlertItem(BaseModel):
     limit: float | None
     unit: str = Field(description="Of value and limit: jobs, s, share (0 to 1) or times.")
     acknowledged_by: str | None
+    acknowledge_reason: str | None
     silenced_by: str | None
     silenced_until: datetime | None
     silence_reason: str | None
@@ -103,6 +105,7 @@ class HistoryItem(BaseModel):
         message="132 queued, limit 100",
         acknowledged_by="http:anna",
         acknowledged_at="2026-03-01T12:00:00Z",
+        acknowledge_reason="the shop sends a season's photographs",
         silenced_by=None,
         silenced_until=None,
         silence_reason=None,
@@ -121,6 +124,7 @@ class HistoryItem(BaseModel):
     message: str
     acknowledged_by: str | None
     acknowledged_at: datetime | None
+    acknowledge_reason: str | None
     silenced_by: str | None
     silenced_until: datetime | None
     silence_reason: str | None

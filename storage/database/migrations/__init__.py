@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from storage.errors import MigrationError
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest revision in ``versions/``."""
 
 

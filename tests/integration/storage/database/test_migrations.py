@@ -230,3 +230,11 @@ async def test_malformed_json_is_a_refusal(sqlite_url: str) -> None:
         async with database.connect() as connection:
             await connection.execute(text("SELECT json('{')"))
     await database.close()
+
+
+async def test_the_newest_migration_is_the_one_that_a_start_expects(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    await database.start()
+    async with database.connect() as connection:
+        assert await connection.scalar(text("SELECT version_num FROM alembic_version")) == migrations.HEAD
+    await database.close()

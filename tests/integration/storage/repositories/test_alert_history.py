@@ -68,10 +68,11 @@ async def test_an_acknowledged_alert_says_by_whom_until_it_ends(
     history: AlertHistoryRepository,
 ) -> None:
     await history.record([BACKLOG], NOON)
-    (marked,) = await history.acknowledge("backlog", None, "ann", later(1))
+    (marked,) = await history.acknowledge("backlog", None, "ann", "a season\x00", later(1))
     assert (marked.state, marked.acknowledged_by) == ("acknowledged", "ann")
-    assert await history.acknowledge("backlog", None, "bob", later(2)) == []
-    assert (await history.decisions(later(2))).acknowledged == {BACKLOG.key: "ann"}
+    assert marked.acknowledge_reason == "a season\\x00"
+    assert await history.acknowledge("backlog", None, "bob", "", later(2)) == []
+    assert (await history.decisions(later(2))).acknowledged == {BACKLOG.key: marked}
     await history.record([], later(3))
     await history.record([BACKLOG], later(4))
     assert (await history.decisions(later(4))).acknowledged == {}
@@ -96,7 +97,7 @@ async def test_an_acknowledged_alert_is_so_again_when_its_silence_ends(
     history: AlertHistoryRepository,
 ) -> None:
     await history.record([BACKLOG], NOON)
-    await history.acknowledge("backlog", None, "ann", NOON)
+    await history.acknowledge("backlog", None, "ann", "", NOON)
     await history.silence("backlog", None, later(10), "ann", "deploy", NOON)
     for moment, state in ((NOON, "silenced"), (later(11), "acknowledged")):
         assert {record.state for record in await history.firing(moment)} == {state}

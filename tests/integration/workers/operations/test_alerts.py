@@ -44,12 +44,13 @@ async def test_an_alert_that_fires_is_acknowledged_before_a_process_has_recorded
     other = FiringAlert("backlog", COLOR, "", "132 queued, limit 100", 132)
     await history.record([other], datetime.now(UTC))
     await redis.hset(OBSERVED, f"no_worker|{COLOR}|", int((time.time() - 60) * 1000))
-    (marked,) = await operations.alerts.acknowledge("no_worker")
+    (marked,) = await operations.alerts.acknowledge("no_worker", reason="a deploy")
     assert (marked.alert, marked.queue, marked.acknowledged_by) == ("no_worker", COLOR, "anna")
 
     async def is_shown() -> bool:
         (alert,) = (await operations.snapshot()).alerts
-        return (alert.name, alert.state, alert.acknowledged_by) == ("no_worker", "acknowledged", "anna")
+        decided = (alert.state, alert.acknowledged_by, alert.acknowledge_reason)
+        return alert.name == "no_worker" and decided == ("acknowledged", "anna", "a deploy")
 
     await eventually(is_shown)
     assert {record.alert for record in await history.firing(datetime.now(UTC))} == {"no_worker", "backlog"}

@@ -38,6 +38,7 @@ def test_the_history_shows_when_an_alert_fired_and_how_long_it_lasted() -> None:
         message="132 queued\x1b[31m",
         acknowledged_by="anna",
         acknowledged_at=AT,
+        acknowledge_reason="a new season",
         silenced_by=None,
         silenced_until=None,
         silence_reason=None,
@@ -46,7 +47,7 @@ def test_the_history_shows_when_an_alert_fired_and_how_long_it_lasted() -> None:
     shown = history_text([record, replace(record, queue="", state="firing", resolved_at=None)])
     _, ended, open_ = shown.split("\n")
     assert ended.split()[:6] == ["2026-03-01", "14:32:07", "4", "min", "resolved", "backlog"]
-    assert ended.endswith("acknowledged by anna")
+    assert ended.endswith("acknowledged by anna: a new season")
     assert open_.split()[2:6] == ["–", "firing", "backlog", "–"]
     assert control_characters(shown) == []
     assert history_text([]) == "no alerts"
