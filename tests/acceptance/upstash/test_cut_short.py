@@ -51,7 +51,7 @@ async def test_a_database_created_since_the_comparison_is_not_created_again(
     operator.upstash.add("couturecast-dev")
     seen.press("y\n")
     assert await seen.code() == 1
-    assert "was made by somebody else since the comparison" in seen.text
+    assert "was made by another program since the comparison" in seen.text
     assert operator.upstash.mutations == []
 
 
