@@ -95,9 +95,9 @@ bench-scaling: $(STAMP) ## what jobs, letters, processes and dashboards cost the
 	@$(BIN)/python -m tests.benchmarks.scaling $(if $(PARTS),--parts=$(PARTS)) $(if $(JOBS),--jobs=$(JOBS)) \
 		$(if $(PROCESSES),--processes=$(PROCESSES))
 
-bench-dashboard: $(STAMP) ## the dashboard: keys, first frame, processor, memory, throughput (LETTERS=1000000 RUNS=3 IDLE=60)
+bench-dashboard: $(STAMP) ## the dashboard: keys, first frame, processor, memory, throughput (LETTERS=1000000 ROWS=… RUNS=3 IDLE=60)
 	@$(BIN)/python -m tests.benchmarks --peers=ours \
-		--rows=first-frame,keys-at-rest,keys-no-op,keys-sqlite,keys-postgres,cpu,memory,dashboard \
+		--rows=$(if $(ROWS),$(ROWS),first-frame,keys-at-rest,keys-no-op,keys-sqlite,keys-postgres,cpu,memory,dashboard) \
 		$(if $(RUNS),--runs=$(RUNS)) $(if $(JOBS),--jobs=$(JOBS)) $(if $(IDLE),--idle-seconds=$(IDLE)) \
 		$(if $(LETTERS),--letters=$(LETTERS))
 

@@ -16,6 +16,9 @@ from sqlalchemy.util.concurrency import await_, in_greenlet
 from storage.backoff import Backoff
 from storage.database.errors import is_busy
 
+_INTERRUPT_SECONDS = 0.02
+"""Between two interrupts of a connection that is being closed."""
+
 
 async def connect(*args: Any, **options: Any) -> aiosqlite.Connection:
     """Connect.  If that fails, wait for the end of the connection's thread.
@@ -75,9 +78,12 @@ def terminate_connection(connection: Any) -> None:
     """
 
     async def close() -> None:
-        with suppress(ValueError):  # it is closed
-            await connection.driver_connection.interrupt()
-        await connection._terminate_graceful_close()
+        closing = asyncio.create_task(connection._terminate_graceful_close())
+        while not closing.done():  # a statement that the thread begins after an interrupt runs to its end
+            with suppress(ValueError, sqlite3.ProgrammingError):  # it is closed
+                await connection.driver_connection.interrupt()
+            await asyncio.wait({closing}, timeout=_INTERRUPT_SECONDS)
+        await closing
 
     if in_greenlet():
         await_(asyncio.shield(close()))

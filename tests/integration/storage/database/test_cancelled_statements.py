@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -13,6 +14,7 @@ from sqlalchemy import text
 from storage.asyncio_tools import cancel_and_wait
 from storage.database.engine import Database
 from storage.errors import DatabaseUnavailableError
+from tests.support.waiting import eventually
 
 _LONG = (
     "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 2000000) SELECT count(*) FROM n"
@@ -56,6 +58,35 @@ async def test_a_cancelled_statement_leaves_no_task_behind(migrated_database_url
         assert task.cancelled()
     async with database.connect() as connection:
         assert await connection.scalar(text("SELECT 1")) == 1
+    await database.close()
+
+
+async def test_a_statement_that_begins_after_the_interrupt_does_not_run_to_its_end(
+    migrated_sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, threads = Database(migrated_sqlite_url), list[threading.Thread]()
+    interrupts = 0
+
+    async def run() -> None:
+        async with database.connect() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            interrupt = driver.interrupt
+
+            async def miss_once() -> None:
+                nonlocal interrupts
+                interrupts += 1
+                if interrupts > 1:
+                    await interrupt()
+
+            monkeypatch.setattr(driver, "interrupt", miss_once)
+            threads.append(driver._thread)
+            await connection.execute(text(_LONG.replace("2000000", str(10**10))))
+
+    task = asyncio.create_task(run())
+    await eventually(lambda: threads)
+    await asyncio.sleep(0.05)
+    await cancel_and_wait([task], retry_seconds=0.005)
+    await eventually(lambda: not threads[0].is_alive(), within=20)
     await database.close()
 
 
