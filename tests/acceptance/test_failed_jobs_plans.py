@@ -255,6 +255,7 @@ async def test_a_replay_that_is_killed_is_resumed_and_enqueues_each_job_once(pro
     assert set(states(program).values()) == {"replayed"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("server")
 async def test_a_plan_is_paused_broken_off_and_cancelled(program: Program) -> None:
     await bury_many(program, 500)

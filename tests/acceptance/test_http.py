@@ -137,6 +137,7 @@ def test_a_list_with_a_bad_job_enqueues_nothing(server: Served, client: httpx.Cl
         assert not redis.exists(f"saq:job:{QUEUE}:good")
 
 
+@pytest.mark.slow
 def test_long_integers_arrive_as_they_were_sent(server: Served, client: httpx.Client) -> None:
     number = 2**80 + 1
     answer = client.post(JOBS, json={"data": {"n": number}, "key": "long", "delay": 600})

@@ -101,6 +101,7 @@ def test_pages_follow_one_another(client: httpx.Client) -> None:
     assert len(seen) == 5
 
 
+@pytest.mark.slow
 def test_a_page_of_large_letters_ends_early_and_leads_on(client: httpx.Client) -> None:
     jobs = [{"data": {"fails": "heavy as lead", "n": n, "x": "x" * 900_000}} for n in range(25)]
     for at in range(0, 25, 5):

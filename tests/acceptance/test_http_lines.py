@@ -134,6 +134,7 @@ def test_keys_that_are_queued_already_are_named_by_their_lines(server: Served, c
     assert sorted(enqueued(server, "twice") + enqueued(server, "once")) == ["once", "twice"]
 
 
+@pytest.mark.slow
 def test_bodies_that_are_not_lines_are_refused(client: httpx.Client) -> None:
     as_json = client.post(BULK, json={"data": {}})
     assert_problem(as_json, 415, "application/x-ndjson")

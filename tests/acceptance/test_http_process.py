@@ -129,6 +129,7 @@ def test_it_can_be_started_again_at_once_on_its_address(tmp_path: Path) -> None:
             assert running.ended() == 0
 
 
+@pytest.mark.slow
 def test_a_command_loads_nothing_of_http() -> None:
     modules = {"fastapi", "starlette", "uvicorn"}
     code = f"import sys, app.cli.main, app.process.run; print(*({modules} & {{*sys.modules}}))"

@@ -23,6 +23,7 @@ async def webhook() -> AsyncIterator[Webhook]:
     await webhook.close()
 
 
+@pytest.mark.slow
 async def test_notify_test_sends_one_message_to_each_and_fails_if_one_does_not_take_it(
     program: Program, webhook: Webhook
 ) -> None:

@@ -79,6 +79,7 @@ def shown(program: Program, terminal: OpenTerminal) -> Terminal:
     return terminal("--demo", size=(100, 30))
 
 
+@pytest.mark.slow
 async def test_bytes_of_any_kind_end_neither_the_process_nor_its_input(
     program: Program, shown: Terminal
 ) -> None:

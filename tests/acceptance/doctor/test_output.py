@@ -36,6 +36,7 @@ async def test_states_are_readable_besides_their_colours(terminal: OpenTerminal)
     assert "✓ ok" in shown.output.decode()
 
 
+@pytest.mark.slow
 def test_without_a_terminal_each_check_is_one_line_in_ascii_if_needed(program: Program) -> None:
     done = program.run("doctor", LANG="C", LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     lines = done.out.splitlines()
