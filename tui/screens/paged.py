@@ -329,7 +329,9 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
     def action_page(self, step: int) -> None:
         """Show the next page, or the one before."""
         state = self._next_state() if step > 0 else self._previous_state()
-        if state is None:
+        if self.page is None:
+            self.notify("the first page is not read yet")
+        elif state is None:
             self.notify("this is the last page" if step > 0 else "this is the first page")
         elif state.cursor == self.state.cursor and not self.is_waiting:  # it has been fetched
             self.state = state
