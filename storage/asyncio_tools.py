@@ -17,8 +17,8 @@ async def cancel_and_wait(tasks: Sequence[asyncio.Future[T]], *, retry_seconds: 
     cleanup takes.  Python 3.11's ``asyncio.wait_for``, through which redis-py writes, loses a cancellation
     that arrives as the write ends (https://github.com/python/cpython/issues/86296).
 
-    A caller that is cancelled meanwhile, as a part of another task's cleanup is by a retry, waits to the end
-    all the same: it would leave the tasks behind.  Its cancellation is raised then.
+    If the caller is cancelled while it waits, for instance by the retry of an outer `cancel_and_wait`, it
+    still waits to the end, since it would leave the tasks behind, and then raises its cancellation.
     """
     clock = asyncio.get_running_loop().time
     interruption: asyncio.CancelledError | None = None
