@@ -33,9 +33,13 @@ async def open_pool() -> AsyncIterator[OpenPool]:
         raise AssertionError("nobody enqueues")
 
     async def start(
-        name: str, *folders: Path, enqueue: Any = nothing_to_enqueue, recycle: Recycle = NEVER
+        name: str,
+        *folders: Path,
+        enqueue: Any = nothing_to_enqueue,
+        recycle: Recycle = NEVER,
+        python: str = sys.executable,
     ) -> HandlerPool:
-        source = HandlerSource("color-extraction", name, sys.executable, (*map(str, folders), str(ROOT)))
+        source = HandlerSource("color-extraction", name, python, (*map(str, folders), str(ROOT)))
         pool = HandlerPool(source, enqueue, recycle)
         pools.append(pool)
         await pool.start()
