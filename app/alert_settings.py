@@ -1,9 +1,9 @@
-"""Settings of alerts, for instance COUTURECAST_ALERT_BACKLOG or COUTURECAST_ALERT_FANOUT_ALERT_BACKLOG."""
+"""Settings of alerts, for instance COUTURECAST_ALERT_BACKLOG or COUTURECAST_ALERT_BACKLOG_FOR."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from app.errors import SettingsError, UsageError
 from app.queue_settings import queue_prefix
@@ -29,6 +29,7 @@ _SECONDS = _Range(1, _MAX_SECONDS, "use seconds between 1 and 86400, for instanc
 _BASELINE = _Range(
     _MIN_BASELINE_SECONDS, _MAX_SECONDS, "use seconds between 0.001 and 86400, for instance 0.5"
 )
+_DURATION = _Range(0, _MAX_SECONDS, "use seconds between 0 and 86400, for instance 30")
 _RANGES = {
     "jobs": _Range(1, 1e9, "use a whole number of jobs, for instance 500", whole=True),
     "share": _Range(0.001, 0.999, "use a share between 0.001 and 0.999, or for instance 10%", percent=True),
@@ -40,18 +41,20 @@ _RANGES = {
 
 
 class _Variable(NamedTuple):
-    """A variable, and what it changes: the limit of ``rule`` or the baseline of ``kind``, of ``queue``."""
+    """A variable, and what it changes: of ``queue``, or of all if that is None."""
 
     name: str
     range: _Range
-    queue: str | None
-    rule: str = ""
-    kind: str = ""
+    changes: Literal["limit", "duration", "baseline"]
+    of: str
+    """The name of a rule, or the kind of a baseline."""
+    queue: str | None = None
 
 
 def load_thresholds(variables: Mapping[str, str]) -> Thresholds:
     """Return the limits in force.  Raises SettingsError with all problems."""
     limits: dict[tuple[str, str | None], float] = {}
+    durations: dict[str, float] = {}
     baselines: dict[str, float] = {}
     errors = []
     for variable in _variables():
@@ -60,15 +63,17 @@ def load_thresholds(variables: Mapping[str, str]) -> Thresholds:
             continue
         value = _number(text.strip(), variable.range)
         if value is None:
-            problem = f"{text!r} is not {'a baseline' if variable.kind else 'a limit of this alert'}"
+            problem = f"{text!r} is not a {variable.changes}"
             errors.append(UsageError(problem, field=variable.name, fix=variable.range.fix))
-        elif variable.kind:
-            baselines[f"{variable.queue}:{variable.kind}"] = value
+        elif variable.changes == "baseline":
+            baselines[f"{variable.queue}:{variable.of}"] = value
+        elif variable.changes == "duration":
+            durations[variable.of] = value
         else:
-            limits[variable.rule, variable.queue] = value
+            limits[variable.of, variable.queue] = value
     if errors:
         raise SettingsError(errors)
-    return Thresholds(limits, baselines)
+    return Thresholds(limits, baselines, durations)
 
 
 def alert_variables() -> list[str]:
@@ -79,13 +84,17 @@ def alert_variables() -> list[str]:
 def _variables() -> Iterator[_Variable]:
     rules = [rule for rule in RULES if rule.setting]
     for rule in rules:
-        yield _Variable(rule.setting, _RANGES[rule.unit], None, rule=rule.name)
+        yield _Variable(rule.setting, _RANGES[rule.unit], "limit", rule.name)
+    for rule in RULES:
+        if rule.for_setting:
+            yield _Variable(rule.for_setting, _DURATION, "duration", rule.name)
     for queue in DEFAULT_POLICIES:
         for rule in rules:
             if rule.of_queue:
-                yield _Variable(queue_setting(rule, queue), _RANGES[rule.unit], queue, rule=rule.name)
+                yield _Variable(queue_setting(rule, queue), _RANGES[rule.unit], "limit", rule.name, queue)
         for kind in _BASELINES:
-            yield _Variable(f"{queue_prefix(queue)}BASELINE_{kind.upper()}", _BASELINE, queue, kind=kind)
+            name = f"{queue_prefix(queue)}BASELINE_{kind.upper()}"
+            yield _Variable(name, _BASELINE, "baseline", kind, queue)
 
 
 def queue_setting(rule: AlertRule, queue: str) -> str:

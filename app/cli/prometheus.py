@@ -33,8 +33,10 @@ def rules(
 ) -> None:
     """Print the Prometheus rules as YAML.
 
-    For `rule_files`: each alert of the program, with the recorded figures that it reads.
+    For `rule_files`: each alert of the program, with the recorded figures that it reads, and with the
+    durations of the settings.
     """
+    from app.cli.settings import load_settings
     from app.prometheus.rules import rules_document
     from app.prometheus.yaml_text import to_yaml
 
@@ -42,7 +44,14 @@ def rules(
     for label in labels:
         if not (label.isascii() and label.isidentifier()):
             raise UsageError("is not the name of a label", field="--by", fix="use letters, digits and _")
-    write(to_yaml(rules_document(runbook_url=runbook_url, dashboard_url=dashboard_url, labels=labels)))
+    settings, _ = load_settings(None)
+    document = rules_document(
+        runbook_url=runbook_url,
+        dashboard_url=dashboard_url,
+        labels=labels,
+        thresholds=settings.thresholds,
+    )
+    write(to_yaml(document))
 
 
 @commands.command()

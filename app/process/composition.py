@@ -40,6 +40,7 @@ from workers.engine.policy import PollIntervals, QueuePolicy
 from workers.handlers.registry import PAYLOAD_MODELS
 from workers.monitoring.snapshot_reader import SnapshotReader
 from workers.notifications.notifier import Notifier
+from workers.notifications.services import NotificationService
 from workers.operations.alerts import AlertOperations
 from workers.operations.audit import Audit
 from workers.operations.cache import CacheOperations
@@ -106,7 +107,7 @@ async def open_appliance(
         redis, database = "works", "required"
     async with AsyncExitStack() as stack:
         connections = await open_connections(settings, policies, stack, database=database, redis=redis)
-        notifier = Notifier(AlertHistoryRepository(connections.database), services, settings.environment)
+        notifier = _make_notifier(connections, services)
         stack.push_async_callback(notifier.close)  # once the process, which runs it, is closed
         cache = _open_cache(connections, stack)
         schemas = {name: model for name, model in PAYLOAD_MODELS.items() if name not in custom}
@@ -207,6 +208,16 @@ def _make_snapshots(connections: Connections, policies: Mapping[str, QueuePolicy
         history=AlertHistoryRepository(database),
         plans=PlanRepository(database),
         schedules=[weather_schedule(WeatherRepository(database))],
+    )
+
+
+def _make_notifier(connections: Connections, services: Sequence[NotificationService]) -> Notifier:
+    settings = connections.settings
+    return Notifier(
+        AlertHistoryRepository(connections.database),
+        services,
+        settings.environment,
+        thresholds=settings.thresholds,
     )
 
 

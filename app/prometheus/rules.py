@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.prometheus.expressions import Expressions, alert_name
-from workers.monitoring.alert_rules import NO_WORKER, RULES, AlertRule
+from workers.monitoring.alert_rules import DEFAULTS, NO_WORKER, RULES, AlertRule, Thresholds
 
 RUNBOOK_URL = "docs/operating.md"
 DASHBOARD_URL = "/d/couturecast"
@@ -24,12 +24,23 @@ _ABSENT_FOR = "1m"
 
 
 def rules_document(
-    *, runbook_url: str = RUNBOOK_URL, dashboard_url: str = DASHBOARD_URL, labels: Sequence[str] = ()
+    *,
+    runbook_url: str = RUNBOOK_URL,
+    dashboard_url: str = DASHBOARD_URL,
+    labels: Sequence[str] = (),
+    thresholds: Thresholds = DEFAULTS,
 ) -> dict[str, Any]:
-    """The groups of rules; ``labels``: see `Expressions`.  Alerts for information only are left out."""
+    """The groups of rules; ``labels``: see `Expressions`.  Alerts for information only are left out.
+
+    Limits are read from the metrics, the durations of ``thresholds`` are part of the rules.
+    """
     expressions = Expressions(tuple(labels))
     links = {"runbook_url": runbook_url, "dashboard_url": dashboard_url}
-    alerts = [_alert(rule, expressions, links) for rule in RULES if rule.severity != "information"]
+    alerts = [
+        _alert(rule, expressions, links, thresholds.for_seconds(rule.name))
+        for rule in RULES
+        if rule.severity != "information"
+    ]
     return {
         "groups": [
             {
@@ -52,13 +63,15 @@ def _recordings(recordings: Sequence[tuple[str, Mapping[str, str], str]]) -> lis
     ]
 
 
-def _alert(rule: AlertRule, expressions: Expressions, links: Mapping[str, str]) -> dict[str, Any]:
+def _alert(
+    rule: AlertRule, expressions: Expressions, links: Mapping[str, str], for_seconds: float
+) -> dict[str, Any]:
     queue = " {{ $labels.queue }}" if rule.of_queue else ""
     kind = " ({{ $labels.kind }})" if rule.unit == "times" else ""
     return {
         "alert": alert_name(rule.name),
         "expr": expressions.of_alert(rule.name),
-        **({"for": f"{rule.for_seconds:g}s"} if rule.for_seconds else {}),
+        **({"for": _duration(for_seconds)} if for_seconds else {}),
         "labels": {"severity": rule.severity, "alert": rule.name},
         "annotations": {
             "summary": f"{rule.title}:{queue}{kind}" if queue else rule.title,
@@ -66,6 +79,12 @@ def _alert(rule: AlertRule, expressions: Expressions, links: Mapping[str, str]) 
             **_links(rule, links),
         },
     }
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as Prometheus reads them: its numbers are whole."""
+    whole, rest = divmod(round(seconds * 1000), 1000)
+    return f"{whole}s" + (f"{rest}ms" if rest else "")
 
 
 def _describe(rule: AlertRule) -> str:

@@ -71,9 +71,11 @@ class QueueFacts:
     """The processes that live, and serve it."""
 
 
-def alerts(conditions: Iterable[Condition], now: float) -> tuple[Alert, ...]:
+def alerts(
+    conditions: Iterable[Condition], now: float, limits: Thresholds = rules.DEFAULTS
+) -> tuple[Alert, ...]:
     """The alerts of conditions that all have a ``since``: those that fire first, and of these the worst."""
-    return sort_alerts(_alert(condition, now) for condition in conditions)
+    return sort_alerts(_alert(condition, now, limits) for condition in conditions)
 
 
 def sort_alerts(found: Iterable[Alert]) -> tuple[Alert, ...]:
@@ -117,17 +119,16 @@ def with_decisions(found: Iterable[Alert], decisions: AlertDecisions) -> tuple[A
 _STATE_ORDER = ("firing", "acknowledged", "pending", "silenced")
 
 
-def _alert(condition: Condition, now: float) -> Alert:
-    rule = BY_NAME[condition.name]
+def _alert(condition: Condition, now: float, limits: Thresholds) -> Alert:
     since = condition.since
     if since is None or since > now + _CLOCK_SECONDS:  # a time ahead is no time
         since = now
-    lasts = rule.for_seconds if condition.for_seconds is None else condition.for_seconds
+    lasts = limits.for_seconds(condition.name) if condition.for_seconds is None else condition.for_seconds
     return Alert(
         queue=condition.queue,
         name=condition.name,
         message=condition.message,
-        severity=rule.severity,
+        severity=BY_NAME[condition.name].severity,
         state="firing" if now - since >= lasts else "pending",
         since=since or None,
         value=condition.value,
@@ -241,7 +242,9 @@ def queue_conditions(facts: QueueFacts, limits: Thresholds) -> Iterable[Conditio
         since = now - (queue.dead_for or 0.0)
         yield Condition(rules.HELD_BY_DEAD, queue.name, held_by_dead(queue), since, queue.held_by_dead)
     if queue.workers == 0:
-        waits = rules.NO_WORKER_WITH_JOBS_SECONDS if queue.depth else None
+        waits = limits.for_seconds(rules.NO_WORKER)
+        if queue.depth:
+            waits *= rules.NO_WORKER_WITH_JOBS_SHARE
         yield Condition(rules.NO_WORKER, queue.name, "no worker", for_seconds=waits)
     yield from _stalls(facts, limits)
     yield from _failing(facts, limits)

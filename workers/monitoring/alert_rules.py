@@ -54,6 +54,11 @@ class AlertRule:
         """The environment variable that changes its limit, empty if it has none."""
         return f"COUTURECAST_ALERT_{self.name.upper()}" if self.limit is not None else ""
 
+    @property
+    def for_setting(self) -> str:
+        """The environment variable that changes ``for_seconds``, empty if the alert fires at once."""
+        return f"COUTURECAST_ALERT_{self.name.upper()}_FOR" if self.for_seconds else ""
+
 
 RULES: tuple[AlertRule, ...] = (
     AlertRule(
@@ -220,7 +225,8 @@ RULES: tuple[AlertRule, ...] = (
 BY_NAME: Mapping[str, AlertRule] = {rule.name: rule for rule in RULES}
 RANK: Mapping[str, int] = {rule.name: rank for rank, rule in enumerate(RULES)}
 
-NO_WORKER_WITH_JOBS_SECONDS = 5.0
+NO_WORKER_WITH_JOBS_SHARE = 1 / 3
+"""Of its duration, if jobs wait: 5 s of 15."""
 STALLED_TIMES = 10.0
 """All slots are taken for so many usual run times, at least."""
 SLOW_FLOOR_SECONDS = 0.1
@@ -233,11 +239,12 @@ class Thresholds:
     """The limits in force: those of the table, unless the settings have others.
 
     ``limits`` are by name and queue (None: every queue).  ``baselines`` pin the baseline of *slow*: seconds
-    by ``queue:wait`` and ``queue:run``.
+    by ``queue:wait`` and ``queue:run``; ``durations`` are the seconds by name for which a breach has to last.
     """
 
     limits: Mapping[tuple[str, str | None], float] = field(default_factory=dict)
     baselines: Mapping[str, float] = field(default_factory=dict)
+    durations: Mapping[str, float] = field(default_factory=dict)
 
     def limit(self, name: str, queue: str | None = None) -> float:
         """The figure above which ``name`` breaches.  Raises KeyError for a rule without a figure."""
@@ -251,14 +258,22 @@ class Thresholds:
         rule = BY_NAME[name]
         return self.limit(name, queue) * (rule.ends_at or 0.0) / (rule.limit or 1.0)
 
+    def for_seconds(self, name: str) -> float:
+        """The seconds for which ``name`` has to breach until it fires."""
+        return self.durations.get(name, BY_NAME[name].for_seconds)
+
     def settings(self, queue: str) -> dict[str, object]:
         """What a process publishes of those of a queue: the figures that are not the table's."""
         figures = {rule.name: self.limit(rule.name, queue) for rule in RULES if rule.of_queue and rule.limit}
-        found: dict[str, object] = {
-            f"{name} alert": limit for name, limit in figures.items() if limit != BY_NAME[name].limit
+        limits = {f"{name} alert": limit for name, limit in figures.items() if limit != BY_NAME[name].limit}
+        durations = {
+            f"{name} alert after": seconds
+            for name, seconds in self.durations.items()
+            if BY_NAME[name].of_queue and seconds != BY_NAME[name].for_seconds
         }
         pinned = {key.removeprefix(f"{queue}:"): value for key, value in self.baselines.items()}
-        return found | {f"{kind} baseline": pinned[kind] for kind in ("wait", "run") if kind in pinned}
+        baselines = {f"{kind} baseline": pinned[kind] for kind in ("wait", "run") if kind in pinned}
+        return {**limits, **durations, **baselines}
 
 
 DEFAULTS = Thresholds()

@@ -150,7 +150,8 @@ class RedisView:
             *((*cluster.conditions, *others) if self.is_up else ()),
         ]
         stored = cluster.observed if self.is_up else None
-        return alerts(await self._observations.complete(conditions, stored, self.now), self.now)
+        complete = await self._observations.complete(conditions, stored, self.now)
+        return alerts(complete, self.now, self._thresholds)
 
     def snapshot(self) -> RedisSnapshot:
         """The server itself."""

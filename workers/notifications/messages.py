@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Literal
 
 from storage.repositories.alert_history import AlertRecord
-from workers.monitoring.alert_rules import BY_NAME, RULES, Severity
+from workers.monitoring.alert_rules import BY_NAME, DEFAULTS, RULES, Severity, Thresholds
 from workers.notifications.decisions import DueLine
 
 Tone = Literal["failure", "warning", "success", "info"]
@@ -42,13 +42,20 @@ class Message:
     tone: Tone
 
 
-def compose(lines: Sequence[DueLine], environment: str, now: datetime, *, note: str = "") -> Message:
+def compose(
+    lines: Sequence[DueLine],
+    environment: str,
+    now: datetime,
+    *,
+    note: str = "",
+    thresholds: Thresholds = DEFAULTS,
+) -> Message:
     """Write one message about ``lines``, the most important first; ``note`` is a line after them."""
     firing = [line.record for line in lines if line.occasion != "resolved"]
     severity = min(map(_severity, firing), key=_SEVERITIES.index, default=None)
     headline = "resolved" if severity is None else severity
     several = f", {len(lines)} alerts" if len(lines) > 1 else ""
-    written = [_line(line, severity, now) for line in lines[:_MAX_LINES]]
+    written = [_line(line, severity, now, thresholds) for line in lines[:_MAX_LINES]]
     if left_out := len(lines) - len(written):
         written.append(f"{left_out} more {'is' if left_out == 1 else 'are'} left out")
     return Message(
@@ -78,35 +85,35 @@ def _is_shown(character: str) -> bool:
     return unicodedata.category(character) not in ("Cc", "Cf", "Zl", "Zp")
 
 
-def _line(line: DueLine, severity: Severity | None, now: datetime) -> str:
+def _line(line: DueLine, severity: Severity | None, now: datetime, thresholds: Thresholds) -> str:
     """One line; with its severity if the title has another one."""
     record, own = line.record, _severity(line.record)
     name = record.alert.replace("_", " ")
     subject = " ".join(filter(None, (record.queue, name)))
     if line.occasion == "resolved":
-        end = record.resolved_at or now
-        text = f"{subject}: resolved after {_duration(_lasted(record, end))}, was: {record.message}"
+        lasted = _lasted(record, record.resolved_at or now, thresholds)
+        text = f"{subject}: resolved after {_duration(lasted)}, was: {record.message}"
     else:
         prefix = f"{own}: " if own != severity else ""
         doubled = ", doubled" if line.occasion == "doubled" else ""
         what = record.message.removeprefix(f"{name}: ")  # a stall says so itself
-        text = f"{prefix}{subject}{doubled}: {what}{_for(record, now)}"
+        text = f"{prefix}{subject}{doubled}: {what}{_for(record, now, thresholds)}"
     text = plain(text)
     return text if len(text) <= _MAX_LINE_CHARS else f"{text[: _MAX_LINE_CHARS - 1]}…"
 
 
-def _for(record: AlertRecord, now: datetime) -> str:
+def _for(record: AlertRecord, now: datetime, thresholds: Thresholds) -> str:
     """``, for 2 min``, unless the message says for how long."""
-    lasted = _lasted(record, now)
+    lasted = _lasted(record, now, thresholds)
     if lasted < 60 or _STATES_DURATION.search(record.message):
         return ""
     return f", for {_duration(lasted)}"
 
 
-def _lasted(record: AlertRecord, end: datetime) -> float:
+def _lasted(record: AlertRecord, end: datetime, thresholds: Thresholds) -> float:
     """Seconds since the breach began: it fires once it has lasted for as long as its rule says."""
-    rule = BY_NAME.get(record.alert)
-    return (end - record.fired_at).total_seconds() + (rule.for_seconds if rule is not None else 0.0)
+    before = thresholds.for_seconds(record.alert) if record.alert in BY_NAME else 0.0
+    return (end - record.fired_at).total_seconds() + before
 
 
 def _duration(seconds: float) -> str:

@@ -19,7 +19,7 @@ from storage.repositories.alert_history import (
     AlertRecord,
     FiringAlert,
 )
-from workers.monitoring.alert_rules import DATABASE
+from workers.monitoring.alert_rules import DATABASE, DEFAULTS, Thresholds
 from workers.notifications.decisions import (
     MAX_RESOLVED_SECONDS,
     UNRECORDED_ID,
@@ -78,12 +78,14 @@ class Notifier:
         services: Sequence[NotificationService],
         environment: str,
         *,
+        thresholds: Thresholds = DEFAULTS,
         collect_seconds: float = _COLLECT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._history = history
         self._services = services
         self._environment = environment
+        self._thresholds = thresholds
         self._collect_seconds = collect_seconds
         self._budget = MessageBudget(_BURST, _REFILL_SECONDS, clock)
         self._counts = {"sent": 0, "failed": 0, "dropped": 0}
@@ -169,7 +171,8 @@ class Notifier:
         self._budget.spend()
         is_last = self._budget.left() < 1
         note = f"Further messages wait: one in {_REFILL_SECONDS / 60:g} min from now on." if is_last else ""
-        delivery = self._tasks.start(self._deliver(compose(lines, self._environment, now, note=note), lines))
+        message = compose(lines, self._environment, now, note=note, thresholds=self._thresholds)
+        delivery = self._tasks.start(self._deliver(message, lines))
         self._deliveries.add(delivery)
         delivery.add_done_callback(self._deliveries.discard)
 

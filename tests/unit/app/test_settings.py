@@ -132,6 +132,7 @@ BAD = [
     ("COUTURECAST_ALERT_SLOW", "1", "use a number between 1.5 and 1000, for instance 3"),
     ("COUTURECAST_ALERT_STALLED", "10%", "use seconds between 1 and 86400, for instance 30"),
     ("COUTURECAST_ALERT_LETTERS_WAITING", "inf", "use seconds between 1 and 86400, for instance 30"),
+    ("COUTURECAST_ALERT_BACKLOG_FOR", "-1", "use seconds between 0 and 86400, for instance 30"),
     ("COUTURECAST_ALERT_FANOUT_ALERT_SLOW", "twice", "use a number between 1.5 and 1000, for instance 3"),
     ("COUTURECAST_COLOR_EXTRACTION_BASELINE_WAIT", "0", "between 0.001 and 86400, for instance 0.5"),
 ]
@@ -251,6 +252,19 @@ def test_each_rule_with_a_limit_has_a_setting_that_the_readme_lists() -> None:
         assert load_thresholds({rule.setting: f"{rule.limit}"}).limit(rule.name) == rule.limit
 
 
+def test_each_rule_with_a_duration_has_a_setting_that_the_readme_lists() -> None:
+    text = (Path(__file__).parents[3] / "README.md").read_text()
+    rules = [rule for rule in RULES if rule.for_seconds]
+    assert rules
+    for rule in rules:
+        assert f"`{rule.for_setting}`" in text
+        assert rule.for_setting in alert_variables()
+        thresholds = load_thresholds({rule.for_setting: "7.5"})
+        assert thresholds.for_seconds(rule.name) == 7.5
+        assert load_thresholds({}).for_seconds(rule.name) == rule.for_seconds
+    assert load_thresholds({"COUTURECAST_ALERT_BACKLOG_FOR": "0"}).for_seconds("backlog") == 0
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -258,7 +272,7 @@ def test_each_rule_with_a_limit_has_a_setting_that_the_readme_lists() -> None:
         ("COUTURECAST_COLOR_EXTRACTION_CONCURENCY", "did you mean COUTURECAST_COLOR_EXTRACTION_CONCURRENCY?"),
         ("COUTURECAST_COLORS_TIMEOUT_X", "is not a setting"),
         ("COUTURECAST_ALERT_BACKLOGS", "did you mean COUTURECAST_ALERT_BACKLOG?"),
-        ("COUTURECAST_ALERT_NO_WORKER", "is not a setting"),
+        ("COUTURECAST_ALERT_NO_WORKER", "did you mean COUTURECAST_ALERT_NO_WORKER_FOR?"),
         ("COUTURECAST_COLOR_EXTRACTION_ALERT_REDIS_MEMORY", "is not a setting"),
         ("COUTURECAST_REDIS_URL", "did you mean REDIS_URL?"),
         ("COUTURECAST_DATABASE_URL", "did you mean DATABASE_URL?"),

@@ -15,7 +15,7 @@ from app.prometheus.rules import rules_document
 from app.prometheus.yaml_text import to_yaml
 from tests.support.monitoring_files import FILES, MONITORING, PAGE, page_with_tables
 from tests.support.prometheus import need_program
-from workers.monitoring.alert_rules import RULES
+from workers.monitoring.alert_rules import RULES, Thresholds
 
 FIRING = [rule for rule in RULES if rule.severity != "information"]
 RECORDED = re.compile(r"\bqueue:couturecast_\w+:\w+\b")
@@ -27,8 +27,8 @@ def all_rules(document: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
-def alerts() -> dict[str, dict[str, Any]]:
-    return {rule["alert"]: rule for rule in all_rules() if "alert" in rule}
+def alerts(document: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    return {rule["alert"]: rule for rule in all_rules(document) if "alert" in rule}
 
 
 def check_metrics_exist(expression: str) -> None:
@@ -58,6 +58,13 @@ def test_every_alert_that_may_fire_has_a_rule_with_its_duration_and_severity() -
         alert = found[alert_name(rule.name)]
         assert float(alert.get("for", "0s").removesuffix("s")) == rule.for_seconds
         assert alert["labels"] == {"severity": rule.severity, "alert": rule.name}
+
+
+def test_a_duration_of_the_settings_is_that_of_the_rule() -> None:
+    found = alerts(rules_document(thresholds=Thresholds(durations={"backlog": 7.5, "failing": 0})))
+    assert found["CoutureCastBacklog"]["for"] == "7s500ms"
+    assert "for" not in found["CoutureCastFailing"]
+    assert found["CoutureCastSlow"]["for"] == "120s"
 
 
 def test_every_alert_names_its_runbook_its_dashboard_and_its_queue() -> None:

@@ -248,6 +248,23 @@ def test_no_worker_fires_sooner_while_jobs_wait() -> None:
         assert (alert.name, alert.state) == ("no_worker", state)
 
 
+def test_a_duration_of_the_settings_decides_when_a_breach_fires() -> None:
+    limits = Thresholds(durations={"no_worker": 60, "backlog": 0})
+    for depth, seconds, state in (
+        (0, 59, "pending"),
+        (0, 60, "firing"),
+        (1, 19, "pending"),
+        (1, 20, "firing"),
+    ):
+        (condition,) = queue_conditions(facts(replace(QUEUE, workers=0, depth=depth)), limits)
+        (alert,) = alerts([replace(condition, since=NOW - seconds)], NOW, limits)
+        assert (alert.name, alert.state) == ("no_worker", state)
+    (backlog,) = alerts([Condition("backlog", QUEUE.name, "", NOW)], NOW, limits)
+    (failing,) = alerts([Condition("failing", QUEUE.name, "", NOW - 59)], NOW, limits)
+    assert (backlog.state, failing.state) == ("firing", "pending")
+    assert limits.settings(QUEUE.name) == {"no_worker alert after": 60, "backlog alert after": 0}
+
+
 def test_a_backlog_is_as_old_as_the_first_job_too_many() -> None:
     body = f'{{"queued": {int((NOW - 300) * 1000)}}}'.encode()
     queue = replace(QUEUE, depth=500, workers=1)

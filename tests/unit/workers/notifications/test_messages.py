@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.alert_records import later, record
+from workers.monitoring.alert_rules import Thresholds
 from workers.notifications.decisions import DueLine
 from workers.notifications.messages import compose, plain, trial
 
@@ -24,6 +25,11 @@ def test_a_message_names_environment_severity_queue_figure_limit_and_how_long() 
     assert message.body == (
         "color-extraction backlog: 132 queued, limit 100, for 2 min\nMore: couturecast-tui alerts list"
     )
+
+
+def test_how_long_a_breach_lasts_counts_from_its_begin_by_the_durations_of_the_settings() -> None:
+    message = compose([BACKLOG], "production", later(1), thresholds=Thresholds(durations={"backlog": 540}))
+    assert ", for 10 min" in message.body
 
 
 def test_alerts_of_one_moment_are_lines_of_one_message_with_the_worst_in_the_title() -> None:
