@@ -18,6 +18,8 @@ from tests.support.waiting import eventually
 from workers.engine.dispatcher import Dispatcher
 
 CONCURRENCY = 8
+HeldReply = tuple[Replies, Replies, Callable[[], None]]
+"""A reply that has arrived or will, what the dispatcher gets in its place, and what to call then."""
 
 
 class Handler:
@@ -152,7 +154,7 @@ async def test_e2_leases_are_not_checked_while_a_turn_is_under_way(
     process = await bench.start(handler)
     dispatcher = process.dispatchers[bench.policy.name]
     await eventually(lambda: dispatcher.state == "empty")
-    send, held = dispatcher._pipeline.send, list[tuple[Replies, Replies, Callable[[], None]]]()
+    send, held = dispatcher._pipeline.send, list[HeldReply]()
 
     def hold(commands: Any, *, on_done: Callable[[], None]) -> Replies:
         """The reply stays on its way until the test releases it."""
@@ -160,15 +162,27 @@ async def test_e2_leases_are_not_checked_while_a_turn_is_under_way(
         held.append((send(commands), late, on_done))
         return late
 
+    async def release(replies: list[HeldReply]) -> None:
+        for reply in replies:
+            arrived, late, on_done = reply
+            held.remove(reply)
+            late.set_result(await arrived)
+            on_done()
+
+    async def both_taken() -> bool:
+        arrived = [reply for reply in held if reply[0].done()]
+        leases = (await bench.lists())["leases"]
+        if not leases:
+            await release(arrived)  # of turns that came before the jobs
+        return bool(leases == 2)
+
     with monkeypatch.context() as patched:
         patched.setattr(dispatcher._pipeline, "send", hold)
         await _enqueue(bench, range(2))
-        await eventually(lambda: held and held[-1][0].done())
+        await eventually(both_taken)
     dispatcher.request_lease_check()
     await asyncio.sleep(0.2)  # time in which it would return the jobs
     assert (await bench.lists())["leases"] == 2
-    for arrived, late, on_done in held:
-        late.set_result(arrived.result())
-        on_done()
+    await release([*held])
     await eventually(bench.empty)
     assert handler.runs == Counter(range(2))
