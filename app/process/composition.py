@@ -36,6 +36,7 @@ from storage.repositories.alert_history import AlertHistoryRepository
 from storage.repositories.operator_actions import OperatorActionRepository
 from storage.repositories.preferences import PreferenceRepository
 from storage.repositories.weather import WeatherRepository
+from workers.dead_letters.retention import ALERT_DAYS, RETENTION_DAYS, Expiring, Retention
 from workers.engine.policy import PollIntervals, QueuePolicy
 from workers.handlers.registry import PAYLOAD_MODELS
 from workers.monitoring.snapshot_reader import SnapshotReader
@@ -119,6 +120,7 @@ async def open_appliance(
             process = await _open_process(connections, own, custom, enqueueing, cache, stack, reload=reload)
             process.accompany(_make_alert_keeper(connections, snapshots, process, notifier).run)
             process.accompany(notifier.run)
+            process.accompany(_make_retention(connections).run)
             listening = asyncio.create_task(_listen_for_changes(connections.database, cache))
             stack.push_async_callback(cancel_and_wait, [listening])
         operations = _make_operations(connections, enqueueing, cache, preferences, snapshots, process)
@@ -209,6 +211,15 @@ def _make_snapshots(connections: Connections, policies: Mapping[str, QueuePolicy
         plans=PlanRepository(database),
         schedules=[weather_schedule(WeatherRepository(database))],
     )
+
+
+def _make_retention(connections: Connections) -> Retention:
+    database = connections.database
+    expiring = (
+        Expiring(connections.events.repository.delete, RETENTION_DAYS),
+        Expiring(AlertHistoryRepository(database).delete, ALERT_DAYS),
+    )
+    return Retention(connections.redis, DeadLetterRepository(database), expiring)
 
 
 def _make_notifier(connections: Connections, services: Sequence[NotificationService]) -> Notifier:

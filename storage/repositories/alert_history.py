@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, literal, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, delete, func, literal, or_, select, tuple_, update
 
 from storage.database.engine import Database
 from storage.database.tables import AlertRow, SilenceRow
@@ -272,6 +272,20 @@ class AlertHistoryRepository:
         items = found[:limit]
         more = len(found) > limit
         return Page(items, encode_cursor(_ORDER, items[-1].fired_at, items[-1].id) if more else None)
+
+    async def delete(self, before: datetime, *, limit: int = 500) -> int:
+        """Delete resolved alerts that fired, and silences that ended, before a time; how many.
+
+        At most ``limit`` of each.
+        """
+        c, s = AlertRow.__table__.c, SilenceRow.__table__.c
+        resolved = c.resolved_at.is_not(None)
+        alerts = select(c.id).where(c.fired_at < before, resolved).order_by(c.fired_at, c.id)
+        silences = select(s.id).where(s.until < before).order_by(s.until)
+        async with self._database.begin() as connection:
+            deleted = await connection.execute(delete(AlertRow).where(c.id.in_(alerts.limit(limit))))
+            ended = await connection.execute(delete(SilenceRow).where(s.id.in_(silences.limit(limit))))
+        return int(deleted.rowcount + ended.rowcount)
 
     async def _active_silences(self, connection: Any, now: datetime) -> list[Silence]:
         table = SilenceRow.__table__

@@ -1,4 +1,4 @@
-"""Moves old dead letters to the archive, and deletes old events: daily, in batches, by one process.
+"""Archives old dead letters, and deletes old events and alerts: daily, in batches, by one process.
 
 No dead letter is deleted.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import structlog
 from redis.asyncio import Redis
@@ -17,13 +19,14 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import StorageError
 from storage.redis.client import execute
 from storage.redis.lock import ExpiringLock
-from storage.repositories.events import EventRepository
 from workers.engine.keys import CRON, RETENTION
 from workers.engine.schedule_state import past_second
 
 log = structlog.get_logger(__name__)
 
 RETENTION_DAYS = 30.0
+ALERT_DAYS = 365.0
+"""For which alerts that are resolved, and silences that have ended, are kept."""
 _SCHEDULE = "retention"
 """Its field among the schedules: the day, in Unix seconds, whose run is done."""
 _DAY_SECONDS = 86_400
@@ -35,15 +38,23 @@ _PAUSE_SECONDS = 0.05
 """Between two batches, so that others can write, too."""
 
 
+class Expiring(NamedTuple):
+    """Rows that are deleted when they are older than ``days``."""
+
+    delete: Callable[[datetime], Awaitable[int]]
+    """Deletes some of those of before a time; how many, 0 once none is left."""
+    days: float
+
+
 class Retention:
-    """Moves letters, and deletes ``events`` if given; a lock makes sure that one process does at a time."""
+    """Moves letters, and deletes what expires; a lock makes sure that one process moves at a time."""
 
     def __init__(
-        self, redis: Redis, letters: DeadLetterRepository, events: EventRepository | None = None
+        self, redis: Redis, letters: DeadLetterRepository, expiring: Sequence[Expiring] = ()
     ) -> None:
         self._redis = redis
         self._letters = letters
-        self._events = events
+        self._expiring = expiring
 
     async def run(self) -> None:
         """Archive once a day, until cancelled."""
@@ -63,22 +74,18 @@ class Retention:
         newest = past_second(done, now=int(seconds))
         if newest is not None and newest >= today:
             return 0
-        before = datetime.now(UTC) - timedelta(days=RETENTION_DAYS)
-        moved = await self.archive(before)
+        now = datetime.now(UTC)
+        moved = await self.archive(now - timedelta(days=RETENTION_DAYS))
         if moved is None:
             return 0
-        deleted = await self._delete_events(before)
-        await execute(self._redis, "HSET", CRON, _SCHEDULE, today)
-        log.info("old dead letters were archived", letters=moved, events_deleted=deleted)
-        return moved
-
-    async def _delete_events(self, before: datetime) -> int:
-        """Delete old events; how many.  Two processes that do so at once disturb nothing."""
         deleted = 0
-        while self._events is not None and (batch := await self._events.delete(before)):
-            deleted += batch
-            await asyncio.sleep(_PAUSE_SECONDS)
-        return deleted
+        for expiring in self._expiring:  # two processes that delete at once disturb nothing
+            while batch := await expiring.delete(now - timedelta(days=expiring.days)):
+                deleted += batch
+                await asyncio.sleep(_PAUSE_SECONDS)
+        await execute(self._redis, "HSET", CRON, _SCHEDULE, today)
+        log.info("old dead letters were archived", letters=moved, rows_deleted=deleted)
+        return moved
 
     async def archive(self, before: datetime) -> int | None:
         """Move all letters that died before ``before``; how many, None if another process archives now.

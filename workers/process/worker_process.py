@@ -16,8 +16,6 @@ from redis.exceptions import RedisError
 from storage.asyncio_tools import cancel_and_wait
 from storage.database.events import EventSink, ignore_event
 from storage.dead_letters.repository import DeadLetterRepository
-from storage.redis.client import make_client
-from workers.dead_letters.retention import Retention
 from workers.engine.attempt_log import LogLine
 from workers.engine.dispatcher import Dispatcher
 from workers.engine.placement import group_by_url
@@ -97,9 +95,6 @@ class WorkerProcess:
         """One for each Redis that holds queues of this process."""
         by_name = {name: queue for link in self.links for name, queue in link.dispatchers.items()}
         self.dispatchers.update((policy.name, by_name[policy.name]) for policy in policies)
-        main = next((link.redis for link in self.links if link.url == redis_url), None)
-        self._main = main or make_client(redis_url)
-        self._retention = Retention(self._main, letters, events.repository if events is not None else None)
         self.schedules = [schedule for schedule in schedules if schedule.queue in self.dispatchers]
         """Those that this process runs."""
         self._watchdog = self._make_watchdog()
@@ -194,7 +189,6 @@ class WorkerProcess:
         background: list[Callable[[], Coroutine[Any, Any, None]]] = [
             *(task for link in self.links for task in link.background_tasks()),
             *(Scheduler(schedule, self.dispatchers[schedule.queue].queue).run for schedule in self.schedules),
-            self._retention.run,
             *self._companions,
         ]
         self._background_tasks += [asyncio.create_task(restart_after_defects(task)) for task in background]
@@ -317,7 +311,6 @@ class WorkerProcess:
                     log.warning("the process left without taking itself off the list", error=repr(error))
         for link in self.links:
             await link.close()
-        await self._main.aclose()
 
     def _make_link(
         self,

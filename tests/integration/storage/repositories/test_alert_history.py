@@ -134,3 +134,22 @@ async def test_history_pages_are_newest_first_and_complete(history: AlertHistory
     assert seen == [later(2 * minute) for minute in reversed(range(7))]
     with pytest.raises(InvalidCursorError):
         await history.page(NOON, cursor="x")
+
+
+async def test_old_alerts_and_silences_are_deleted_but_none_that_fires_or_silences(
+    history: AlertHistoryRepository,
+) -> None:
+    year = timedelta(days=365)
+    await history.silence("backlog", None, NOON + timedelta(minutes=1), "ada", "", NOON)
+    await history.silence("redis", None, NOON + 2 * year, "ada", "", NOON)
+    for minute in range(3):
+        await history.record([REDIS, BACKLOG], later(2 * minute))
+        await history.record([REDIS], later(2 * minute + 1))
+    await history.record([REDIS, BACKLOG], later(6))
+    await history.record([REDIS], NOON + year)
+    assert await history.delete(later(6), limit=2) == 3, "two alerts and a silence"
+    assert await history.delete(later(6), limit=2) == 1
+    assert await history.delete(later(6)) == 0
+    left = (await history.page(NOON + year)).items
+    assert [(record.alert, record.fired_at) for record in left] == [("backlog", later(6)), ("redis", NOON)]
+    assert [silence.alert for silence in (await history.decisions(NOON + year)).silences] == ["redis"]

@@ -21,7 +21,7 @@ from tests.support.engine import Bench, MakeBench
 from tests.support.letters import letter
 from tests.support.processes import Journal, Spawner
 from tests.support.waiting import eventually
-from workers.dead_letters.retention import Retention
+from workers.dead_letters.retention import Expiring, Retention
 from workers.engine.queue import JobQueue
 from workers.process import event_log
 from workers.process.event_log import EventLog
@@ -172,7 +172,8 @@ async def test_old_events_are_deleted_by_the_daily_run(
     await events.record(
         [NewEvent("queue-paused", f"{days}", at=now - timedelta(days=days)) for days in (31, 40, 29, 0)]
     )
-    await Retention(redis, DeadLetterRepository(database), events).run_if_due()
+    expiring = [Expiring(events.delete, days=30)]
+    await Retention(redis, DeadLetterRepository(database), expiring).run_if_due()
     assert [event.message for event in (await events.page()).items] == ["0", "29"]
 
 
