@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from weakref import WeakSet
+
 from textual.app import App
+from textual.screen import Screen
 from textual.theme import Theme
 from textual.widget import Widget
 from textual.widgets import Static
@@ -18,12 +21,17 @@ class ThemedApp(App[int]):
         super().__init__()
         self._state = state
         self._has_styles = False
+        self._styled: WeakSet[Screen[object]] = WeakSet()
+        """The screens that have the styles of the theme."""
         for theme in themes():
             self.register_theme(theme)
         remembered = state.get("theme")
         known = remembered if remembered in self.available_themes else None
         default = default_theme(None if self.no_color else self.console.color_system)
         self.set_reactive(App.theme, known or default)
+        self._parsed_variables = self.get_css_variables()
+        """Those with which the styles are parsed."""
+        self.stylesheet.set_variables(self._parsed_variables)
         self._use_styles()
 
     def on_mount(self) -> None:
@@ -34,6 +42,22 @@ class ThemedApp(App[int]):
         """Return the variables of the theme, with the colours by meaning."""
         self.theme_variables = add_meanings(super().get_css_variables())
         return self.theme_variables
+
+    def refresh_css(self, animate: bool = True) -> None:
+        """Apply the styles again, and parse them again if the theme has changed.
+
+        Textual parses all of them for each screen that is new, three times: 50 ms each.
+        """
+        variables = self.get_css_variables()
+        if variables != self._parsed_variables:
+            self._parsed_variables = variables
+            super().refresh_css(animate)
+            self._styled = WeakSet(self.screen_stack)
+            return
+        for screen in self.screen_stack:
+            if screen not in self._styled:
+                self._styled.add(screen)
+                self.stylesheet.update(screen, animate=animate)
 
     def _use_styles(self) -> None:
         """Let texts use the styles of this theme, instead of those before."""

@@ -32,6 +32,8 @@ async def test_actions_cancelled_before_they_begin_leave_no_coroutine(key: str, 
         await pilot.press(key)
         view = {"1": OverviewScreen, "2": DeadLettersScreen, "5": CacheScreen}[key]
         await until(pilot, lambda: isinstance(app.screen, view))
+        if view is DeadLettersScreen:
+            await pilot.press("g")  # from the groups to the letters
         table = app.screen.query_one({"1": GroupList, "2": LetterTable, "5": CacheEntryTable}[key])
         await until(pilot, lambda: table.selected)
         with warnings.catch_warnings(record=True) as raised:

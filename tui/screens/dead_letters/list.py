@@ -84,7 +84,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         """Fetch again what was shown."""
         self.request_again()
         self.fetch_count(self.state.filter)
-        if self.state.grouped and self._groups_loaded_at is not None:
+        if self.state.grouped:
             self._load_groups()
 
     def show_letters(self, letter_filter: LetterFilter) -> None:
@@ -98,9 +98,11 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         self._refresh_groups()
 
     async def fetch_page(self, state: LetterListState) -> Page[DeadLetter]:
-        """Fetch the page of a state."""
-        order = letter_text.letter_order(None if state.grouped else state.order)
-        return await self.letters.page(state.filter, limit=PAGE_ROWS, cursor=state.cursor, order=order)
+        """Fetch the page of a state; one letter of it if groups are shown, which tells if it can be read."""
+        limit, order = (1, None) if state.grouped else (PAGE_ROWS, state.order)
+        return await self.letters.page(
+            state.filter, limit=limit, cursor=state.cursor, order=letter_text.letter_order(order)
+        )
 
     def apply(self, request: Request[LetterListState], page: Page[DeadLetter]) -> None:
         """Show a page; if all of its letters were replayed, fetch the one before."""
@@ -182,13 +184,11 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
     def fill_tables(self) -> None:
         """Show the letters or the groups, if there are some."""
         letters, groups = self.table, self.query_one(GroupTable)
-        width = self._fit()
-        letters.show_letters(self.rows, self.session.now, width, state=self.state.filter.state != "dead")
-        groups.show_groups(
-            letter_text.GROUP_SORTING.sort(self._groups, self.state.order if self.state.grouped else None),
-            self.session.now,
-            width,
-        )
+        now, width = self.session.now, self._fit()
+        if self.state.grouped:
+            groups.show_groups(letter_text.GROUP_SORTING.sort(self._groups, self.state.order), now, width)
+        else:
+            letters.show_letters(self.rows, now, width, state=self.state.filter.state != "dead")
         letters.display = bool(letters.items) and not self.state.grouped
         groups.display = bool(groups.items) and self.state.grouped
         self._show_preview()
