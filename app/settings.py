@@ -86,12 +86,12 @@ def _folders(value: Any) -> Any:
 def _recycle(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    found = re.fullmatch(r"(\d{1,9})\s*(MB)?", value.strip(), re.IGNORECASE)
-    if found is None:
+    match = re.fullmatch(r"(\d{1,9})\s*(MB)?", value.strip(), re.IGNORECASE)
+    if match is None:
         raise InvalidValueError(
             "is neither a number of jobs nor of MB", fix="use for instance 1000, or 500MB"
         )
-    return Recycle(megabytes=int(found[1])) if found[2] else Recycle(jobs=int(found[1]))
+    return Recycle(megabytes=int(match[1])) if match[2] else Recycle(jobs=int(match[1]))
 
 
 def _words(value: Any) -> Any:

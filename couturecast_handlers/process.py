@@ -64,13 +64,13 @@ class Process:
         return number
 
     def ask(
-        self, number: int, verb: str, fields: dict[str, Any], done: Callable[[dict[str, Any]], None]
+        self, number: int, verb: str, fields: dict[str, Any], on_answer: Callable[[dict[str, Any]], None]
     ) -> None:
-        """Ask the appliance for something; ``done`` gets its answer, in another thread."""
+        """Ask the appliance for something; ``on_answer`` gets its answer, in another thread."""
         with self._lock:
             self._asks += 1
             asked = self._asks
-            self._asked[asked] = done
+            self._asked[asked] = on_answer
         try:
             self.writer.send({"ask": [asked, number, verb, fields]})
         except (TypeError, ValueError):
@@ -85,9 +85,9 @@ class Process:
                     self.cancel(message["cancel"])
                 elif "answer" in message:
                     asked, answer = message["answer"]
-                    done = self._asked.pop(asked, None)
-                    if done is not None:
-                        done(answer)
+                    on_answer = self._asked.pop(asked, None)
+                    if on_answer is not None:
+                        on_answer(answer)
                 elif "stack" in message:
                     self.writer.send({"stack": [message["stack"], self.stack(message["stack"])]})
                 elif "files" in message:

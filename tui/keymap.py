@@ -145,8 +145,8 @@ def help_sections(app: App[Any]) -> list[tuple[str, list[tuple[str, str, str]]]]
     for node, binding, enabled, tooltip in app.screen.active_bindings.values():
         if listed(ActiveBinding(node, binding, enabled, tooltip)):
             section = everywhere if node is app else here
-            shown = section.setdefault((word(binding), sentence(node, binding)), [])
-            shown.append(app.get_key_display(binding))
+            keys = section.setdefault((word(binding), sentence(node, binding)), [])
+            keys.append(app.get_key_display(binding))
     sections = (("On this screen", here), ("On every screen", everywhere))
     return [
         (title, [(" ".join(dict.fromkeys(keys)), *words) for words, keys in section.items()])
@@ -180,11 +180,11 @@ def label_with_keys(node: DOMNode, text: str) -> Content:
 @cache
 def _first_bindings() -> Mapping[str, Binding]:
     """By id, the binding that names its key."""
-    found: dict[str, Binding] = {}
+    bindings: dict[str, Binding] = {}
     for cls in _own_classes():
         for _, binding in BindingsMap(cls.__dict__.get("BINDINGS", ())):
-            found.setdefault(binding.id or "", binding)
-    return found
+            bindings.setdefault(binding.id or "", binding)
+    return bindings
 
 
 # Ids
@@ -213,16 +213,16 @@ def _subject(module: str) -> str:
 
 def _own_classes() -> list[type[DOMNode]]:
     """Our classes that have keys, bases first."""
-    found: dict[type[DOMNode], None] = {}
+    classes: dict[type[DOMNode], None] = {}
 
     def visit(cls: type[DOMNode]) -> None:
         for child in cls.__subclasses__():
             if child.__module__.startswith("tui."):
-                found[child] = None
+                classes[child] = None
             visit(child)
 
     visit(DOMNode)
-    return sorted(found, key=lambda cls: len(cls.__mro__))
+    return sorted(classes, key=lambda cls: len(cls.__mro__))
 
 
 def name_bindings() -> None:
@@ -311,12 +311,12 @@ def _conflicts(keymap: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
 
 
 def _keys_by_id(cls: type[DOMNode], keymap: Mapping[str, str]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    keys: dict[str, set[str]] = {}
     for key, binding in cls._merged_bindings or ():
         if binding.id is not None:
             mapped = keymap.get(binding.id)
-            found.setdefault(binding.id, set()).update([key] if mapped is None else mapped.split(","))
-    return found
+            keys.setdefault(binding.id, set()).update([key] if mapped is None else mapped.split(","))
+    return keys
 
 
 def _shown_together(cls: type[DOMNode], other: type[DOMNode]) -> bool:

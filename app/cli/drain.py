@@ -128,9 +128,9 @@ def _names_of_own_processes(data_dir: Path | None) -> list[str]:
     from app.running import running_processes
 
     settings, _ = load_settings(data_dir)
-    found = running_processes(settings.data_dir)
-    if not found:
+    processes = running_processes(settings.data_dir)
+    if not processes:
         raise UsageError(
             f"no process runs in {settings.data_dir}", fix="name one with --worker ID, or give --all"
         )
-    return [f"{socket.gethostname()}:{process.pid}" for process in found]
+    return [f"{socket.gethostname()}:{process.pid}" for process in processes]

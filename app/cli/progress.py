@@ -160,13 +160,13 @@ def show_progress(title: str, total: int) -> Iterator[Show]:
     """Shows how many of ``total`` are done, on stderr."""
     if not sys.stderr.isatty():
         print_line = _spaced_lines(title)
-        yield lambda done, words: print_line(
-            f"{count(done)} of {count(total)}{f', {words}' if words else ''}"
+        yield lambda completed, words: print_line(
+            f"{count(completed)} of {count(total)}{f', {words}' if words else ''}"
         )
         return
     with _bar(TextColumn("{task.completed:,.0f}/{task.total:,.0f}")) as bar:
         task = bar.add_task(title, total=total, words="")
-        yield lambda done, words: bar.update(task, completed=done, words=words)
+        yield lambda completed, words: bar.update(task, completed=completed, words=words)
 
 
 @contextmanager

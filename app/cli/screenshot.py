@@ -78,8 +78,8 @@ def _parse_view(text: str) -> str:
 
 
 def _parse_size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", text)
-    columns, rows = (int(found[1]), int(found[2])) if found else (0, 0)
+    match = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", text)
+    columns, rows = (int(match[1]), int(match[2])) if match else (0, 0)
     (min_columns, min_rows), (max_columns, max_rows) = SMALLEST_TERMINAL, _LARGEST
     if not (min_columns <= columns <= max_columns and min_rows <= rows <= max_rows):
         raise UsageError(

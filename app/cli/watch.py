@@ -80,17 +80,17 @@ class _Reader:
 def _screen() -> Iterator[Show]:
     """Shows in place, on the terminal's other screen: the one before is there again at the end."""
     console = Console(theme=STYLES, highlight=False)
-    shown: list[Overview] = []
+    overviews: list[Overview] = []
     loop = asyncio.get_running_loop()
 
     with Live(console=console, screen=True, auto_refresh=False, transient=True) as live:
 
         def show(overview: Overview) -> None:
-            shown[:] = [overview]
+            overviews[:] = [overview]
             live.update(Group(*status_parts(overview, width=console.width)), refresh=True)
 
         def show_again() -> None:
-            for overview in shown:
+            for overview in overviews:
                 show(overview)
 
         loop.add_signal_handler(signal.SIGWINCH, show_again)

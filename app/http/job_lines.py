@@ -80,9 +80,9 @@ class JobLines(PendingLines):
     @property
     def duplicate_lines(self) -> str:
         """The lines of the jobs whose key was queued already."""
-        shown = ", ".join(map(str, self._duplicate_lines))
+        lines = ", ".join(map(str, self._duplicate_lines))
         more = self.duplicates - len(self._duplicate_lines)
-        return f"{shown} and {more} more" if more else shown
+        return f"{lines} and {more} more" if more else lines
 
     def _note(self, keys: list[str | None]) -> None:
         for line, key in zip(self.confirm(len(keys)), keys, strict=True):

@@ -65,8 +65,8 @@ def _processes(facts: Facts) -> Iterator[Sample]:
 
 
 def _alerts(facts: Facts) -> Iterable[Sample]:
-    found = () if facts.snapshot is None else facts.snapshot.alerts
-    firing = {(alert.name, alert.queue or "", alert.severity): 1 for alert in found if alert.fires}
+    alerts = () if facts.snapshot is None else facts.snapshot.alerts
+    firing = {(alert.name, alert.queue or "", alert.severity): 1 for alert in alerts if alert.fires}
     return list(firing.items())
 
 

@@ -40,15 +40,15 @@ class Expressions:
         ended = (
             self._increase(f"couturecast_{name}_total") for name in ("jobs_completed", "attempts_failed")
         )
-        found: list[tuple[str, Mapping[str, str], str]] = [(ATTEMPTS_ENDED, {}, " + ".join(ended))]
+        recordings: list[tuple[str, Mapping[str, str], str]] = [(ATTEMPTS_ENDED, {}, " + ".join(ended))]
         for kind in KINDS:
             metric = f"couturecast_queue_{kind}_seconds"
-            found += [
+            recordings += [
                 (P95, {"kind": kind}, f"{self._percentile(kind, '5m')} >= 0"),
                 (LATENCY_JOBS, {"kind": kind}, self._increase(f"{metric}_count")),
                 (BASELINE, {"kind": kind}, self._baseline(kind)),
             ]
-        return found
+        return recordings
 
     def minute_recordings(self) -> list[tuple[str, Mapping[str, str], str]]:
         """Those that are recorded once a minute: the baseline is their median."""
@@ -140,8 +140,8 @@ class Expressions:
         return f'max{self._by(*labels)}(couturecast_{metric}{{alert="{name}"}})'
 
     def _by(self, *labels: str) -> str:
-        kept = ", ".join((*labels, *self.labels))
-        return f" by ({kept}) " if kept else ""
+        names = ", ".join((*labels, *self.labels))
+        return f" by ({names}) " if names else ""
 
     def _on(self, *labels: str) -> str:
         return f"on ({', '.join((*labels, *self.labels))})"

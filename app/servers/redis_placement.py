@@ -162,7 +162,7 @@ async def find_same(clients: Mapping[RedisAddress, Redis]) -> tuple[RedisAddress
     key = f"couturecast:probe:{secrets.token_hex(8)}:"
     keys = {address: f"{key}{number}" for number, address in enumerate(clients)}
     await _on_all(clients, lambda address, client: client.set(keys[address], 1, px=_PROBE_MS))
-    found = dict(
+    values = dict(
         zip(
             clients,
             await _on_all(clients, lambda _, client: execute(client, "MGET", *keys.values())),
@@ -171,7 +171,7 @@ async def find_same(clients: Mapping[RedisAddress, Redis]) -> tuple[RedisAddress
     )
     names = list(clients)
     for one, other in combinations(names, 2):
-        if found[one][names.index(other)] is not None:
+        if values[one][names.index(other)] is not None:
             return one, other
     return None
 

@@ -125,7 +125,7 @@ class AlertHistoryRepository:
         ``judged``: whether an alert could be judged (None: all could); others stay as they are.
         Whatever processes do this at the same time, each change is reported once.
         """
-        found = {alert.key: alert for alert in firing}
+        by_key = {alert.key: alert for alert in firing}
         c = AlertRow.__table__.c
         open_rows = select(AlertRow.__table__).where(c.resolved_at.is_(None))
         async with self._database.begin() as connection:
@@ -133,14 +133,14 @@ class AlertHistoryRepository:
             known = {record.key for record in before}
             silences = await self._active_silences(connection, now)
             fired: list[AlertRecord] = []
-            for key in sorted(found.keys() - known):
-                row = _new_row(found[key], now, silences)
+            for key in sorted(by_key.keys() - known):
+                row = _new_row(by_key[key], now, silences)
                 insert = self._database.insert(AlertRow, [row]).on_conflict_do_nothing()
                 fired += await self._fetch(connection, insert.returning(AlertRow.__table__), now)
             resolved: list[AlertRecord] = []
             for record in before:
-                if record.key in found:
-                    await connection.execute(_refresh(record, found[record.key]))
+                if record.key in by_key:
+                    await connection.execute(_refresh(record, by_key[record.key]))
                 elif judged is None or judged(record):
                     resolved += await self._fetch(connection, _resolve(record, now), now)
             return AlertChanges(fired, resolved, await self._fetch(connection, open_rows, now))
@@ -268,9 +268,9 @@ class AlertHistoryRepository:
             last = tuple_(*(literal(value, column.type) for value, column in position))
             query = query.where(tuple_(c.fired_at, c.id) < last)
         async with self._database.connect() as connection:
-            found = await self._fetch(connection, query, now)
-        items = found[:limit]
-        more = len(found) > limit
+            records = await self._fetch(connection, query, now)
+        items = records[:limit]
+        more = len(records) > limit
         return Page(items, encode_cursor(_ORDER, items[-1].fired_at, items[-1].id) if more else None)
 
     async def _active_silences(self, connection: Any, now: datetime) -> list[Silence]:

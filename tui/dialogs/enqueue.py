@@ -211,8 +211,8 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
                 return {}, {"": str(error)}
             return payload, self._jobs.payload_problems(self._queue, payload)
         payload, problems = parse_form(self._fields, typed)
-        found = self._jobs.payload_problems(self._queue, payload)
-        return payload, {name: text for name, text in found.items() if name not in problems} | problems
+        others = self._jobs.payload_problems(self._queue, payload)
+        return payload, {name: text for name, text in others.items() if name not in problems} | problems
 
     def _delay(self) -> tuple[float, str]:
         text = self._all_typed().get("\0delay", "").strip()
@@ -230,8 +230,8 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
             if one.field is _DELAY:
                 one.show_problem(delay_problem)
             elif one.field is not _KEY:
-                shown = every or one.field.name in self._touched
-                one.show_problem(problems.get(one.field.name, "") if shown else "")
+                is_shown = every or one.field.name in self._touched
+                one.show_problem(problems.get(one.field.name, "") if is_shown else "")
         return problems | ({"delay": delay_problem} if delay_problem else {})
 
     # Keys
@@ -263,12 +263,12 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
         key = self._all_typed().get("\0key") or None
         self._message.show("enqueueing …")
         failed: list[str] = []
-        done = await self.session.run(
+        enqueued_key = await self.session.run(
             self.session.operations.enqueue(self._queue, payload, key=key, delay=delay),
             on_error=failed.append,
         )
-        if done is not None:
-            self.dismiss(NewJob(self._queue, done, opens))
+        if enqueued_key is not None:
+            self.dismiss(NewJob(self._queue, enqueued_key, opens))
         elif self.is_running:
             taken = f"key: {key} waits or runs in {self._queue} already: use another one"
             self._message.show_error(failed[0] if failed else one_line(taken))

@@ -203,8 +203,8 @@ class DashboardScreen(Screen[None]):
             return
         self.app.copy_to_clipboard(text)
         short = "\n" not in text and len(text) <= _MAX_NAMED_CHARS
-        shown = text if short else f"{count(len(text))} characters"
-        self.notify(f"copied: {shown}", markup=False)
+        summary = text if short else f"{count(len(text))} characters"
+        self.notify(f"copied: {summary}", markup=False)
 
     def run_exclusive(self, action: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
         """Run an action unless one is running, so that a held-down key does not open two dialogs.

@@ -122,8 +122,8 @@ class OverviewScreen(ChartedScreen, LetterActions, EventActions):
         if not self.query_one("#lists").has_class("-side-by-side"):
             needed *= 2
         queues = self.query_one(QueueTable).size.height
-        left = height - _FRAME_LINES - queues - 2 * MIN_CHART_LINES - 3
-        return max(_MIN_LIST_LINES, min(needed, _MAX_LIST_LINES, left, height // 4))
+        room = height - _FRAME_LINES - queues - 2 * MIN_CHART_LINES - 3
+        return max(_MIN_LIST_LINES, min(needed, _MAX_LIST_LINES, room, height // 4))
 
     def _show_groups(self) -> None:
         groups, empty = self.query_one(GroupList), self.query_one("#list-empty", Line)

@@ -104,7 +104,7 @@ def filter_values(queues: Sequence[QueueSnapshot], letters: Sequence[DeadLetter]
         "archived:": ("yes",),
     }
     values |= _argument_values(letters)
-    return {name: [value for value in found if value.isprintable()] for name, found in values.items()}
+    return {name: [value for value in texts if value.isprintable()] for name, texts in values.items()}
 
 
 def _argument_values(letters: Sequence[DeadLetter]) -> dict[str, list[str]]:

@@ -40,10 +40,11 @@ def _since(group: FailureGroup, now: float) -> str:
         parts[0] += f", {lasting(last - first)}"
     parts.append(f"last {lasting(max(0.0, now - last))} ago")
     if group.releases:
-        shown = ", ".join(clip(escape(release), 12) for release in group.releases[:_MAX_RELEASES])
+        releases = ", ".join(clip(escape(release), 12) for release in group.releases[:_MAX_RELEASES])
         others = len(group.releases) - _MAX_RELEASES
         more = f" and {others} more" if others > 0 else ""
-        parts.append(f"only on release {shown}" if len(group.releases) == 1 else f"on releases {shown}{more}")
+        only_one = len(group.releases) == 1
+        parts.append(f"only on release {releases}" if only_one else f"on releases {releases}{more}")
     return " · ".join(parts)
 
 

@@ -87,18 +87,18 @@ def attempts(job: JobDetail) -> Text:
     return text if text else Text("  no attempt has failed", MUTED)
 
 
-def stack(found: JobStack | None, problem: str | None, most: int | None = None) -> Text:
+def stack(job_stack: JobStack | None, problem: str | None, most: int | None = None) -> Text:
     """The frames, the innermost first and ``most`` of them, and where they run; ``problem``: why not."""
-    if found is None:
+    if job_stack is None:
         return Text(f"  {problem or 'not read yet'}", MUTED)
     text = Text(no_wrap=True, overflow="ellipsis")
-    if found.place:
-        text.append(f"  {escape(found.place)}", ACCENT)
-        text.append(f": {escape(found.problem)}" if found.problem else "", WATCH)
+    if job_stack.place:
+        text.append(f"  {escape(job_stack.place)}", ACCENT)
+        text.append(f": {escape(job_stack.problem)}" if job_stack.problem else "", WATCH)
         text.append("\n")
-    frames = list(reversed(found.frames))
+    frames = list(reversed(job_stack.frames))
     for frame in frames[:most]:
-        text.append(f"  {escape(frame.file)}:{frame.line}", "bold" if frame == found.line else "")
+        text.append(f"  {escape(frame.file)}:{frame.line}", "bold" if frame == job_stack.line else "")
         text.append(f"  {escape(frame.function)}\n", MUTED)
     if most is not None and len(frames) > most:
         text.append(f"  and {plural(len(frames) - most, 'frame')} around it\n", MUTED)
@@ -117,11 +117,11 @@ def alike(finding: Finding | None, width: int) -> Text:
     return text.append(margin).append(margin.join(lines), MUTED)
 
 
-def log(found: JobStack | None) -> Text:
+def log(job_stack: JobStack | None) -> Text:
     """The newest lines that it has logged."""
-    if found is None or not found.log:
-        return Text("  nothing was logged" if found is not None else f"  {MISSING}", MUTED)
-    return Text("\n".join(f"  {clip(escape(line), _MAX_LINE_CHARS)}" for line in found.log))
+    if job_stack is None or not job_stack.log:
+        return Text("  nothing was logged" if job_stack is not None else f"  {MISSING}", MUTED)
+    return Text("\n".join(f"  {clip(escape(line), _MAX_LINE_CHARS)}" for line in job_stack.log))
 
 
 def schedule_facts(schedule: ScheduleView, now: float, width: int, enable: str) -> Text:
@@ -167,5 +167,5 @@ def _indent(block: str) -> str:
 
 def names(keys: Sequence[str], most: int = 3) -> str:
     """A few keys for a sentence."""
-    shown = ", ".join(clip(escape(key), 60) for key in keys[:most])
-    return f"{shown} and {len(keys) - most:,} more" if len(keys) > most else shown
+    listed = ", ".join(clip(escape(key), 60) for key in keys[:most])
+    return f"{listed} and {len(keys) - most:,} more" if len(keys) > most else listed

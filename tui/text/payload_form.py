@@ -76,22 +76,22 @@ def _resolve(own: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, 
     variants = [variant for variant in own.get("anyOf", ()) if variant.get("type") != "null"]
     chosen = variants[0] if len(variants) == 1 else own
     name = str(chosen.get("$ref", "")).removeprefix("#/$defs/")
-    found: Mapping[str, Any] = schema.get("$defs", {}).get(name, chosen)
-    return found
+    definition: Mapping[str, Any] = schema.get("$defs", {}).get(name, chosen)
+    return definition
 
 
 def _field(name: str, value: Mapping[str, Any], own: Mapping[str, Any], required: bool) -> FormField:
     choices = list(value.get("enum", ())) or ([value["const"]] if "const" in value else [])
     is_text = bool(choices) and all(isinstance(choice, str) for choice in choices)
     kind: Kind = "choice" if choices else _KINDS.get(str(value.get("type")), "json")
-    shown = tuple(_typed(choice) for choice in choices)
+    shown_choices = tuple(_typed(choice) for choice in choices)
     if value.get("type") == "boolean":
-        kind, shown = "choice", _CHOICES_OF_BOOLEAN
+        kind, shown_choices = "choice", _CHOICES_OF_BOOLEAN
     return FormField(
         name,
         kind,
         required,
-        choices=shown,
+        choices=shown_choices,
         help=_help(own, value, kind),
         is_text=is_text,
     )

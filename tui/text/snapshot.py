@@ -72,14 +72,14 @@ def _cluster(snapshot: Snapshot, width: int, environment_chars: int | None = Non
 
 def releases(snapshot: Snapshot) -> str:
     """``release 7f3c2a1``, and how many others run while a deploy goes on."""
-    found = Counter(worker.release for worker in snapshot.workers if worker.alive and worker.release)
-    if not found:
+    counts = Counter(worker.release for worker in snapshot.workers if worker.alive and worker.release)
+    if not counts:
         return ""
     newest = min(
         (worker for worker in snapshot.workers if worker.alive and worker.release),
         key=lambda worker: worker.up_for if worker.up_for is not None else 0.0,
     ).release
-    others = f" and {plural(len(found) - 1, 'other')}" if len(found) > 1 else ""
+    others = f" and {plural(len(counts) - 1, 'other')}" if len(counts) > 1 else ""
     return f"release {clip(escape(newest or ''), _MAX_RELEASE_CHARS)}{others}"
 
 

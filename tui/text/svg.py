@@ -56,8 +56,8 @@ def independent_of_fonts(svg: str) -> str:
     return _TEXT.sub(_draw, _FONT_FACES.sub("", svg)).replace("Fira Code, monospace", _FONTS)
 
 
-def _draw(found: re.Match[str]) -> str:
-    style, left, baseline, clip, escaped = found.groups()
+def _draw(match: re.Match[str]) -> str:
+    style, left, baseline, clip, escaped = match.groups()
     drawn: list[str] = []
     cell = 0
     for kind, run in groupby(unescape(escaped), key=_kind):

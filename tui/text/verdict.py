@@ -95,7 +95,7 @@ def _without_progress(queue: QueueSnapshot, alerts: Sequence[Alert]) -> Iterator
     """Return why its jobs make no progress: known before an alert fires."""
     held, dead = held_by_dead(queue), _tone(alerts, rules.HELD_BY_DEAD)
     unserved = "" if queue.workers else "; ".join(filter(None, ("no worker serves it", held)))
-    found: list[tuple[Tone, str, str]] = [
+    causes: list[tuple[Tone, str, str]] = [
         (_tone(alerts, rules.BROKEN_KEYS), escape(broken(queue)), "a key of another type"),
         ("unserved", unserved, "no worker"),
         (dead, held, f"{queue.held_by_dead} held by the dead"),
@@ -103,7 +103,7 @@ def _without_progress(queue: QueueSnapshot, alerts: Sequence[Alert]) -> Iterator
         ("breach", escape(unable_to_run(queue)), "its handler cannot run"),
         ("breach", full_and_stalled(queue), f"stalled, {lasting(queue.full_for)}"),
     ]
-    for tone, words, short in found:
+    for tone, words, short in causes:
         if words:
             yield Verdict(tone, words, short, needs_text=True)
 

@@ -45,8 +45,8 @@ def jobs(worker: Worker, forecasts: Sequence[DrainForecast]) -> Text:
     if not worker.held:
         return Text("  it holds no jobs", MUTED)
     if worker.state == "dead":
-        held = ", ".join(f"{held.count} of {escape(held.queue)}" for held in worker.held)
-        return Text(f"  {held}: {readiness(worker)}, the attempt charged", BREACH)
+        jobs_held = ", ".join(f"{held.count} of {escape(held.queue)}" for held in worker.held)
+        return Text(f"  {jobs_held}: {readiness(worker)}, the attempt charged", BREACH)
     return forecast_table(forecasts, draining=worker.state == "draining")
 
 

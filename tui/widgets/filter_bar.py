@@ -117,10 +117,10 @@ class FilterBar(Vertical):
             self._show_candidates()
 
     def _show_candidates(self) -> None:
-        found = "  ".join(escape(word) for word in candidates(self.query_one(Input).value, self._values()))
+        words = "  ".join(escape(word) for word in candidates(self.query_one(Input).value, self._values()))
         keys = with_keys(self, _KEYS)
-        if found:
-            keys += f" · {key_name(self, 'filter.complete')} completes: {found}"
+        if words:
+            keys += f" · {key_name(self, 'filter.complete')} completes: {words}"
         self._hint.show(clip(keys, max(20, self.size.width - 4)))
 
     def action_complete(self) -> None:

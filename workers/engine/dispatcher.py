@@ -307,8 +307,8 @@ class Dispatcher:
         self._settlements[:1] = [smaller] if smaller else []
 
     def _handle_settled(self, batch: list[Settlement], stood: list[bool]) -> None:
-        for settlement, done in zip(batch, stood, strict=True):
-            if done or settlement.resent:
+        for settlement, stands in zip(batch, stood, strict=True):
+            if stands or settlement.resent:
                 self.settled[settlement.verb] += 1
                 self.returned += settlement.interrupted and self._draining
                 if settlement.letter or settlement.replay_outcome:

@@ -61,8 +61,8 @@ class JobChanges:
         names = [*self._state_keys, self._keys.looks]
         head: list[Argument] = [self._queue.name, LAST_SECOND, WAKE_CHANNEL]
         rows: list[_Arguments] = [(job.id, job.where, job.mark) for job in reversed(jobs)]
-        done = await self._run(rows, lambda args: RUN_NOW_SCRIPT.call(names, [*head, *args]))
-        return done[::-1]
+        changed = await self._run(rows, lambda args: RUN_NOW_SCRIPT.call(names, [*head, *args]))
+        return changed[::-1]
 
     async def remove(self, jobs: Sequence[FoundJob]) -> list[bool]:
         """Remove jobs that wait or have ended, with their records."""
@@ -92,11 +92,11 @@ class JobChanges:
         self, rows: Sequence[_Arguments], call: Callable[[list[Argument]], ScriptCall]
     ) -> list[bool]:
         most = max(1, min(_MAX_BATCH, _SCANNED_IDS // max(1, await self._depth()))) if len(rows) > 1 else 1
-        done: list[bool] = []
+        changed: list[bool] = []
         for batch in batch_by_size(rows, _size, most):
             args = [argument for row in batch for argument in row]
-            done += map(bool, await self._send(call(args)))
-        return done
+            changed += map(bool, await self._send(call(args)))
+        return changed
 
     async def _depth(self) -> int:
         try:

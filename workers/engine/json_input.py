@@ -81,8 +81,8 @@ def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(built) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in built if names.count(name) > 1)
-        shown = json.dumps(twice[:_MAX_SHOWN_CHARS])
-        raise InvalidJsonError(f"an object has the key {shown} more than once: keep one of them")
+        repeated = json.dumps(twice[:_MAX_SHOWN_CHARS])
+        raise InvalidJsonError(f"an object has the key {repeated} more than once: keep one of them")
     return built
 
 

@@ -162,7 +162,7 @@ class JobQueue(RedisQueue):
         """Carry out ``settlements``; for each, whether its lease still stood.  Raises RedisError."""
         if not settlements:
             return []
-        return [bool(done) for done in await run_script(self._via, self.settle_call(settlements))]
+        return [bool(stands) for stands in await run_script(self._via, self.settle_call(settlements))]
 
     def settle_call(self, settlements: Sequence[Settlement]) -> ScriptCall:
         """The call that carries out ``settlements``."""

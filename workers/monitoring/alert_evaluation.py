@@ -76,15 +76,15 @@ def alerts(conditions: Iterable[Condition], now: float) -> tuple[Alert, ...]:
     return sort_alerts(_alert(condition, now) for condition in conditions)
 
 
-def sort_alerts(found: Iterable[Alert]) -> tuple[Alert, ...]:
+def sort_alerts(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
     """Those that fire first, and of these the worst."""
-    return tuple(sorted(found, key=lambda alert: (alert.state != "firing", RANK[alert.name])))
+    return tuple(sorted(alerts, key=lambda alert: (alert.state != "firing", RANK[alert.name])))
 
 
-def with_decisions(found: Iterable[Alert], decisions: AlertDecisions) -> tuple[Alert, ...]:
+def with_decisions(alerts: Iterable[Alert], decisions: AlertDecisions) -> tuple[Alert, ...]:
     """The alerts with what operators have decided about them; the silenced ones last."""
     decided = []
-    for alert in found:
+    for alert in alerts:
         queue = alert.queue or ""
         silence = next((item for item in decisions.silences if item.covers(alert.name, queue)), None)
         record = decisions.acknowledged.get((alert.name, queue, alert.subject))
@@ -205,14 +205,15 @@ def worker_conditions(workers: Iterable[WorkerSnapshot], now: float) -> Iterable
 
 
 def schedule_conditions(
-    schedules: Iterable[Schedule], done: Mapping[bytes, bytes], now: float
+    schedules: Iterable[Schedule], fields: Mapping[bytes, bytes], now: float
 ) -> Iterable[Condition]:
-    """The schedules whose first run that is missing is late by more than half their interval.
+    """The schedules whose next run is late by more than half their interval.
 
-    ``done`` is what Redis holds of schedules.  One that has never run is new; a disabled one misses nothing.
+    ``fields``: the hash of schedules in Redis.  A schedule that has never run is new; a disabled one misses
+    nothing.
     """
     for schedule in schedules:
-        state = ScheduleState.read(done, schedule.name, int(now))
+        state = ScheduleState.read(fields, schedule.name, int(now))
         newest = state.done_until
         if newest is None or state.disabled is not None:
             continue

@@ -254,11 +254,11 @@ class Thresholds:
     def settings(self, queue: str) -> dict[str, object]:
         """What a process publishes of those of a queue: the figures that are not the table's."""
         figures = {rule.name: self.limit(rule.name, queue) for rule in RULES if rule.of_queue and rule.limit}
-        found: dict[str, object] = {
+        limits: dict[str, object] = {
             f"{name} alert": limit for name, limit in figures.items() if limit != BY_NAME[name].limit
         }
         pinned = {key.removeprefix(f"{queue}:"): value for key, value in self.baselines.items()}
-        return found | {f"{kind} baseline": pinned[kind] for kind in ("wait", "run") if kind in pinned}
+        return limits | {f"{kind} baseline": pinned[kind] for kind in ("wait", "run") if kind in pinned}
 
 
 DEFAULTS = Thresholds()

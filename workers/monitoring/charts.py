@@ -139,9 +139,9 @@ class OldHistoryReader:
         key = f"{QueueKeys.of(queue).history}{MINUTE_SECONDS}"
         bounds = f"({start * 1000:.0f}", f"({end * 1000:.0f}"
         members = await execute(self._redis, "ZRANGEBYSCORE", key, *bounds)
-        found = await asyncio.to_thread(_parse, members)
-        old.points = _thin([*old.points, *found])
-        old.end = max([old.end, *(point.at for point in found)])
+        points = await asyncio.to_thread(_parse, members)
+        old.points = _thin([*old.points, *points])
+        old.end = max([old.end, *(point.at for point in points)])
 
 
 def _parse(members: list[bytes]) -> list[Point]:

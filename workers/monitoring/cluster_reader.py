@@ -106,7 +106,7 @@ class ClusterReader:
         pipeline.hgetall(OBSERVED)
         pipeline.hgetall(CRON)
         replies = await pipeline.execute(raise_on_error=False)
-        done, observed = (_hash_or_empty(replies.pop()) for _ in range(2))
+        schedule_fields, observed = (_hash_or_empty(replies.pop()) for _ in range(2))
         if error := next((reply for reply in replies if isinstance(reply, Exception)), None):
             raise error
         (seconds, micros), presences, beats, waiting, oldest = replies
@@ -126,12 +126,12 @@ class ClusterReader:
         lost = lost_workers(evidence, chain.from_iterable(leases))
         queues, conditions = [], list(worker_conditions(workers, now))
         for policy, overview, queue_leases in zip(self._policies, overviews, leases, strict=True):
-            queue, found = self._queue(policy, overview, queue_leases, workers, evidence)
+            queue, queue_conditions = self._queue(policy, overview, queue_leases, workers, evidence)
             queues.append(queue)
-            conditions += found
+            conditions += queue_conditions
         serving = {queue.name for queue in queues if queue.workers}
         schedules = [schedule for schedule in self._schedules if schedule.queue in serving]
-        conditions += schedule_conditions(schedules, done, now)
+        conditions += schedule_conditions(schedules, schedule_fields, now)
         if unwritable:  # nothing can start or end, so that is no sign of a stall
             conditions = [condition for condition in conditions if condition.name != STALLED]
         died_at = number(oldest[0][1]) if oldest else None

@@ -37,9 +37,10 @@ class HistoryReader:
     def add(self, points: Mapping[int, Sequence[Point]], now: Point) -> History:
         """Remember the points that were read; all that are not too old, and the state now."""
         for seconds, needed in _NEEDED_SECONDS.items():
-            kept = [point for point in self._points[seconds] if point.at >= now.at - needed]
-            newest = kept[-1].at if kept else 0.0  # two readers at once may have been given the same points
-            self._points[seconds] = kept + [point for point in points[seconds] if point.at > newest]
+            recent = [point for point in self._points[seconds] if point.at >= now.at - needed]
+            # Two readers at once may have got the same points.
+            newest = recent[-1].at if recent else 0.0
+            self._points[seconds] = recent + [point for point in points[seconds] if point.at > newest]
         self.last_week = list(points[HOUR_SECONDS])
         fine, minutes = (self._points[seconds] for seconds in _NEEDED_SECONDS)
         self.history = History.of([*minutes, *fine], now)

@@ -35,11 +35,11 @@ def merge_clusters(clusters: Sequence[ClusterState], order: Sequence[str]) -> Cl
 
 
 def _merge_workers(clusters: Iterable[ClusterState], order: Sequence[str]) -> tuple[WorkerSnapshot, ...]:
-    found: defaultdict[str, list[WorkerSnapshot]] = defaultdict(list)
+    views_by_id: defaultdict[str, list[WorkerSnapshot]] = defaultdict(list)
     for cluster in clusters:
         for worker in cluster.workers:
-            found[worker.id].append(worker)
-    merged = (_merge_worker(views, order) for views in found.values())
+            views_by_id[worker.id].append(worker)
+    merged = (_merge_worker(views, order) for views in views_by_id.values())
     return tuple(sorted(merged, key=lambda worker: (worker.host, worker.pid, worker.id)))
 
 

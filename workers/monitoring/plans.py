@@ -32,13 +32,13 @@ async def read_plans(redis: Redis, plans: PlanRepository) -> PlanOverview:
     counts = Counter(await plans.counts())
     unfinished = await plans.unfinished() if counts["running"] or counts["halted"] else []
     names = {plan.id: f"{PLAN}{plan.id}" for plan in unfinished if plan.state == "running"}
-    held = await ExpiringLock.held_names(redis, list(names.values()))
+    held_names = await ExpiringLock.held_names(redis, list(names.values()))
     now = datetime.now(UTC)
     interrupted = [
         plan.id
         for plan in unfinished
         if plan.id in names
-        and names[plan.id] not in held
+        and names[plan.id] not in held_names
         and (now - plan.created_at).total_seconds() > _STARTING_SECONDS
     ]
     counts.update(running=-len(interrupted), interrupted=len(interrupted))

@@ -69,8 +69,8 @@ def trial(environment: str) -> Message:
 
 def plain(text: str) -> str:
     """Text from anywhere as one line that no service interprets."""
-    shown = "".join(character if _is_shown(character) else " " for character in text)
-    line = " ".join(shown.translate(_MARKUP).split())
+    printable = "".join(character if _is_shown(character) else " " for character in text)
+    line = " ".join(printable.translate(_MARKUP).split())
     return _LINK.sub("\\1\u2060:", line).encode("utf-8", "backslashreplace").decode()
 
 

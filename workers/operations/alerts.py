@@ -148,7 +148,7 @@ class AlertOperations:
     async def _record_new(self, alert: str, queue: str | None) -> bool:
         """Record those that fire now and that no worker process has recorded yet; whether there are any."""
         snapshot = await self._take_snapshot()
-        firing = [found for found in firing_alerts(snapshot) if _matches(found, alert, queue)]
+        firing = [candidate for candidate in firing_alerts(snapshot) if _matches(candidate, alert, queue)]
         if firing:
             changes = await self._history.record(firing, datetime.now(UTC), judged=lambda _: False)
             for record in changes.fired:

@@ -59,8 +59,8 @@ def find_alike(
             line = (frame.file, frame.line, frame.function)
             frames[line] = frame
             groups.setdefault(line, []).append(job)
-    found = [_finding(frames[line], group, snapshot) for line, group in groups.items() if len(group) > 1]
-    return sorted(found, key=lambda finding: (-len(finding.jobs), finding.frame.file, finding.frame.line))
+    findings = [_finding(frames[line], group, snapshot) for line, group in groups.items() if len(group) > 1]
+    return sorted(findings, key=lambda finding: (-len(finding.jobs), finding.frame.file, finding.frame.line))
 
 
 def _finding(frame: StackFrame, group: Sequence[JobSummary], snapshot: Snapshot) -> Finding:

@@ -106,8 +106,8 @@ class DeadLetterOperations:
             check_queue(selection, self._queues)
         else:
             await existing_letters(self._letters, selection)
-        shown = (lambda letter: letter) if reveal else self._mask.letter
-        async for piece in export_letters(self._letters, self._audit.actions, selection, form, shown):
+        mask = (lambda letter: letter) if reveal else self._mask.letter
+        async for piece in export_letters(self._letters, self._audit.actions, selection, form, mask):
             yield piece
 
     async def discard(self, selection: Selection, reason: str = "") -> int:

@@ -73,9 +73,9 @@ class ForegroundJobs:
                 task = asyncio.current_task()
                 if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                     raise
-                found = _failed(queue, job, error, time.monotonic() - began)
-                action.outcome, action.failed = f"{found.error_type}: {found.message}", True
-                return found
+                failure = _failed(queue, job, error, time.monotonic() - began)
+                action.outcome, action.failed = f"{failure.error_type}: {failure.message}", True
+                return failure
             return ForegroundResult(queue, job.function, job.key, time.monotonic() - began, result)
 
 

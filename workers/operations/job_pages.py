@@ -54,12 +54,12 @@ class Position:
 
     def only(self, queues: Collection[str]) -> Position | None:
         """This position without other queues than these; None if nothing is left."""
-        kept = tuple(one for one in self.queues if one.queue in queues)
+        queues_left = tuple(one for one in self.queues if one.queue in queues)
         sections = (
             (state, tuple(name for name in names if name in queues)) for state, names in self.following
         )
-        here = Position(self.state, kept, tuple((state, names) for state, names in sections if names))
-        return here if kept else here.next_section()
+        here = Position(self.state, queues_left, tuple((state, names) for state, names in sections if names))
+        return here if queues_left else here.next_section()
 
     def next_section(self) -> Position | None:
         """The beginning of the section after this one."""
@@ -127,22 +127,22 @@ async def read_section(
     rows.sort(key=lambda row: row[:2])  # jobs of one window keep their order
     left = [len(window.jobs) for window in windows]
     ends = dict(enumerate(position.queues))
-    found: FoundJobs = []
+    jobs: FoundJobs = []
     is_cut = False
     for _, index, job in rows[:limit]:
         queue = position.queues[index].queue
-        found.append((queue, job, windows[index].now))
+        jobs.append((queue, job, windows[index].now))
         ends[index] = QueuePosition(queue, job.id, job.place)
         left[index] -= 1
         if not left[index] and windows[index].more:
-            is_cut = len(found) < limit  # what follows there may come before what the others have
+            is_cut = len(jobs) < limit  # what follows there may come before what the others have
             break
     unread = tuple(ends[index] for index, window in enumerate(windows) if left[index] or window.more)
     following = replace(position, queues=unread) if unread else position.next_section()
-    return found, following, is_cut
+    return jobs, following, is_cut
 
 
 def _order(state: WindowState, job: FoundJob) -> float:
     """By which the windows of several queues are merged."""
-    at = float(job.place or 0)
-    return -at if state in _NEWEST_FIRST else at
+    place = float(job.place or 0)
+    return -place if state in _NEWEST_FIRST else place

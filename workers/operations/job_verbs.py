@@ -111,8 +111,8 @@ class JobVerbs:
     async def preview(self, verb: Verb, queue: str, jobs: Sequence[JobRef]) -> list[JobChange]:
         """Return what an act would do; nothing is changed."""
 
-        async def act(found: Sequence[FoundJob]) -> list[str]:
-            return [str(job.state) for job in found]
+        async def act(batch: Sequence[FoundJob]) -> list[str]:
+            return [str(job.state) for job in batch]
 
         changes = await _Attempt(verb, self._enqueueing.queue(queue), act).run(_named(jobs))
         return [changes[key] for key in dict.fromkeys(job.key for job in jobs)]
@@ -122,10 +122,10 @@ class JobVerbs:
         target = self._enqueueing.queue(queue)
         cause = f"aborted by {self._audit.actor}{f': {reason}' if reason else ''}"
 
-        async def act(found: Sequence[FoundJob]) -> list[str]:
-            done = await JobChanges(target).abort(found, cause)
+        async def act(batch: Sequence[FoundJob]) -> list[str]:
+            done = await JobChanges(target).abort(batch, cause)
             messages = [
-                "its worker is asked to abort it" if job.where == "running" else "aborted" for job in found
+                "its worker is asked to abort it" if job.where == "running" else "aborted" for job in batch
             ]
             return [message if is_done else "" for message, is_done in zip(messages, done, strict=True)]
 
@@ -135,8 +135,8 @@ class JobVerbs:
         """Put jobs that wait, for their turn or for their time, at the head of their queue."""
         target = self._enqueueing.queue(queue)
 
-        async def act(found: Sequence[FoundJob]) -> list[str]:
-            done = await JobChanges(target).run_now(found)
+        async def act(batch: Sequence[FoundJob]) -> list[str]:
+            done = await JobChanges(target).run_now(batch)
             return ["at the head of its queue" if is_done else "" for is_done in done]
 
         return await self._change("run-now", target, jobs, act, reason)
@@ -145,8 +145,8 @@ class JobVerbs:
         """Remove jobs that wait or have ended, for good; their dead letters stay."""
         target = self._enqueueing.queue(queue)
 
-        async def act(found: Sequence[FoundJob]) -> list[str]:
-            done = await JobChanges(target).remove(found)
+        async def act(batch: Sequence[FoundJob]) -> list[str]:
+            done = await JobChanges(target).remove(batch)
             return ["removed" if is_done else "" for is_done in done]
 
         return await self._change("remove", target, jobs, act, reason)
@@ -155,8 +155,8 @@ class JobVerbs:
         """Enqueue the same function with the same payload under a new key, ready at once."""
         target = self._enqueueing.queue(queue)
 
-        async def act(found: Sequence[FoundJob]) -> list[str]:
-            copies = [_copy(target, job) for job in found]
+        async def act(batch: Sequence[FoundJob]) -> list[str]:
+            copies = [_copy(target, job) for job in batch]
             results = await target.enqueue_many(copies)
             return [
                 f"{_COPIED_AS}{copy.key}" if result is EnqueueResult.ENQUEUED else ""
@@ -201,11 +201,12 @@ class _Attempt:
     async def run(self, refs: Sequence[JobRef]) -> dict[str, JobChange]:
         """Return what became of each job; one that moved since has no message, and may be tried again."""
         changes: dict[str, JobChange] = {}
-        left = list(refs)
-        async for at, found in JobReader(self._queue.redis, self._queue.name).find([ref.key for ref in refs]):
-            batch, left = left[: len(found)], left[len(found) :]
-            pairs = list(zip(batch, found, strict=True))
-            refused = {ref.key: self._refusal(ref, job, at) for ref, job in pairs}
+        remaining = list(refs)
+        reader = JobReader(self._queue.redis, self._queue.name)
+        async for time, jobs in reader.find([ref.key for ref in refs]):
+            batch, remaining = remaining[: len(jobs)], remaining[len(jobs) :]
+            pairs = list(zip(batch, jobs, strict=True))
+            refused = {ref.key: self._refusal(ref, job, time) for ref, job in pairs}
             changes |= {key: change for key, change in refused.items() if change is not None}
             allowed = [(ref.key, job) for ref, job in pairs if refused[ref.key] is None]
             messages = await self._act([job for _, job in allowed]) if allowed else []
@@ -271,9 +272,9 @@ def _summary(changes: Sequence[JobChange]) -> str:
 _OUTCOMES: tuple[ChangeOutcome, ...] = ("done", "moved", "gone", "refused")
 
 
-def _copy(queue: JobQueue, found: FoundJob) -> Job:
+def _copy(queue: JobQueue, original: FoundJob) -> Job:
     """A new job with the function, the payload and the meta of another one, without its attempts."""
-    record: dict[str, Any] = wire.load(found.record or b"")
+    record: dict[str, Any] = wire.load(original.record or b"")
     meta = record.get("meta")
     others = meta if isinstance(meta, dict) else {}
     return Job(

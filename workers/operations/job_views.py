@@ -112,18 +112,18 @@ def show_text(raw: bytes) -> str:
     return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 
-def version_of(found: FoundJob) -> str:
+def version_of(job: FoundJob) -> str:
     """Its state, its mark and, unless it runs and reports progress, the digest of its record."""
-    parts = [found.state, show_text(found.mark)]
-    if found.record is not None and found.state != "running":
-        parts.append(hashlib.sha1(found.record, usedforsecurity=False).hexdigest()[:_DIGEST_CHARS])
+    parts = [job.state, show_text(job.mark)]
+    if job.record is not None and job.state != "running":
+        parts.append(hashlib.sha1(job.record, usedforsecurity=False).hexdigest()[:_DIGEST_CHARS])
     return ":".join(filter(None, parts))
 
 
-def record_of(policy: QueuePolicy, found: FoundJob, now: float, *, whole: bool = False) -> JobRecord:
-    """The record of a job that was found; ``whole`` as in `read_record`."""
-    key = key_of(policy.name, found.id)
-    return read_record(found.record, found.record_type, key, now, whole=whole)
+def record_of(policy: QueuePolicy, job: FoundJob, now: float, *, whole: bool = False) -> JobRecord:
+    """The record of a job; ``whole`` as in `read_record`."""
+    key = key_of(policy.name, job.id)
+    return read_record(job.record, job.record_type, key, now, whole=whole)
 
 
 def key_of(queue: str, job_id: bytes) -> str:
@@ -132,35 +132,35 @@ def key_of(queue: str, job_id: bytes) -> str:
 
 
 def summary_fields(
-    policy: QueuePolicy, found: FoundJob, record: JobRecord, now: float, snapshot: Snapshot | None
+    policy: QueuePolicy, job: FoundJob, record: JobRecord, now: float, snapshot: Snapshot | None
 ) -> dict[str, Any]:
     """The fields of a `JobSummary`; ``snapshot`` names the workers, and has the usual run time."""
-    state = state_of(found, record)
+    state = state_of(job, record)
     fields: dict[str, Any] = {
         "queue": policy.name,
-        "key": key_of(policy.name, found.id),
+        "key": key_of(policy.name, job.id),
         "state": state,
-        "version": version_of(found),
+        "version": version_of(job),
         "function": record.function,
         "status": record.status,
         "attempt": record.attempts,
         "max_attempts": policy.max_attempts,
         "queued_at": record.queued,
         "progress": record.progress,
-        "aborting": found.aborting or (state == "running" and record.status == "aborting"),
+        "aborting": job.aborting or (state == "running" and record.status == "aborting"),
         "error": _last_line(record),
         "problem": record.problem,
     }
     match state:
         case "running":
-            fields |= _running_fields(policy, found, record, now, snapshot)
+            fields |= _running_fields(policy, job, record, now, snapshot)
         case "ready":
-            fields["position"] = _whole(found.place)
+            fields["position"] = _whole(job.place)
         case "scheduled":
-            due = number(found.mark)
+            due = number(job.mark)
             fields |= {"due_at": _time(due), "due_in": None if due is None else due - now}
         case "done" | "failed":
-            ended = number(found.mark) if found.mark else None
+            ended = number(job.mark) if job.mark else None
             fields["started_at"] = record.started
             fields["ended_at"] = _past(ended, now) or record.completed
             fields["worker"] = record.worker
@@ -169,17 +169,17 @@ def summary_fields(
     return fields
 
 
-def state_of(found: FoundJob, record: JobRecord) -> JobState:
+def state_of(job: FoundJob, record: JobRecord) -> JobState:
     """The state that is shown."""
-    if found.state == "ended" or (found.state == "unlisted" and record.status in _ENDED):
+    if job.state == "ended" or (job.state == "unlisted" and record.status in _ENDED):
         return "done" if record.status == "complete" else "failed"
-    return "unlisted" if found.state == "gone" else found.state
+    return "unlisted" if job.state == "gone" else job.state
 
 
 def _running_fields(
-    policy: QueuePolicy, found: FoundJob, record: JobRecord, now: float, snapshot: Snapshot | None
+    policy: QueuePolicy, job: FoundJob, record: JobRecord, now: float, snapshot: Snapshot | None
 ) -> dict[str, Any]:
-    worker, _, rest = show_text(found.mark).partition(":")
+    worker, _, rest = show_text(job.mark).partition(":")
     taken_ms = number(rest.rpartition(":")[2])
     running_for = age(taken_ms, now)
     process = worker_of(snapshot, worker)

@@ -101,8 +101,8 @@ class JobOperations(JobVerbs):
         groups = group_by_client(self._enqueueing.queues[name] for name in names).items()
         counting = (count_jobs(redis, [queue.name for queue in queues]) for redis, queues in groups)
         counts: dict[str, JobCounts] = {}
-        for found in await asyncio.gather(*counting):
-            counts |= found
+        for by_queue in await asyncio.gather(*counting):
+            counts |= by_queue
         return {name: counts[name] for name in names}
 
     async def page(
@@ -140,12 +140,12 @@ class JobOperations(JobVerbs):
         items = await self._named(names, state, selected, snapshot) if cursor is None else []
         searched, enough = 0, limit - (limit // 10 if selected.searches else 0)
         while position is not None and len(items) < enough and searched < MAX_SEARCHED:
-            found, position, is_cut = await read_section(self._reader, position, limit - len(items))
-            if snapshot is None and any(job.state == "running" for _, job, _ in found):
+            rows, position, is_cut = await read_section(self._reader, position, limit - len(items))
+            if snapshot is None and any(job.state == "running" for _, job, _ in rows):
                 snapshot = await self._take_snapshot()
-            jobs = [self._summary(name, job, now, snapshot) for name, job, now in found]
+            jobs = [self._summary(name, job, now, snapshot) for name, job, now in rows]
             if selected.searches:
-                searched += len(found)
+                searched += len(rows)
                 jobs = [job for job in jobs if job.key != selected.text and selected.selects_job(job)]
             items += jobs
             if is_cut:
@@ -165,9 +165,9 @@ class JobOperations(JobVerbs):
         states = INCOMPLETE if state is None else (state,)
         jobs: list[JobSummary] = []
         for name in queues:
-            found, now = await self._find(name, selected.text)
-            if found.state != "gone":
-                jobs.append(self._summary(name, found, now, snapshot))
+            job, now = await self._find(name, selected.text)
+            if job.state != "gone":
+                jobs.append(self._summary(name, job, now, snapshot))
         return [job for job in jobs if job.state in states and selected.selects_job(job)]
 
     async def get(
@@ -186,12 +186,12 @@ class JobOperations(JobVerbs):
         Raises NotFoundError.
         """
         policy = self._policy(queue)
-        found, now = await self._find(queue, key)
-        if found.state == "gone":
+        job, now = await self._find(queue, key)
+        if job.state == "gone":
             raise _not_found(queue, key)
         snapshot = snapshot or await self._take_snapshot()
-        record = await _read_whole(policy, found, now)
-        fields = summary_fields(policy, found, record, now, snapshot) | detail_fields(record)
+        record = await _read_whole(policy, job, now)
+        fields = summary_fields(policy, job, record, now, snapshot) | detail_fields(record)
         detail = JobDetail(**fields)
         if detail.state == "failed" and detail.status != "aborted":
             detail = replace(detail, letter=await self._letter_of(detail, record.completed))
@@ -232,10 +232,10 @@ class JobOperations(JobVerbs):
         does not run, or its process does not answer.
         """
         policy = self._policy(queue)
-        found, now = await self._find(queue, key)
-        if found.state == "gone":
+        job, now = await self._find(queue, key)
+        if job.state == "gone":
             raise _not_found(queue, key)
-        summary = _summary(policy, found, now, None)
+        summary = _summary(policy, job, now, None)
         if summary.state != "running" or summary.worker is None:
             raise ConflictError(f"{key}: does not run, it is {summary.state}")
         return self._mask.stack(await ask_for_stack(self._redis(queue), summary.worker, queue, key))
@@ -261,8 +261,8 @@ class JobOperations(JobVerbs):
 
     async def alike(self, queue: str, key: str, *, snapshot: Snapshot | None = None) -> Finding | None:
         """The running jobs that stand at the same line as this one, itself among them; None if none does."""
-        found = await self.findings(snapshot=snapshot)
-        return next((finding for finding in found if finding.has(queue, key)), None)
+        findings = await self.findings(snapshot=snapshot)
+        return next((finding for finding in findings if finding.has(queue, key)), None)
 
     def payload_schema(self, queue: str) -> dict[str, Any] | None:
         """The JSON schema of the queue's payload; None if a team's own handler takes any object."""
@@ -276,8 +276,8 @@ class JobOperations(JobVerbs):
 
     async def _find(self, queue: str, key: str) -> tuple[FoundJob, float]:
         check_key(key)
-        async for now, (found,) in self._reader(queue).find([key]):
-            return found, now
+        async for now, (job,) in self._reader(queue).find([key]):
+            return job, now
         raise AssertionError("unreachable")
 
     async def _letter_of(self, job: JobDetail, completed: datetime | None) -> int | None:
@@ -296,9 +296,9 @@ class JobOperations(JobVerbs):
             return None
         return next((letter.id for letter in page.items if letter.job_id == job.key), None)
 
-    def _summary(self, queue: str, found: FoundJob, now: float, snapshot: Snapshot | None) -> JobSummary:
+    def _summary(self, queue: str, job: FoundJob, now: float, snapshot: Snapshot | None) -> JobSummary:
         """A job as it is shown in a list."""
-        return self._mask.job(_summary(self._policy(queue), found, now, snapshot))
+        return self._mask.job(_summary(self._policy(queue), job, now, snapshot))
 
     def _policy(self, queue: str) -> QueuePolicy:
         return self._enqueueing.queue(queue).policy
@@ -327,16 +327,16 @@ async def _ping(redis: Redis) -> None:
         await execute(redis, "PING")
 
 
-async def _read_whole(policy: QueuePolicy, found: FoundJob, now: float) -> JobRecord:
+async def _read_whole(policy: QueuePolicy, job: FoundJob, now: float) -> JobRecord:
     """The record with all that it holds; a large one is read in a thread, since jobs share the event loop."""
-    if len(found.record or b"") < LARGE_BYTES:
-        return record_of(policy, found, now, whole=True)
-    return await asyncio.to_thread(record_of, policy, found, now, whole=True)
+    if len(job.record or b"") < LARGE_BYTES:
+        return record_of(policy, job, now, whole=True)
+    return await asyncio.to_thread(record_of, policy, job, now, whole=True)
 
 
 def _not_found(queue: str, key: str) -> NotFoundError:
     return NotFoundError(f"{queue} has no job {key!r}", fix="list them with jobs list")
 
 
-def _summary(policy: QueuePolicy, found: FoundJob, now: float, snapshot: Snapshot | None) -> JobSummary:
-    return JobSummary(**summary_fields(policy, found, record_of(policy, found, now), now, snapshot))
+def _summary(policy: QueuePolicy, job: FoundJob, now: float, snapshot: Snapshot | None) -> JobSummary:
+    return JobSummary(**summary_fields(policy, job, record_of(policy, job, now), now, snapshot))

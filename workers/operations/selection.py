@@ -102,12 +102,12 @@ async def existing_letters(letters: DeadLetterRepository, ids: Sequence[int]) ->
     """The letters of ``ids``.  Raises NotFoundError if one is missing."""
     if len(ids) > MAX_IDS:
         raise InvalidFilterError(f"{len(ids):,} ids are more than {MAX_IDS:,}: use a filter")
-    found = await letters.summaries(ids)
-    missing = [str(letter_id) for letter_id in dict.fromkeys(ids) if letter_id not in found]
+    summaries = await letters.summaries(ids)
+    missing = [str(letter_id) for letter_id in dict.fromkeys(ids) if letter_id not in summaries]
     if missing:
         more = f" and {len(missing) - 5} others" if len(missing) > 5 else ""
         raise NotFoundError(f"no dead letter has the id {', '.join(missing[:5])}{more}")
-    return found
+    return summaries
 
 
 async def get_letter(letters: DeadLetterRepository, letter_id: int) -> DeadLetter:

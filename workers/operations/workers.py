@@ -113,8 +113,8 @@ class WorkerOperations:
 
         The process is asked, and answers within two seconds.  Raises NotFoundError, ConflictError.
         """
-        found = find_worker((await self._read_cluster()).workers, worker)
-        lines = await self._ask_for_log(found.id)
+        process = find_worker((await self._read_cluster()).workers, worker)
+        lines = await self._ask_for_log(process.id)
         return self.mask_lines(
             line for line in lines if queue in (None, line.queue) and job in (None, line.job)
         )
@@ -153,17 +153,17 @@ class WorkerOperations:
         Raises NotFoundError if it has ended, and ConflictError if it does not drain or a supervisor ends it.
         """
         self._audit.check_writable("undo-drain")
-        found = find_worker((await self._read_cluster()).workers, worker)
-        _check_undoable(found)
-        arguments = {"worker": found.id, "name": found.name}
+        process = find_worker((await self._read_cluster()).workers, worker)
+        _check_undoable(process)
+        arguments = {"worker": process.id, "name": process.name}
         async with self._audit.record("undo-drain", arguments) as action:
-            action.affected = int(found.draining)
-            result = await self._request(found, "undo")
+            action.affected = int(process.draining)
+            result = await self._request(process, "undo")
             if result.state == "drained":
-                raise ConflictError(f"{found.name} has ended: {_put_back_words(result.put_back)}")
+                raise ConflictError(f"{process.name} has ended: {_put_back_words(result.put_back)}")
             if result.state == "draining":
-                raise ConflictError(f"{found.name} is ending: its drain cannot be undone any more")
-            return _note(action, found, result)
+                raise ConflictError(f"{process.name} is ending: its drain cannot be undone any more")
+            return _note(action, process, result)
 
     async def wait(self, results: Sequence[DrainResult], timeout: float) -> Sequence[DrainResult]:
         """Wait until these processes have ended, or ``timeout`` seconds have passed; how far each is then."""

@@ -93,11 +93,11 @@ class IdleChecks:
         self._next_schedule_check = time.monotonic() + _RETRY_SECONDS
         waits, is_missed = [], False
         for redis in set(self._schedules.values()):
-            schedules = [schedule for schedule, held in self._schedules.items() if held is redis]
+            schedules = [schedule for schedule, client in self._schedules.items() if client is redis]
             seconds, _ = await redis.time()
-            done = await execute(redis, "HGETALL", CRON)
+            fields = await execute(redis, "HGETALL", CRON)
             waits += [_seconds_until_late(schedule, int(seconds)) for schedule in schedules]
-            is_missed = is_missed or any(schedule_conditions(schedules, done, float(seconds)))
+            is_missed = is_missed or any(schedule_conditions(schedules, fields, float(seconds)))
         self._next_schedule_check = time.monotonic() + min(waits) + _AFTER_LATE_SECONDS
         return is_missed
 

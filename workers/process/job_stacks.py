@@ -117,5 +117,5 @@ async def _describe(dispatcher: Dispatcher, running: RunningJob) -> dict[str, An
         frames = [(short_path(file), line, name, True) for file, line, name in stack.frames]
         problem = "" if frames else "its process does not answer: it may be in C code, or has just begun"
         return {"frames": frames, "place": f"handler process {stack.pid}", "problem": problem}
-    found = await read_stack(running.task, without=_ENGINE_FILES)
-    return {"frames": found.frames, "place": found.place, "problem": found.problem}
+    task_stack = await read_stack(running.task, without=_ENGINE_FILES)
+    return {"frames": task_stack.frames, "place": task_stack.place, "problem": task_stack.problem}

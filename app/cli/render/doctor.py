@@ -49,10 +49,10 @@ def _lines(result: CheckResult, name: int, width: int | None, *, colour: bool) -
     if width - indent < _MIN_TEXT_COLUMNS:
         indent = _INDENT
     body = [line for part in parts for line in textwrap.wrap(part, width - indent, break_on_hyphens=False)]
-    shown = [f"{' ' * indent}{line}" for line in body]
+    details = [f"{' ' * indent}{line}" for line in body]
     if indent == _INDENT:
-        return [f"{first}{result.check}", *shown]
-    return [f"{first}{label}{body[0]}", *shown[1:]]
+        return [f"{first}{result.check}", *details]
+    return [f"{first}{label}{body[0]}", *details[1:]]
 
 
 def summary(results: Sequence[CheckResult]) -> str:

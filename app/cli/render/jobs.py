@@ -106,11 +106,11 @@ def stack_text(stack: JobStack, alike: Finding | None = None) -> str:
     return "\n".join(["", "", "where it is now", *place, *lines, *others, *log])
 
 
-def findings_text(found: Sequence[Finding]) -> str:
+def findings_text(alike: Sequence[Finding]) -> str:
     """Two lines for each line at which running jobs stand."""
-    if not found:
+    if not alike:
         return "no running jobs stand at the same line"
-    return "\n".join(f"{findings.title(one)}\n  {' · '.join(findings.parts(one))}" for one in found)
+    return "\n".join(f"{findings.title(one)}\n  {' · '.join(findings.parts(one))}" for one in alike)
 
 
 def finding_document(finding: Finding) -> dict[str, Any]:

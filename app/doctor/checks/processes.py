@@ -24,13 +24,13 @@ async def live_workers(server: RedisServer) -> list[WorkerSnapshot]:
 async def same_settings(server: RedisServer) -> Finding:
     """Find the processes whose queues have other settings, or other limits of alerts, than here."""
     workers = await live_workers(server)
-    found = [f"{worker.name}: {text}" for worker in workers for text in _differences(server, worker)]
-    if not found:
+    differences = [f"{worker.name}: {text}" for worker in workers for text in _differences(server, worker)]
+    if not differences:
         count = f"{len(workers)} run" if workers else "none runs"
         return ok(f"{count}{', with the settings of this command' if workers else ''}")
-    more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+    more = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
     return warning(
-        f"other settings than here: {found[0]}{more}",
+        f"other settings than here: {differences[0]}{more}",
         "each process and each command judges limits and times by its own settings: they disagree on alerts",
         "give all processes, and the shell of the commands, the same settings",
     )

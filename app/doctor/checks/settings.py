@@ -95,8 +95,8 @@ async def handlers(config: LoadedSettings) -> Finding:
     replaced = []
     try:
         for queue, name in custom_handlers(config.settings, config.policies).items():
-            found = await find_handler(config.policies[queue], name, config.settings)
-            replaced.append(f"{queue} ({config.policies[queue].run}, Python {found.python})")
+            handler = await find_handler(config.policies[queue], name, config.settings)
+            replaced.append(f"{queue} ({config.policies[queue].run}, Python {handler.python})")
     except UsageError as error:
         fix = error.fix or "correct COUTURECAST_HANDLERS, or the module"
         return wrong(describe_problem(error), "no worker starts", fix)

@@ -126,8 +126,8 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         if job_filter.tab == "schedules":
             schedules = await self.schedules.list()
             self._schedule_count = len(schedules)
-            found = [one for one in schedules if job_filter.selected.selects_schedule(one)]
-            return JobPage((), None, counts, SCHEDULE_SORTING.sort(found, state.order))
+            selected = [schedule for schedule in schedules if job_filter.selected.selects_schedule(schedule)]
+            return JobPage((), None, counts, SCHEDULE_SORTING.sort(selected, state.order))
         if self._schedule_count is None:
             self._schedule_count = len(await self.schedules.list())
         listed = next(known for known in JOB_STATES if known == job_filter.tab)
@@ -193,8 +193,8 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         jobs, schedules = self.table, self.query_one(ScheduleTable)
         page = self.page
         if self.lists_schedules:
-            found = page.schedules if isinstance(page, JobPage) else ()
-            schedules.show_schedules(found, width, now)
+            listed = page.schedules if isinstance(page, JobPage) else ()
+            schedules.show_schedules(listed, width, now)
         else:
             jobs.show_jobs(self.rows, self.state.filter.tab, width, now)
         jobs.display = bool(jobs.items) and not self.lists_schedules
@@ -229,8 +229,8 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
     def title_parts(self) -> list[str]:
         """Return how many rows, and which page."""
         if self.lists_schedules:
-            found = plural(len(self.query_one(ScheduleTable).items), "schedule")
-            return [found, *self.position_parts(numbered=False)]
+            schedules = plural(len(self.query_one(ScheduleTable).items), "schedule")
+            return [schedules, *self.position_parts(numbered=False)]
         single = self.state.page_number == 1 and self._next_state() is None
         jobs = plural(len(self.rows), "job")
         as_started = self.state.filter.tab == "ready" and self.state.order is None

@@ -98,8 +98,8 @@ class Details:
         marks: list[Event] = []
         for kind in _MARK_KINDS:
             verb = events.page(EventFilter.from_options(kind=kind, since=since), limit=_MAX_MARKS)
-            found = await self.session.run(verb, on_error=self._keep_problem)
-            marks += found.items if found is not None else []
+            of_kind = await self.session.run(verb, on_error=self._keep_problem)
+            marks += of_kind.items if of_kind is not None else []
         self.marks = sorted(marks, key=lambda event: event.at, reverse=True)
 
     def _keep_problem(self, message: str) -> None:

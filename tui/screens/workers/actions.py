@@ -74,8 +74,10 @@ class WorkerActions(DashboardScreen):
     def forecasts(self, worker: Worker) -> list[DrainForecast]:
         """Return what becomes of the jobs that a process holds."""
         snapshot = self.session.snapshot
-        found = next((one for one in snapshot.workers if one.id == worker.id), None) if snapshot else None
-        return [] if found is None or snapshot is None else foresee(found, snapshot.queues)
+        if snapshot is None:
+            return []
+        current = next((process for process in snapshot.workers if process.id == worker.id), None)
+        return [] if current is None else foresee(current, snapshot.queues)
 
     async def drain_worker(self, worker: Worker) -> None:
         """Ask, then drain a process; if it cannot be, show why."""

@@ -180,5 +180,6 @@ def _summary(workers: Sequence[Worker]) -> str:
               ("draining", "standby", "blocked", "dead")}  # fmt: skip
     ready = sum(worker.ready for worker in workers)
     others = [f"{number} {state}" for state, number in states.items() if number]
-    held = sum(worker.in_flight for worker in workers)
-    return " · ".join([f"{ready} of {len(workers)} take jobs", *others, f"{plural(held, 'job')} in flight"])
+    in_flight = sum(worker.in_flight for worker in workers)
+    jobs = plural(in_flight, "job")
+    return " · ".join([f"{ready} of {len(workers)} take jobs", *others, f"{jobs} in flight"])

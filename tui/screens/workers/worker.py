@@ -88,9 +88,9 @@ class WorkerScreen(WorkerActions, JobActions):
         if snapshot is None:
             return
         listed = list_workers(snapshot.workers, snapshot.queues)
-        found = next((worker for worker in listed if worker.id == self._worker_id), None)
-        self._ended = found is None
-        self._worker = found or self._worker
+        worker = next((worker for worker in listed if worker.id == self._worker_id), None)
+        self._ended = worker is None
+        self._worker = worker or self._worker
         self._show()
         if self.is_current and not self._is_reading and not self.session.figures_are_old:
             self._is_reading = True

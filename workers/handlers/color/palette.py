@@ -115,20 +115,20 @@ def _cluster(lab: Floats, weights: Floats) -> tuple[Floats, Floats]:
 
 
 def _merge(centers: Floats, mass: NDArray[Any]) -> tuple[Floats, Floats]:
-    kept: list[tuple[Floats, float]] = []
+    clusters: list[tuple[Floats, float]] = []
     for index in np.argsort(-mass):
         if mass[index] <= 0:
             continue
-        for rank, (center, weight) in enumerate(kept):
+        for rank, (center, weight) in enumerate(clusters):
             if np.linalg.norm(center - centers[index]) < _SAME_COLOR:
                 total = weight + mass[index]
-                kept[rank] = ((center * weight + centers[index] * mass[index]) / total, total)
+                clusters[rank] = ((center * weight + centers[index] * mass[index]) / total, total)
                 break
         else:
-            kept.append((centers[index], float(mass[index])))
-    kept.sort(key=lambda colour: -colour[1])
-    weights = np.array([weight for _, weight in kept])
-    return np.array([center for center, _ in kept]), weights / weights.sum()
+            clusters.append((centers[index], float(mass[index])))
+    clusters.sort(key=lambda colour: -colour[1])
+    weights = np.array([weight for _, weight in clusters])
+    return np.array([center for center, _ in clusters]), weights / weights.sum()
 
 
 def nearest_name(lab: Floats) -> str:

@@ -64,17 +64,17 @@ def _coefficient_bytes(image: Any, data: bytes, full_size: tuple[int, int]) -> i
 def _components_of_first_scan(data: bytes) -> int:
     """0 if none is found."""
     start_of_image, start_of_scan, fill = 0xD8, 0xDA, 0xFF
-    at = 0
-    while at + 4 < len(data):
-        marker = data[at + 1]
-        if data[at] != fill or marker == fill:
-            at += 1
+    offset = 0
+    while offset + 4 < len(data):
+        marker = data[offset + 1]
+        if data[offset] != fill or marker == fill:
+            offset += 1
         elif marker == start_of_scan:
-            return data[at + 4]
+            return data[offset + 4]
         elif marker == start_of_image:
-            at += 2
+            offset += 2
         else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4])
+            offset += 2 + int.from_bytes(data[offset + 2 : offset + 4])
     return 0
 
 

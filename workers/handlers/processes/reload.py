@@ -36,10 +36,10 @@ class FileWatch:
 
 def _stamp(file: str) -> list[int] | None:
     try:
-        found = os.stat(file)
+        status = os.stat(file)
     except OSError:
         return None
-    return [found.st_mtime_ns, found.st_size]
+    return [status.st_mtime_ns, status.st_size]
 
 
 async def replace_on_change(pool: HandlerPool) -> None:
