@@ -105,8 +105,8 @@ def _names(queue: str) -> dict[str, str]:
 
 
 def _to_error(variable: str, field_problem: FieldProblem, value: str) -> UsageError:
-    known = _PROBLEMS.get(str(field_problem.location[0]))
-    if known is None:  # a URL, which may have a password
+    rule = _PROBLEMS.get(str(field_problem.location[0]))
+    if rule is None:  # a URL, which may have a password
         return UsageError(field_problem.problem, field=variable, fix=field_problem.fix)
-    problem, fix = known
+    problem, fix = rule
     return UsageError(f"{value!r} {problem}", field=variable, fix=fix)

@@ -69,12 +69,12 @@ class Process:
         """Ask the appliance for something; ``on_answer`` gets its answer, in another thread."""
         with self._lock:
             self._asks += 1
-            asked = self._asks
-            self._asked[asked] = on_answer
+            ask_id = self._asks
+            self._asked[ask_id] = on_answer
         try:
-            self.writer.send({"ask": [asked, number, verb, fields]})
+            self.writer.send({"ask": [ask_id, number, verb, fields]})
         except (TypeError, ValueError):
-            del self._asked[asked]
+            del self._asked[ask_id]
             raise
 
     def _obey(self) -> None:
@@ -84,8 +84,8 @@ class Process:
                 if "cancel" in message:
                     self.cancel(message["cancel"])
                 elif "answer" in message:
-                    asked, answer = message["answer"]
-                    on_answer = self._asked.pop(asked, None)
+                    ask_id, answer = message["answer"]
+                    on_answer = self._asked.pop(ask_id, None)
                     if on_answer is not None:
                         on_answer(answer)
                 elif "stack" in message:

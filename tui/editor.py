@@ -85,8 +85,8 @@ def _wait(editor: subprocess.Popen[bytes]) -> int:
     """Wait for its end; if ctrl-z stops it let it go on, since there is no shell to continue it."""
     while True:
         with suppress(ChildProcessError):
-            ended = os.waitid(os.P_PID, editor.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
-            if ended is not None and ended.si_code == os.CLD_STOPPED:
+            status = os.waitid(os.P_PID, editor.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
+            if status is not None and status.si_code == os.CLD_STOPPED:
                 os.killpg(editor.pid, signal.SIGCONT)
                 continue
         return editor.wait()

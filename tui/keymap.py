@@ -121,8 +121,8 @@ def word(binding: Binding) -> str:
 
 def sentence(node: DOMNode | type[DOMNode], binding: Binding) -> str:
     """Return what a key does, in one sentence: that of its action's docstring."""
-    if known := binding.tooltip or _SENTENCES.get(binding.action):
-        return known.replace("  ", " ")
+    if explanation := binding.tooltip or _SENTENCES.get(binding.action):
+        return explanation.replace("  ", " ")
     name = binding.action.partition("(")[0].rpartition(".")[2]
     method = getattr(node, f"action_{name}", None)
     text = inspect.getdoc(method) if method is not None else None
@@ -207,8 +207,8 @@ def _binding_id(owner: type[DOMNode], binding: Binding) -> str | None:
 
 
 def _subject(module: str) -> str:
-    known = next((subject for prefix, subject in _SUBJECTS if module.startswith(prefix)), None)
-    return known or (*module.split("."), "app")[2].replace("_", "-")
+    subject = next((subject for prefix, subject in _SUBJECTS if module.startswith(prefix)), None)
+    return subject or (*module.split("."), "app")[2].replace("_", "-")
 
 
 def _own_classes() -> list[type[DOMNode]]:
@@ -229,10 +229,10 @@ def name_bindings() -> None:
     """Give each binding of our classes its id; Textual's keymap goes by them."""
     for cls in (classes := _own_classes()):
         if own := cls.__dict__.get("BINDINGS"):
-            named: list[BindingType] = [
+            bindings: list[BindingType] = [
                 replace(binding, id=_binding_id(cls, binding)) for binding in Binding.make_bindings(own)
             ]
-            cls.BINDINGS = named
+            cls.BINDINGS = bindings
     for cls in classes:
         cls._merged_bindings = cls._merge_bindings()
 
@@ -244,9 +244,9 @@ def key_entries() -> list[KeyEntry]:
         for _, binding in BindingsMap(cls.__dict__.get("BINDINGS", ())):
             if binding.id is None:
                 continue
-            known = entries.get(binding.id) or KeyEntry(binding.id, (), "")
-            keys = tuple(dict.fromkeys((*known.keys, binding.key)))
-            longest = max(known.sentence, sentence(cls, binding), key=len)
+            entry = entries.get(binding.id) or KeyEntry(binding.id, (), "")
+            keys = tuple(dict.fromkeys((*entry.keys, binding.key)))
+            longest = max(entry.sentence, sentence(cls, binding), key=len)
             entries[binding.id] = KeyEntry(binding.id, keys, longest)
     return [entries[name] for name in sorted(entries)]
 
@@ -257,12 +257,12 @@ def key_entries() -> list[KeyEntry]:
 def parse_keymap(text: str) -> dict[str, str]:
     """Parse ``app.quit=ctrl+q,jobs.abort=X``; an id that comes twice has both keys.  Raises KeymapError."""
     keymap: dict[str, list[str]] = {}
-    known = {entry.id for entry in key_entries()}
+    ids = {entry.id for entry in key_entries()}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, key = (piece.strip() for piece in part.partition("="))
         if not equals or not key:
             raise KeymapError(f"{part!r} is not ID=KEY", fix="use for instance app.quit=ctrl+q")
-        if name not in known:
+        if name not in ids:
             raise KeymapError(f"there is no key {name!r}", fix="docs/keys.md lists the ids")
         keymap.setdefault(name, []).append(_parse_key(part, key))
     result = {name: ",".join(keys) for name, keys in keymap.items()}

@@ -72,8 +72,8 @@ def _parse_view(text: str) -> str:
     by_key = {str(key): name for key, name in enumerate(VIEWS, 1)}
     name = by_key.get(text, text)
     if name not in VIEWS:
-        known = ", ".join(f"{key} {name}" for key, name in by_key.items())
-        raise UsageError(f"unknown view {text!r}", field="--view", fix=f"use one of {known}")
+        names = ", ".join(f"{key} {name}" for key, name in by_key.items())
+        raise UsageError(f"unknown view {text!r}", field="--view", fix=f"use one of {names}")
     return name
 
 
@@ -110,5 +110,5 @@ async def _draw(
 def _check_theme(dashboard: Dashboard, theme: str) -> None:
     """Raises UsageError."""
     if theme not in dashboard.available_themes:
-        known = ", ".join(sorted(dashboard.available_themes))
-        raise UsageError(f"unknown theme {theme!r}", field="--theme", fix=f"use one of {known}")
+        names = ", ".join(sorted(dashboard.available_themes))
+        raise UsageError(f"unknown theme {theme!r}", field="--theme", fix=f"use one of {names}")

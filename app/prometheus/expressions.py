@@ -37,10 +37,10 @@ class Expressions:
 
     def recordings(self) -> list[tuple[str, Mapping[str, str], str]]:
         """Name, labels and expression of each recorded figure that an alert reads, in their order."""
-        ended = (
+        increases = (
             self._increase(f"couturecast_{name}_total") for name in ("jobs_completed", "attempts_failed")
         )
-        recordings: list[tuple[str, Mapping[str, str], str]] = [(ATTEMPTS_ENDED, {}, " + ".join(ended))]
+        recordings: list[tuple[str, Mapping[str, str], str]] = [(ATTEMPTS_ENDED, {}, " + ".join(increases))]
         for kind in KINDS:
             metric = f"couturecast_queue_{kind}_seconds"
             recordings += [

@@ -57,9 +57,9 @@ class RedisAddress:
 def redis_addresses(main_url: str, policies: Mapping[str, QueuePolicy]) -> list[RedisAddress]:
     """The distinct Redises, the main one first."""
     addresses = []
-    for url, placed in group_by_url(policies.values(), main_url).items():
-        variable = REDIS_VARIABLE if url == main_url else redis_variable(placed[0].name)
-        addresses.append(RedisAddress(url, tuple(policy.name for policy in placed), variable))
+    for url, group in group_by_url(policies.values(), main_url).items():
+        variable = REDIS_VARIABLE if url == main_url else redis_variable(group[0].name)
+        addresses.append(RedisAddress(url, tuple(policy.name for policy in group), variable))
     return addresses
 
 

@@ -78,18 +78,18 @@ class LastHour:
 
     def update(self, minute: int, counts: Iterable[tuple[int, Mapping[str, int]]]) -> CacheStats:
         """Take the counts of the missing minutes, and return the statistics."""
-        known = {number: self._minutes[number] for number in _hour(minute) if number in self._minutes}
-        known |= counts
-        self._minutes = {number: counts for number, counts in known.items() if number < minute}
+        minutes = {number: self._minutes[number] for number in _hour(minute) if number in self._minutes}
+        minutes |= counts
+        self._minutes = {number: counts for number, counts in minutes.items() if number < minute}
         totals: Counter[str] = Counter()
-        for minute_counts in known.values():
+        for minute_counts in minutes.values():
             totals.update(minute_counts)
         return CacheStats(
             totals["hits"],
             totals["misses"],
             totals["stale"],
             totals["errors"],
-            tuple(_hit_rate(known[number]) for number in _hour(minute)),
+            tuple(_hit_rate(minutes[number]) for number in _hour(minute)),
         )
 
 

@@ -206,9 +206,9 @@ class RedisCacheStore:
         Minutes that are over are read once: after the first time it takes two commands.
         """
         minute = int((await self._command("TIME"))[0]) // 60
-        missing = self._last_hour.missing(minute)
-        replies = await self._pipeline([("HGETALL", minute_key(number)) for number in missing])
-        return self._last_hour.update(minute, zip(missing, map(parse_counts, replies), strict=True))
+        missing_minutes = self._last_hour.missing(minute)
+        replies = await self._pipeline([("HGETALL", minute_key(number)) for number in missing_minutes])
+        return self._last_hour.update(minute, zip(missing_minutes, map(parse_counts, replies), strict=True))
 
     async def server_info(self) -> ServerInfo:
         """Facts about the cache's Redis; none if our user may not read them."""

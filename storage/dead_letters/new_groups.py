@@ -27,8 +27,8 @@ async def find_new_groups(connection: AsyncConnection, fingerprints: Collection[
             ).label(f"known_{number}")
             for number, name in enumerate(batch)
         ]
-        known = (await connection.execute(select(*columns))).one()
-        new |= {name for name, is_known in zip(batch, known, strict=True) if not is_known}
+        flags = (await connection.execute(select(*columns))).one()
+        new |= {name for name, is_known in zip(batch, flags, strict=True) if not is_known}
     return new
 
 

@@ -232,10 +232,10 @@ class DeadLetterRepository:
         rows: dict[int, tuple[Any, Table]] = {}
         async with self._database.connect() as connection:
             for table in (LETTERS, ARCHIVED_LETTERS):  # in this order, since a letter may be archived now
-                missing = [id_ for id_ in letter_ids if id_ not in rows and abs(id_) <= MAX_ID]
+                missing_ids = [id_ for id_ in letter_ids if id_ not in rows and abs(id_) <= MAX_ID]
                 selected = select(*(table.c[name] for name in columns))
-                for start in range(0, len(missing), _SELECT_BATCH):
-                    query = selected.where(table.c.id.in_(missing[start : start + _SELECT_BATCH]))
+                for start in range(0, len(missing_ids), _SELECT_BATCH):
+                    query = selected.where(table.c.id.in_(missing_ids[start : start + _SELECT_BATCH]))
                     rows |= {row.id: (row, table) for row in await connection.execute(query)}
         return rows
 

@@ -81,11 +81,11 @@ class FailoverConnection:
                 raise
             raise RedisConnectionError(received[1:].decode(errors="replace").strip()) from error
 
-    async def read_response(self, *options: Any, **named: Any) -> Any:
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """Read a reply, and note if it is a refusal."""
         reading: Any = super()
         try:
-            return await reading.read_response(*options, **named)
+            return await reading.read_response(*args, **kwargs)
         except ResponseError as error:
             self.note_refusal(error)
             raise
@@ -104,11 +104,11 @@ class FailoverConnection:
 class FailoverThreadConnection:
     """Mixin of a blocking connection: closes it after the same error replies."""
 
-    def read_response(self, *options: Any, **named: Any) -> Any:
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """Read a reply, and note if it is a refusal."""
         connection: Any = super()
         try:
-            return connection.read_response(*options, **named)
+            return connection.read_response(*args, **kwargs)
         except ResponseError as error:
             refusal = refusal_of(error)
             if refusal is not None and refusal.closes:

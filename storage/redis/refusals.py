@@ -240,16 +240,16 @@ def fix_of(error: BaseException, refusal: Refusal, user: str = "NAME") -> str:
     if refusal.code != "NOPERM":
         return refusal.fix
     text = one_line(error)
-    named, command = _USER.search(text), _COMMAND.search(text)
+    user_match, command = _USER.search(text), _COMMAND.search(text)
     if command is not None:
         rules = "+eval +evalsha" if command[1] in ("eval", "evalsha") else f"+{command[1]}"
     else:
         rules = "&*" if "channel" in text else "~saq:* ~couturecast:*"
-    return f"ACL SETUSER {named[1] if named else user} {rules}"
+    return f"ACL SETUSER {user_match[1] if user_match else user} {rules}"
 
 
 def _quoted(error: BaseException, refusal: Refusal) -> str:
     """The server's message with the code that redis-py cuts off, without the name of a script."""
     text = _SCRIPT.sub("", one_line(error))[:_MAX_QUOTE_CHARS].rstrip(". ")
-    known = refusal.code in ("UNKNOWN", "DATABASE", "NOAUTH") or text.startswith(refusal.code)
-    return text if known else f"{refusal.code}: {text}"
+    is_known = refusal.code in ("UNKNOWN", "DATABASE", "NOAUTH") or text.startswith(refusal.code)
+    return text if is_known else f"{refusal.code}: {text}"

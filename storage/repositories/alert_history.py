@@ -130,10 +130,10 @@ class AlertHistoryRepository:
         open_rows = select(AlertRow.__table__).where(c.resolved_at.is_(None))
         async with self._database.begin() as connection:
             before = await self._fetch(connection, open_rows, now)
-            known = {record.key for record in before}
+            open_keys = {record.key for record in before}
             silences = await self._active_silences(connection, now)
             fired: list[AlertRecord] = []
-            for key in sorted(by_key.keys() - known):
+            for key in sorted(by_key.keys() - open_keys):
                 row = _new_row(by_key[key], now, silences)
                 insert = self._database.insert(AlertRow, [row]).on_conflict_do_nothing()
                 fired += await self._fetch(connection, insert.returning(AlertRow.__table__), now)
@@ -194,9 +194,9 @@ class AlertHistoryRepository:
         """End the silences of exactly this alert and queue now; how many there were."""
         s = SilenceRow.__table__.c
         same = (s.alert.is_not_distinct_from(alert), s.queue.is_not_distinct_from(queue))
-        ended = update(SilenceRow).where(s.until > now, *same).values(until=now)
+        statement = update(SilenceRow).where(s.until > now, *same).values(until=now)
         async with self._database.begin() as connection:
-            count = (await connection.execute(ended)).rowcount
+            count = (await connection.execute(statement)).rowcount
             await self._apply_silences(connection, now)
             return count
 
@@ -326,10 +326,10 @@ def _new_row(alert: FiringAlert, now: datetime, silences: Sequence[Silence]) -> 
 
 
 def _refresh(row: AlertRecord, alert: FiringAlert) -> Any:
-    known = [value for value in (row.peak, alert.value) if value is not None]
+    peaks = [value for value in (row.peak, alert.value) if value is not None]
     values = {
         "value": alert.value,
-        "peak": max(known, default=None),
+        "peak": max(peaks, default=None),
         "message": alert.message[:_MAX_MESSAGE_CHARS],
     }
     return update(AlertRow).where(AlertRow.__table__.c.id == row.id).values(**sanitize(values))

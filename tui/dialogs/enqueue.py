@@ -56,11 +56,11 @@ class FieldInput(Vertical):
         with Horizontal():
             yield Label(label, markup=False)
             if field.kind == "choice":
-                known = self._typed_before in field.choices
+                is_choice = self._typed_before in field.choices
                 yield Select(
                     [(Text(escape(choice)), choice) for choice in field.choices],
                     prompt="choose",
-                    value=self._typed_before if known else Select.NULL,
+                    value=self._typed_before if is_choice else Select.NULL,
                     compact=True,
                 )
             else:
@@ -70,8 +70,8 @@ class FieldInput(Vertical):
     @property
     def typed(self) -> str:
         """The value that was typed or selected."""
-        for chosen in self.query(Select):
-            return chosen.value if isinstance(chosen.value, str) else ""
+        for select in self.query(Select):
+            return select.value if isinstance(select.value, str) else ""
         for field in self.query(Input):
             return field.value
         return self._typed_before  # it is not composed yet
@@ -262,16 +262,16 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
         delay, _ = self._delay()
         key = self._all_typed().get("\0key") or None
         self._message.show("enqueueing …")
-        failed: list[str] = []
+        errors: list[str] = []
         enqueued_key = await self.session.run(
             self.session.operations.enqueue(self._queue, payload, key=key, delay=delay),
-            on_error=failed.append,
+            on_error=errors.append,
         )
         if enqueued_key is not None:
             self.dismiss(NewJob(self._queue, enqueued_key, opens))
         elif self.is_running:
-            taken = f"key: {key} waits or runs in {self._queue} already: use another one"
-            self._message.show_error(failed[0] if failed else one_line(taken))
+            message = f"key: {key} waits or runs in {self._queue} already: use another one"
+            self._message.show_error(errors[0] if errors else one_line(message))
 
     @work(exclusive=True, group="leave")
     async def action_leave(self) -> None:

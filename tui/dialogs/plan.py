@@ -64,8 +64,8 @@ class PlanDialog(ModalScreen[None]):
     def _poll(self) -> None:
         """Fetch the plan if it is shown and may still change."""
         fetching = any(worker.group == "plan" and worker.is_running for worker in self.workers)
-        ended = self._plan is not None and plan_text.has_ended(self._plan)
-        if self.is_active and not fetching and not ended:
+        has_ended = self._plan is not None and plan_text.has_ended(self._plan)
+        if self.is_active and not fetching and not has_ended:
             self.refresh_plan()
 
     @work(exclusive=True, group="plan")

@@ -157,9 +157,9 @@ class DashboardScreen(Screen[None]):
             self.run_exclusive(self._choose_order, self.sorting)
 
     async def _choose_order(self, sorting: Sorting[Any]) -> None:
-        chosen = await self.app.push_screen_wait(OrderDialog(sorting, self.order))
-        if chosen is not None:
-            self._sort_by(sorting, chosen[0])
+        choice = await self.app.push_screen_wait(OrderDialog(sorting, self.order))
+        if choice is not None:
+            self._sort_by(sorting, choice[0])
 
     def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
         """Sort by the column whose heading was clicked."""

@@ -28,8 +28,8 @@ def candidates(text: str, values: Values) -> Sequence[str]:
         known_values = values.get(f"{name}:", ())
         words = [f"{name}:{shlex.quote(value)}" for value in known_values if value.startswith(start)]
     else:
-        words = [known for known in values if known.startswith(word)]
-    return [known for known in dict.fromkeys(words) if known != word][:MAX_CANDIDATES]
+        words = [value for value in values if value.startswith(word)]
+    return [value for value in dict.fromkeys(words) if value != word][:MAX_CANDIDATES]
 
 
 def completed(text: str, values: Values) -> str | None:

@@ -113,14 +113,14 @@ def _argument_values(letters: Sequence[DeadLetter]) -> dict[str, list[str]]:
     for letter in letters:
         arguments = letter.job_data.get("kwargs")
         for name, value in arguments.items() if isinstance(arguments, dict) else ():
-            known = values.setdefault(f"arg.{name}:", [])
+            texts = values.setdefault(f"arg.{name}:", [])
             text = str(value) if isinstance(value, str | int | float) else ""
             if (
                 0 < len(text) <= _MAX_VALUE_CHARS
-                and len(known) < MAX_CANDIDATES
-                and text not in (*known, MASK)
+                and len(texts) < MAX_CANDIDATES
+                and text not in (*texts, MASK)
             ):
-                known.append(text)
+                texts.append(text)
     return values
 
 

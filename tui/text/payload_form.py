@@ -74,9 +74,9 @@ def parse_form(
 def _resolve(own: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """The schema of a value: without null beside it, and a reference followed."""
     variants = [variant for variant in own.get("anyOf", ()) if variant.get("type") != "null"]
-    chosen = variants[0] if len(variants) == 1 else own
-    name = str(chosen.get("$ref", "")).removeprefix("#/$defs/")
-    definition: Mapping[str, Any] = schema.get("$defs", {}).get(name, chosen)
+    variant = variants[0] if len(variants) == 1 else own
+    name = str(variant.get("$ref", "")).removeprefix("#/$defs/")
+    definition: Mapping[str, Any] = schema.get("$defs", {}).get(name, variant)
     return definition
 
 

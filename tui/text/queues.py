@@ -72,13 +72,13 @@ QUEUE_SORTING: Sorting[Judged] = Sorting(
 
 def columns(width: int) -> tuple[Column, ...]:
     """The columns for a terminal of this width; what is left of it is for the state."""
-    chosen: tuple[Column, ...] = _FULL if width >= 190 else _WIDE if width >= 150 else _MIDDLE
+    layout: tuple[Column, ...] = _FULL if width >= 190 else _WIDE if width >= 150 else _MIDDLE
     if is_compact(width):
-        chosen = _COMPACT
-    fitting, taken = [], 0
-    for column in chosen:
-        taken += column.width
-        if taken <= width:
+        layout = _COMPACT
+    fitting, used_width = [], 0
+    for column in layout:
+        used_width += column.width
+        if used_width <= width:
             fitting.append(column)
     return tuple(fitting)
 
@@ -96,9 +96,9 @@ def heading(width: int, order: Order | None = None) -> Text:
     return text.append(f"   {sorting.heading('state', order, _MIN_STATE_WIDTH)}")
 
 
-def heading_of(chosen: Sequence[Column], order: Order | None = None) -> Text:
+def heading_of(columns: Sequence[Column], order: Order | None = None) -> Text:
     """The headings of these columns."""
-    name, *others = chosen
+    name, *others = columns
     cells = [f"   {sorting.heading(name.title, order, name.width - GAP)}".ljust(name.width)]
     for column in others:
         sorts = order is not None and order.column == (column.sorts or column.title)
@@ -132,10 +132,12 @@ def state_words(queue: QueueSnapshot, verdict: Verdict, *, offline: bool) -> str
     return ", ".join(filter(None, (verdict.text, offline_words)))
 
 
-def row_of(queue: QueueSnapshot, verdict: Verdict, alerts: Sequence[Alert], chosen: Sequence[Column]) -> Text:
+def row_of(
+    queue: QueueSnapshot, verdict: Verdict, alerts: Sequence[Alert], columns: Sequence[Column]
+) -> Text:
     """The row of a queue in these columns."""
     states = _states(queue, alerts)
-    name, *others = chosen
+    name, *others = columns
     sign_style = "ok" if verdict.tone == "fine" else verdict.style
     row = Text.assemble((f" {verdict.sign} ", sign_style), (clip(queue.name, name.width - 3), "bold"))
     row.no_wrap, row.overflow = True, "crop"

@@ -63,11 +63,11 @@ def _cluster(snapshot: Snapshot, width: int, environment_chars: int | None = Non
     left = Text(" ") if environment_chars else _NAME.copy()
     left.append(clip(escape(snapshot.environment), environment_chars or _MAX_ENVIRONMENT_CHARS), ACCENT)
     left.append(f" · {releases(snapshot)}" if wide and releases(snapshot) else "", MUTED)
-    living = living_workers(snapshot)
-    wrong = len(snapshot.workers) - living
+    live_count = living_workers(snapshot)
+    wrong = len(snapshot.workers) - live_count
     others = other_workers(snapshot) if wide else f" ▲{wrong}" if wrong else ""
     left.append(" · ", MUTED)
-    return left.append(f"{plural(living, 'worker')}{others}", BREACH if wrong else MUTED)
+    return left.append(f"{plural(live_count, 'worker')}{others}", BREACH if wrong else MUTED)
 
 
 def releases(snapshot: Snapshot) -> str:

@@ -58,20 +58,20 @@ def independent_of_fonts(svg: str) -> str:
 
 def _draw(match: re.Match[str]) -> str:
     style, left, baseline, clip, escaped = match.groups()
-    drawn: list[str] = []
+    elements: list[str] = []
     cell = 0
     for kind, run in groupby(unescape(escaped), key=_kind):
         characters = "".join(run)
         x = float(left) + cell * _CELL_WIDTH
         cell += len(characters)
         if kind in _SHAPES:
-            drawn += _rectangles(style, x, float(baseline) - _BASELINE + _BACKGROUND_OFFSET, characters)
+            elements += _rectangles(style, x, float(baseline) - _BASELINE + _BACKGROUND_OFFSET, characters)
         elif kind != _SPACE:
-            drawn.append(
+            elements.append(
                 f'<text class="{style}" x="{x:g}" y="{baseline}" '
                 f'textLength="{len(characters) * _CELL_WIDTH:g}" {clip}>{escape(characters)}</text>'
             )
-    return "".join(drawn)
+    return "".join(elements)
 
 
 def _kind(character: str) -> str:
@@ -83,9 +83,9 @@ def _rectangles(style: str, left: float, top: float, run: str) -> Iterator[str]:
     """A run of one character: a shape that fills the width of its cell is drawn once."""
     for x, y, width, height in _SHAPES[run[0]]:
         cells = [0.0] if width == 1 else [number * _CELL_WIDTH for number in range(len(run))]
-        drawn = _CELL_WIDTH * (len(run) if width == 1 else width)
+        extent = _CELL_WIDTH * (len(run) if width == 1 else width)
         for cell in cells:
             yield (
                 f'<rect class="{style}" x="{left + cell + x * _CELL_WIDTH:g}" y="{top + y * _CELL_HEIGHT:g}" '
-                f'width="{drawn:g}" height="{height * _CELL_HEIGHT + 0.25:g}" shape-rendering="crispEdges"/>'
+                f'width="{extent:g}" height="{height * _CELL_HEIGHT + 0.25:g}" shape-rendering="crispEdges"/>'
             )

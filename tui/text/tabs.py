@@ -40,9 +40,9 @@ def count_jobs(snapshot: Snapshot) -> str:
 
 def count_workers(snapshot: Snapshot) -> str:
     """Return how many processes can take jobs, and ``▲1`` for one that cannot."""
-    living = living_workers(snapshot)
-    wrong = len(snapshot.workers) - living
-    return f"{living} ▲{wrong}" if wrong else str(living)
+    live_count = living_workers(snapshot)
+    wrong = len(snapshot.workers) - live_count
+    return f"{live_count} ▲{wrong}" if wrong else str(live_count)
 
 
 def count_drains(snapshot: Snapshot) -> str:

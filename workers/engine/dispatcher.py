@@ -222,19 +222,19 @@ class Dispatcher:
     async def _advance(self) -> bool:
         """End the turns whose replies are there, and begin those that are due; whether one ended."""
         self._woken.clear()
-        ended = False
+        has_ended = False
         while self._turns and self._turns[0].replies.done():
             await self._end_turn(self._turns.popleft())
-            ended = True
+            has_ended = True
         if self._leases_uncertain:
             if self._turns:  # what they take is not known yet
-                return ended
+                return has_ended
             await self._check_leases()
         if self._is_turn_due():
             await self._pipeline.connect()
             while self._is_turn_due():
                 self._begin_turn()
-        return ended
+        return has_ended
 
     def _is_turn_due(self) -> bool:
         takes = self._is_requested and not self._draining
@@ -245,8 +245,8 @@ class Dispatcher:
         moved = len(self._settlements) + (self._free_slots() if takes else 0)
         if moved >= self._max_slots:
             return True
-        waited = time.monotonic() - self._turns[-1].began
-        return bool(self._settlements) and waited >= _SMALL_TURN_SECONDS
+        waited_seconds = time.monotonic() - self._turns[-1].began
+        return bool(self._settlements) and waited_seconds >= _SMALL_TURN_SECONDS
 
     def _free_slots(self) -> int:
         """Slots in which no job runs, and that no turn under way fills."""

@@ -178,12 +178,12 @@ class JobQueue(RedisQueue):
     async def _take_result(self, reply: list[Any]) -> TakeResult:
         state, wait, others_leases, own_leases, now_ms, depth, *rest = reply
         lease, *jobs = rest or [b""]
-        taken = [
+        jobs = [
             LeasedJob(decode_id(job_id), lease, await self._fetch_body(job_id) if body is None else body)
             for job_id, body in _pairs(jobs)
         ]
         due = wait / 1000 if wait >= 0 else None
-        return TakeResult(state.decode(), due, others_leases, own_leases, now_ms / 1000, depth, taken)
+        return TakeResult(state.decode(), due, others_leases, own_leases, now_ms / 1000, depth, jobs)
 
     async def _fetch_body(self, job_id: bytes) -> bytes:
         """The body of a job that would have made its reply too large."""

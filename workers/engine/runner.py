@@ -137,12 +137,12 @@ class JobRunner(Worker[Any]):
                 outcome.unreadable(leased, queue.name, key, error, worker=self.id, release=queue.release)
             )
             return
-        waited = _wait_seconds(job, server_time)
+        wait_seconds = _wait_seconds(job, server_time)
         job.started = now()
         job.attempts += 1
         job.status = Status.ACTIVE
         job.worker_id = self.id
-        running = RunningJob(leased, job, time.monotonic(), waited, job.attempts)
+        running = RunningJob(leased, job, time.monotonic(), wait_seconds, job.attempts)
         if leased.id in self.running:  # another worker got it, and returned it, before this process noticed
             self.cancel(self.running[leased.id], "fenced")
         self.running[leased.id] = running
@@ -224,8 +224,8 @@ class JobRunner(Worker[Any]):
     def _function(self, job: Job) -> SaqFunction:
         function: SaqFunction | None = self.functions.get(job.function)
         if function is None:
-            known = ", ".join(self.functions)
-            raise InvalidJobError(f"function: unknown function {job.function!r}; this queue runs {known}")
+            names = ", ".join(self.functions)
+            raise InvalidJobError(f"function: unknown function {job.function!r}; this queue runs {names}")
         return function
 
     def _settle_cancelled(self, running: RunningJob, error: asyncio.CancelledError) -> Settlement:

@@ -173,8 +173,8 @@ def server_conditions(
     if letters_since is not None and now - letters_since > waiting:
         message = f"dead letters wait for the database for {now - letters_since:.0f} s"
         since = letters_since + waiting
-        waited = now - letters_since
-        yield Condition(rules.LETTERS_WAITING, None, message, since, waited, waiting, redis.subject)
+        waited_seconds = now - letters_since
+        yield Condition(rules.LETTERS_WAITING, None, message, since, waited_seconds, waiting, redis.subject)
 
 
 def _redis_problem(redis: RedisSnapshot, refused: str | None) -> str | None:
@@ -349,10 +349,10 @@ def _backlog_since(facts: QueueFacts, breach: Breach) -> float | None:
     """
     before = bisect_left(facts.history.times, breach.since)
     earliest = facts.history.times[before - 1] if before else 0.0
-    waited = age_of_job(facts.overview.first_excess, facts.overview.now)
+    waited_seconds = age_of_job(facts.overview.first_excess, facts.overview.now)
     since = breach.since
-    if waited is not None:
-        since = min(since, max(earliest, facts.overview.now - waited))
+    if waited_seconds is not None:
+        since = min(since, max(earliest, facts.overview.now - waited_seconds))
     return since if since < facts.history.now.at else None
 
 

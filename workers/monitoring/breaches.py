@@ -66,8 +66,8 @@ def failure_breach(history: History, above: float, ends_at: float, minimum: int)
         counters = {
             name: max(0, after.get(name, 0) - before.get(name, 0)) for name in ("completed", "failed")
         }
-        share, ended = failure_rate(counters)
-        return share if ended >= minimum else None
+        share, ended_count = failure_rate(counters)
+        return share if ended_count >= minimum else None
 
     now = history.now.at
     if (rate(now) or 0.0) <= ends_at:
@@ -149,13 +149,13 @@ class LatencyReader:
         return recent if len(recent) >= _BASELINE_MINUTES else accepted
 
     def _percentile(self, history: History, start: float, end: float) -> tuple[float | None, int]:
-        known = self._known.get((start, end))
-        if known is None:
+        cached = self._known.get((start, end))
+        if cached is None:
             counts = self.buckets(history.span(start, end))
-            known = histogram.percentile(counts, 0.95), sum(counts.values())
+            cached = histogram.percentile(counts, 0.95), sum(counts.values())
             if end % 60 == 0:
-                self._known[start, end] = known
-        return known
+                self._known[start, end] = cached
+        return cached
 
     def _last_week(self, points: Sequence[Point]) -> float | None:
         """The percentile of this hour one week ago."""

@@ -18,8 +18,8 @@ def merge_clusters(clusters: Sequence[ClusterState], order: Sequence[str]) -> Cl
         return main
     queues = {queue.name: queue for cluster in clusters for queue in cluster.queues}
     workers = _merge_workers(clusters, order)
-    living = {worker.id for worker in workers}
-    lost = {worker.id: worker for cluster in clusters for worker in cluster.lost if worker.id not in living}
+    live_ids = {worker.id for worker in workers}
+    lost = {worker.id: worker for cluster in clusters for worker in cluster.lost if worker.id not in live_ids}
     waits = [cluster.letters_oldest_age for cluster in clusters if cluster.letters_oldest_age is not None]
     now = max(cluster.now for cluster in clusters)
     return ClusterState(

@@ -50,10 +50,10 @@ class Observations:
         """
         open_ = [condition for condition in conditions if condition.since is None]
         self._remember(open_, now)
-        known = dict(self._seen)
+        starts = dict(self._seen)
         if stored is not None:
-            known |= await self._shared([item.key for item in open_ if item.name in _SHARED], stored, now)
-        return [replace(item, since=known[item.key]) if item.since is None else item for item in conditions]
+            starts |= await self._shared([item.key for item in open_ if item.name in _SHARED], stored, now)
+        return [replace(item, since=starts[item.key]) if item.since is None else item for item in conditions]
 
     def _remember(self, conditions: Sequence[Condition], now: float) -> None:
         before = self._seen

@@ -200,8 +200,8 @@ class RedisView:
         last = self._last or ClusterState()
         queues, error = last.queues, None if self._failure is None else self._failure.error
         if error is not None and self._blank.queues:
-            known = {queue.name: replace(queue, redis_error=error) for queue in queues}
-            queues = tuple(known.get(policy.name) or unread_queue(policy, error) for policy in self._policies)
+            read = {queue.name: replace(queue, redis_error=error) for queue in queues}
+            queues = tuple(read.get(policy.name) or unread_queue(policy, error) for policy in self._policies)
         return ClusterState(queues=queues, workers=last.workers, letters_waiting=last.letters_waiting)
 
     async def _find_refusal(self) -> WriteRefusal | None:

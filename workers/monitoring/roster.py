@@ -89,8 +89,8 @@ def read_leases(flat: Sequence[bytes], queue: str = "") -> list[Lease]:
     leases = []
     for value in flat[1::2]:
         worker, _, rest = value.partition(b":")
-        taken = number(rest.rpartition(b":")[2])
-        leases.append(Lease(text(worker), None if taken is None else taken / 1000, queue))
+        taken_ms = number(rest.rpartition(b":")[2])
+        leases.append(Lease(text(worker), None if taken_ms is None else taken_ms / 1000, queue))
     return leases
 
 

@@ -196,8 +196,8 @@ class SnapshotReader:
         for view, cluster in others:
             alerts += await view.alerts(cluster, refused.get(view.url))
         by_key = {(alert.name, alert.queue, alert.subject): alert for alert in reversed(alerts)}
-        known = (alert for alert in by_key.values() if alert.name != BLOCKED or alert.subject in blocked)
-        return await self._decided(sort_alerts(known) if others else alerts)
+        merged = (alert for alert in by_key.values() if alert.name != BLOCKED or alert.subject in blocked)
+        return await self._decided(sort_alerts(merged) if others else alerts)
 
     async def _decided(self, alerts: tuple[Alert, ...]) -> tuple[Alert, ...]:
         """The alerts with what operators have decided, as far as the database answers."""

@@ -48,12 +48,12 @@ def compose(lines: Sequence[DueLine], environment: str, now: datetime, *, note: 
     severity = min(map(_severity, firing), key=_SEVERITIES.index, default=None)
     headline = "resolved" if severity is None else severity
     several = f", {len(lines)} alerts" if len(lines) > 1 else ""
-    written = [_line(line, severity, now) for line in lines[:_MAX_LINES]]
-    if left_out := len(lines) - len(written):
-        written.append(f"{left_out} more {'is' if left_out == 1 else 'are'} left out")
+    body_lines = [_line(line, severity, now) for line in lines[:_MAX_LINES]]
+    if left_out := len(lines) - len(body_lines):
+        body_lines.append(f"{left_out} more {'is' if left_out == 1 else 'are'} left out")
     return Message(
         title=f"CoutureCast {plain(environment)}: {headline}{several}",
-        body="\n".join(filter(None, [*written, note, MORE])),
+        body="\n".join(filter(None, [*body_lines, note, MORE])),
         tone="success" if severity is None else _TONES[severity],
     )
 

@@ -31,8 +31,8 @@ def _count(action: OperatorAction, noun: str) -> str:
 
 def _jobs(action: OperatorAction) -> str:
     keys = action.arguments.get("keys") or []
-    named = f"job {keys[0]}" if len(keys) == 1 else _count(action, "job")
-    return f"{named} of {action.arguments.get('queue')}"
+    jobs = f"job {keys[0]}" if len(keys) == 1 else _count(action, "job")
+    return f"{jobs} of {action.arguments.get('queue')}"
 
 
 def _alert(action: OperatorAction) -> str:
@@ -130,8 +130,8 @@ def event_of(action: OperatorAction, *, subject: str | None = None, failed: bool
     if sentence is None or (action.affected == 0 and (failed or not sentence.always)):
         return None
     if subject is None and sentence.subject is not None:
-        named = action.arguments.get(sentence.subject)
-        subject = None if named is None else str(named)
+        value = action.arguments.get(sentence.subject)
+        subject = None if value is None else str(value)
     message = f"{action.actor} {sentence.words(action)}"
     if action.reason:
         message += f": {action.reason}"

@@ -106,15 +106,15 @@ class AlertOperations:
         self._check(alert, queue)
         async with self._audit.record("acknowledge", {"alert": alert, "queue": queue}, reason) as action:
             now = datetime.now(UTC)
-            known = [item for item in await self._history.firing(now) if _matches(item, alert, queue)]
-            if not known and not await self._record_new(alert, queue):
+            firing = [item for item in await self._history.firing(now) if _matches(item, alert, queue)]
+            if not firing and not await self._record_new(alert, queue):
                 raise NotFoundError(
                     f"no alert {alert!r}{_of(queue)} fires", fix="see alerts list for those that do"
                 )
-            marked = await self._history.acknowledge(alert, queue, self._audit.actor, reason, now)
-            action.affected = len(marked)
+            records = await self._history.acknowledge(alert, queue, self._audit.actor, reason, now)
+            action.affected = len(records)
             self._changed()
-            return marked
+            return records
 
     async def silence(
         self, alert: str | None, queue: str | None, seconds: float, reason: str = ""

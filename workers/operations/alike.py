@@ -67,8 +67,8 @@ def _finding(frame: StackFrame, group: Sequence[JobSummary], snapshot: Snapshot)
     jobs = tuple(sorted(group, key=lambda job: -(job.running_for or 0.0)))
     ids = {job.worker for job in jobs if job.worker is not None}
     processes = {id_: worker_of(snapshot, id_) for id_ in ids}
-    known = {process.release for process in processes.values() if process is not None}
-    releases = tuple(sorted(release for release in known if release is not None))
+    running_releases = {process.release for process in processes.values() if process is not None}
+    releases = tuple(sorted(release for release in running_releases if release is not None))
     return Finding(
         frame,
         jobs,
@@ -84,10 +84,10 @@ def _finding(frame: StackFrame, group: Sequence[JobSummary], snapshot: Snapshot)
 def _release_age(releases: Sequence[str], since: datetime | None, snapshot: Snapshot) -> float | None:
     """Return how long their release had run when the first of them started."""
     up = [worker.up_for for worker in snapshot.workers if worker.release in releases]
-    known = [seconds for seconds in up if seconds is not None]
-    if len(releases) != 1 or since is None or not known:
+    up_times = [seconds for seconds in up if seconds is not None]
+    if len(releases) != 1 or since is None or not up_times:
         return None
-    began = datetime.fromtimestamp(snapshot.taken_at - max(known), UTC)
+    began = datetime.fromtimestamp(snapshot.taken_at - max(up_times), UTC)
     return max(0.0, (since - began).total_seconds())
 
 

@@ -49,8 +49,8 @@ class JobFilter:
 
     def to_query(self) -> str:
         """The query that `parse` turns into this filter."""
-        named = ("queue", "function", "worker")
-        words = [f"{name}:{getattr(self, name)}" for name in named if getattr(self, name) is not None]
+        fields = ("queue", "function", "worker")
+        words = [f"{name}:{getattr(self, name)}" for name in fields if getattr(self, name) is not None]
         return shlex.join([*words, *([self.text] if self.text is not None else [])])
 
     @property

@@ -90,15 +90,15 @@ def parse_cursor(cursor: str, queues: Sequence[str], state: WindowState | None) 
     try:
         padded = cursor.encode() + b"=" * (-len(cursor) % 4)
         listed, entries = json.loads(base64.b64decode(padded, b"-_", validate=True))
-        named = tuple(
+        positions = tuple(
             QueuePosition.parse(*entry, is_whole=listed in ("running", "ready")) for entry in entries
         )
     except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError):
         raise InvalidCursorError("it is of another list", field="cursor") from None
     sections = _sections(queues, state)
     for index, (section, names) in enumerate(sections):
-        if section == listed and named and {one.queue for one in named} <= set(names):
-            return Position(section, named, tuple(sections[index + 1 :]))
+        if section == listed and positions and {one.queue for one in positions} <= set(names):
+            return Position(section, positions, tuple(sections[index + 1 :]))
     raise InvalidCursorError("is that of another list", field="cursor")
 
 

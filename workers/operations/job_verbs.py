@@ -114,7 +114,7 @@ class JobVerbs:
         async def act(batch: Sequence[FoundJob]) -> list[str]:
             return [str(job.state) for job in batch]
 
-        changes = await _Attempt(verb, self._enqueueing.queue(queue), act).run(_named(jobs))
+        changes = await _Attempt(verb, self._enqueueing.queue(queue), act).run(_distinct(jobs))
         return [changes[key] for key in dict.fromkeys(job.key for job in jobs)]
 
     async def abort(self, queue: str, jobs: Sequence[JobRef], reason: str = "") -> list[JobChange]:
@@ -168,8 +168,8 @@ class JobVerbs:
     async def _change(
         self, verb: Verb, queue: JobQueue, jobs: Sequence[JobRef], act: _Act, reason: str
     ) -> list[JobChange]:
-        named = {job.key: job for job in _named(jobs)}
-        keys = list(named)
+        refs = {job.key: job for job in _distinct(jobs)}
+        keys = list(refs)
         arguments = {"queue": queue.name, "keys": keys[:_MAX_RECORDED_KEYS], "count": len(keys)}
         async with self._audit.record(verb, arguments, reason) as action:
             action.subject = keys[0] if len(keys) == 1 else None
@@ -177,14 +177,14 @@ class JobVerbs:
             changes: dict[str, JobChange] = {}
             for _ in range(_MAX_TRIES):
                 changes |= await attempt.run(
-                    [ref for key, ref in named.items() if not _settled(changes.get(key))]
+                    [ref for key, ref in refs.items() if not _settled(changes.get(key))]
                 )
                 if all(map(_settled, changes.values())):
                     break
             changes |= {key: _moving(change) for key, change in changes.items() if not _settled(change)}
             action.affected = sum(change.outcome == "done" for change in changes.values())
             action.outcome = _summary(list(changes.values()))
-            return [changes[key] for key in named]
+            return [changes[key] for key in refs]
 
 
 class _Attempt:
@@ -238,7 +238,7 @@ class _Attempt:
         return None
 
 
-def _named(jobs: Sequence[JobRef]) -> list[JobRef]:
+def _distinct(jobs: Sequence[JobRef]) -> list[JobRef]:
     """The jobs, each once.  Raises InvalidJobError."""
     named = {job.key: job for job in jobs}
     if len(named) > MAX_KEYS:

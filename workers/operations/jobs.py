@@ -250,9 +250,9 @@ class JobOperations(JobVerbs):
         for queue in await self._reachable():
             running += (await self.page(queue, "running", limit=MAX_JOBS, snapshot=snapshot)).items
         holders = {job.worker: self._redis(job.queue) for job in running if job.worker is not None}
-        asked = [ask_for_stacks(redis, worker) for worker, redis in holders.items()]
+        requests = [ask_for_stacks(redis, worker) for worker, redis in holders.items()]
         stacks: dict[tuple[str, str], JobStack] = {}
-        for answer in await asyncio.gather(*asked, return_exceptions=True):
+        for answer in await asyncio.gather(*requests, return_exceptions=True):
             if isinstance(answer, dict):
                 stacks |= answer
             elif not isinstance(answer, ConflictError):

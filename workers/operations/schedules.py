@@ -123,8 +123,8 @@ class ScheduleOperations:
     def _find(self, name: str) -> Schedule:
         schedule = self._schedules.get(name)
         if schedule is None:
-            known = ", ".join(self._schedules) or "there is none"
-            raise NotFoundError(f"no schedule {name!r}", fix=f"use one of {known}")
+            names = ", ".join(self._schedules) or "there is none"
+            raise NotFoundError(f"no schedule {name!r}", fix=f"use one of {names}")
         return schedule
 
     def _view(self, schedule: Schedule, fields: dict[bytes, bytes], now: int) -> ScheduleView:

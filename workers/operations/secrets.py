@@ -160,10 +160,10 @@ class SecretMask:
         """The item of which all that is shown is the same: others may have been moved or removed."""
         if not any(True for _ in _masks(item)):
             return item
-        alike = [known for known in original if _json(self.value(known)) == _json(item)]
+        alike = [secret for secret in original if _json(self.value(secret)) == _json(item)]
         if index < len(original) and original[index] in alike:
             return original[index]
-        if len({_json(known) for known in alike}) == 1:
+        if len({_json(secret) for secret in alike}) == 1:
             return alike[0]
         return self.restore(item, None, path)
 

@@ -122,17 +122,17 @@ def _recover_in(queues: Sequence[QueueSnapshot]) -> float | None:
 def find_worker(workers: Iterable[WorkerT], name: str) -> WorkerT:
     """The process with this id, beginning of an id, or ``host:pid``.  Raises NotFoundError, ConflictError."""
     workers = list(workers)
-    named = [worker for worker in workers if name in (worker.id, worker.name)] or [
+    matches = [worker for worker in workers if name in (worker.id, worker.name)] or [
         worker for worker in workers if len(name) >= _MIN_PREFIX_CHARS and worker.id.startswith(name)
     ]
-    if not named:
+    if not matches:
         raise NotFoundError(
             f"no worker {name!r}: it has ended, or was never there",
             fix="couturecast-tui workers list shows all",
         )
-    if len(named) > 1:
-        raise ConflictError(f"{name!r} names {len(named)} workers", fix="give the whole id")
-    return named[0]
+    if len(matches) > 1:
+        raise ConflictError(f"{name!r} names {len(matches)} workers", fix="give the whole id")
+    return matches[0]
 
 
 def foresee(worker: WorkerSnapshot, queues: Sequence[QueueSnapshot]) -> list[DrainForecast]:

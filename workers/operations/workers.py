@@ -144,8 +144,8 @@ class WorkerOperations:
     async def drain_all(self) -> Sequence[DrainResult]:
         """Drain every process that lives; this one, too."""
         self._audit.check_writable("drain")
-        living = [worker for worker in (await self._read_cluster()).workers if worker.state != "dead"]
-        return await asyncio.gather(*map(self._drain_or_explain, living))
+        live_workers = [worker for worker in (await self._read_cluster()).workers if worker.state != "dead"]
+        return await asyncio.gather(*map(self._drain_or_explain, live_workers))
 
     async def undo_drain(self, worker: str) -> DrainResult:
         """Have a draining process take jobs again.
@@ -170,8 +170,8 @@ class WorkerOperations:
         end = time.monotonic() + timeout
         while True:
             cluster = await self._read_cluster()
-            living = {worker.id: worker for worker in cluster.workers}
-            results = [await self._look_again(result, living.get(result.id)) for result in results]
+            by_id = {worker.id: worker for worker in cluster.workers}
+            results = [await self._look_again(result, by_id.get(result.id)) for result in results]
             if all(result.state == "drained" for result in results) or time.monotonic() >= end:
                 return results
             await asyncio.sleep(min(_WAIT_POLL_SECONDS, max(0.0, end - time.monotonic())))
@@ -211,8 +211,8 @@ class WorkerOperations:
         call = REQUEST_DRAIN_SCRIPT.call([WORKERS], arguments)
 
         async def request(redis: Redis) -> int:
-            known = len(self._redises) == 1 or await execute(redis, "HEXISTS", WORKERS, worker.id)
-            return int(await run_script(redis, call)) if known else 0
+            is_known = len(self._redises) == 1 or await execute(redis, "HEXISTS", WORKERS, worker.id)
+            return int(await run_script(redis, call)) if is_known else 0
 
         receivers = await self._on_all_redises(request)
         return await self._confirmed(worker, verb, max(receivers))

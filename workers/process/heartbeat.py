@@ -96,11 +96,11 @@ class Heartbeat:
             self._publish_unsent()
             if now >= due - timings.loop_check_seconds / 2:
                 confirmed = self._beat() if self._count_jobs() else True
-                due = (ended := time.monotonic()) + timings.heartbeat_seconds
-                if ended - last > timings.max_silence_seconds:
+                due = (end := time.monotonic()) + timings.heartbeat_seconds
+                if end - last > timings.max_silence_seconds:
                     self._on_silence()
                 if confirmed:
-                    last = ended
+                    last = end
             began = time.monotonic()
             busy = began - now
 

@@ -92,12 +92,12 @@ class JobStacks:
             for dispatcher in self._dispatchers.values()
             for job in dispatcher.runner.running.values()
         ]
-        chosen = sorted(running, key=lambda pair: pair[1].started)[:MAX_JOBS]
-        stacks = await asyncio.gather(*(_describe(*pair) for pair in chosen), return_exceptions=True)
+        oldest = sorted(running, key=lambda pair: pair[1].started)[:MAX_JOBS]
+        stacks = await asyncio.gather(*(_describe(*pair) for pair in oldest), return_exceptions=True)
         return {
             "jobs": [
                 {"queue": dispatcher.queue.name, "key": job.log_fields()["job"], **stack}
-                for (dispatcher, job), stack in zip(chosen, stacks, strict=True)
+                for (dispatcher, job), stack in zip(oldest, stacks, strict=True)
                 if not isinstance(stack, BaseException)
             ]
         }

@@ -159,8 +159,8 @@ class WorkerProcess:
             for name, dispatcher in self.dispatchers.items()
             if dispatcher.overdue_seconds() > _MAX_TURN_SECONDS
         ]
-        ended = any(task.done() for task in self._running) and not self.draining
-        return [*problems, "a dispatcher has ended"] if ended else problems
+        has_ended = any(task.done() for task in self._running) and not self.draining
+        return [*problems, "a dispatcher has ended"] if has_ended else problems
 
     def lines_of_running_jobs(self) -> list[LogLine]:
         """The newest lines that each of the jobs in flight has logged."""

@@ -115,11 +115,11 @@ def findings_text(alike: Sequence[Finding]) -> str:
 
 def finding_document(finding: Finding) -> dict[str, Any]:
     """A finding for programs; its jobs are named."""
-    named = [
+    jobs = [
         {"queue": job.queue, "key": job.key, "worker_name": job.worker_name, "running_for": job.running_for}
         for job in finding.jobs
     ]
-    return asdict(finding) | {"jobs": named}
+    return asdict(finding) | {"jobs": jobs}
 
 
 def changes_text(changes: Sequence[JobChange]) -> str:

@@ -236,6 +236,6 @@ async def notifications(postgres: Postgres) -> Finding:
 
 async def clock(postgres: Postgres) -> Finding:
     """Compare this machine's clock with the server's."""
-    sent = time.time()
+    sent_at = time.time()
     server_time = float(await postgres.value("SELECT extract(epoch FROM clock_timestamp())"))
-    return assess_clock((sent + time.time()) / 2 - server_time, "the database's")
+    return assess_clock((sent_at + time.time()) / 2 - server_time, "the database's")

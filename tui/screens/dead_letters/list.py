@@ -386,8 +386,8 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         if not letters:
             self.notify(_NOTHING)
             return None
-        marked = plural(len(letters), "marked letter") if self.table.marks else ""
-        return ids_of(letters), marked or f"letter {letters[0].id}"
+        label = plural(len(letters), "marked letter") if self.table.marks else ""
+        return ids_of(letters), label or f"letter {letters[0].id}"
 
     def _all_label(self) -> str:
         return "all dead letters" if self.state.filter == ALL_DEAD else "all that match the filter"

@@ -43,8 +43,8 @@ class ChartedScreen(QueueActions):
     def range_seconds(self) -> int:
         """Over how many seconds the charts go."""
         remembered = self.session.state.get("chart_range") or ""
-        known = remembered.isascii() and remembered.isdecimal() and len(remembered) < 9
-        seconds = int(remembered) if known else 0
+        is_number = remembered.isascii() and remembered.isdecimal() and len(remembered) < 9
+        seconds = int(remembered) if is_number else 0
         return seconds if seconds in RANGES else _DEFAULT_RANGE_SECONDS
 
     @property

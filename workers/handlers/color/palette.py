@@ -70,10 +70,10 @@ def _foreground(image: Image.Image) -> tuple[Floats, Floats]:
     rgb, alpha = pixels[..., :3], pixels[..., 3] / 255
     if alpha.max() == 0:  # a few specks, in a picture of many pixels
         raise PermanentError("image: all of it is transparent")
-    seen = alpha >= alpha.max() * _TRANSPARENT
-    if seen.all():
-        seen &= ~_background(rgb)
-    return rgb[seen], alpha[seen]
+    visible = alpha >= alpha.max() * _TRANSPARENT
+    if visible.all():
+        visible &= ~_background(rgb)
+    return rgb[visible], alpha[visible]
 
 
 def _background(rgb: Floats) -> NDArray[np.bool_]:

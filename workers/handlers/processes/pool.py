@@ -224,11 +224,11 @@ class HandlerPool:
 
     async def _start_or_wait(self) -> HandlerProcess:
         """A new process.  If it cannot be started, wait, and raise HandlerInterruptedError."""
-        known = self.problem
+        known_problem = self.problem
         try:
             process = await self._start_process()
         except HandlerImportError as error:
-            if self.problem != known:  # else every job that waits would say so
+            if self.problem != known_problem:  # else every job that waits would say so
                 queue, problem = self.source.queue, str(error)
                 log.error("a handler process cannot be started", queue=queue, error=problem)  # noqa: TRY400
             await asyncio.sleep(self._backoff.next())

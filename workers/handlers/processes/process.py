@@ -232,9 +232,9 @@ class HandlerProcess:
         """The process has gone: what it has started goes, too, and its jobs end, each as it deserves."""
         self._kill_group(launched.pid)
         cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        ended = f"its process ended with {cause}"
+        ending = f"its process ended with {cause}"
         if not self._started.done():
-            problem = f"{self.source.name!r}: {ended} while it was imported"
+            problem = f"{self.source.name!r}: {ending} while it was imported"
             self._refuse(HandlerImportError(problem + self._last_output(_START_SECONDS)))
         culprit = self._blamed if self._blamed is not None else self._running_number()
         if culprit is None and len(self._calls) == 1:
@@ -245,11 +245,11 @@ class HandlerProcess:
             if call.ended.done():
                 continue
             if number == culprit:
-                reason = "it blocked its process, which was killed" if number == self._blamed else ended
+                reason = "it blocked its process, which was killed" if number == self._blamed else ending
                 last = self._last_output(_LAST_OUTPUT_SECONDS)
                 call.ended.set_exception(HandlerProcessDiedError(f"{reason}{last}"))
             else:
-                call.ended.set_exception(HandlerInterruptedError(ended))
+                call.ended.set_exception(HandlerInterruptedError(ending))
             call.ended.exception()  # the runner may have given it up
         self._jobs.close()
         self._control.close()
@@ -299,9 +299,9 @@ class HandlerProcess:
                 self._started.set_result(about)
             case {"refused": problem, "fix": fix, "files": files} if not self._started.done():
                 self.files = files
-                refused = HandlerImportError(problem, fix=fix)
-                refused.__cause__ = ImportError(problem)  # what it quotes is the team's
-                self._refuse(refused)
+                error = HandlerImportError(problem, fix=fix)
+                error.__cause__ = ImportError(problem)  # what it quotes is the team's
+                self._refuse(error)
             case {"files": files}:
                 self._on_answer("files 0", files)
 
@@ -332,7 +332,7 @@ class HandlerProcess:
         if dropped and call is not None:
             call.context.run(log.info, "lines were dropped", lines=dropped)
 
-    async def _answer(self, asked: int, number: int, verb: str, fields: dict[str, Any]) -> None:
+    async def _answer(self, ask_id: int, number: int, verb: str, fields: dict[str, Any]) -> None:
         call = self._calls.get(number)
         answer: dict[str, Any] = {"error": "its job has ended"}
         if call is not None:
@@ -340,7 +340,7 @@ class HandlerProcess:
                 answer = {"result": await self._ask(call.job, verb, fields)}
             except Exception as error:
                 answer = {"error": f"{type(error).__name__}: {error}"}
-        self._control.send({"answer": [asked, answer]})
+        self._control.send({"answer": [ask_id, answer]})
 
 
 def _meta(job: Job) -> dict[str, Any] | None:
