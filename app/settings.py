@@ -68,7 +68,7 @@ def _direct_url(value: SecretStr) -> SecretStr:
     return value
 
 
-def _expanded(path: Path) -> Path:
+def _expand(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError:
@@ -80,7 +80,7 @@ def _expanded(path: Path) -> Path:
 def _folders(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    return [_expanded(Path(part)) for part in value.split(":") if part]
+    return [_expand(Path(part)) for part in value.split(":") if part]
 
 
 def _recycle(value: Any) -> Any:
@@ -165,9 +165,9 @@ class Settings(BaseSettings):
     environment: str = Field(default="local", min_length=1, max_length=40)
     release: Annotated[str, AfterValidator(_release)] = VERSION
     """The deployed version, such as a commit or a tag; it is on every attempt, dead letter and worker."""
-    data_dir: Annotated[Path, AfterValidator(_expanded)] = Field(default_factory=default_data_dir)
+    data_dir: Annotated[Path, AfterValidator(_expand)] = Field(default_factory=default_data_dir)
     handlers: str = ""
-    handlers_python: Annotated[Path, AfterValidator(_expanded)] | None = None
+    handlers_python: Annotated[Path, AfterValidator(_expand)] | None = None
     """The interpreter of custom handlers; None: ours."""
     handlers_path: Annotated[list[Path], NoDecode, BeforeValidator(_folders)] = Field(default_factory=list)
     """Folders from which custom handlers are imported, beside the working directory."""

@@ -29,10 +29,10 @@ def contain_errors() -> None:
 
 def _contained_handlers(self: MessagePump, name: str, message: Message) -> Iterable[tuple[type, Handler]]:
     for owner, handler in _handlers_of(self, name, message):
-        yield owner, _contained(self, handler)
+        yield owner, _contain(self, handler)
 
 
-def _contained(pump: MessagePump, handler: Handler) -> Handler:
+def _contain(pump: MessagePump, handler: Handler) -> Handler:
     async def handle(message: Message) -> None:
         try:
             await invoke(handler, message)

@@ -57,12 +57,12 @@ class _Reader:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 snapshot = await self._operations.snapshot()
         except TimeoutError:
-            return self._old(f"no answer for {_TIMEOUT_SECONDS:g} s")
+            return self._last_overview(f"no answer for {_TIMEOUT_SECONDS:g} s")
         except OPERATION_ERRORS as error:
-            return self._old(str(error))
+            return self._last_overview(str(error))
         if snapshot.is_old:
             self._last = replace(self._last, snapshot=snapshot) if self._last is not None else None
-            return self._old(snapshot.redis.error or "")
+            return self._last_overview(snapshot.redis.error or "")
         self._figures_at = time.monotonic()
         overview = replace(self._last, snapshot=snapshot, error=None) if self._last else Overview(snapshot)
         if time.monotonic() >= self._next_details:
@@ -71,7 +71,7 @@ class _Reader:
         self._last = overview
         return overview
 
-    def _old(self, error: str) -> Overview | None:
+    def _last_overview(self, error: str) -> Overview | None:
         age = time.monotonic() - self._figures_at
         return replace(self._last, error=error, age=age) if self._last is not None else None
 

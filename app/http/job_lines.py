@@ -67,15 +67,15 @@ class JobLines(PendingLines):
                 if self._problem is not None:
                     raise self._problem
         except InvalidJobError as error:
-            raise self._stopped(validation_problem([(f"line {self.next_line}", str(error))])) from None
+            raise self._stop_problem(validation_problem([(f"line {self.next_line}", str(error))])) from None
         except RedisError as error:
             unsure = "" if isinstance(error, ResponseError) else ", and perhaps some more"
             unavailable = ProblemError(503, explain(error), headers=RETRY_AFTER)
-            raise self._stopped(unavailable, unsure) from None
+            raise self._stop_problem(unavailable, unsure) from None
         except (ProblemError, ClientDisconnect, OSError) as error:
             problem = problem_of(error)
             assert problem is not None  # noqa: S101
-            raise self._stopped(problem) from None
+            raise self._stop_problem(problem) from None
 
     @property
     def duplicate_lines(self) -> str:
@@ -93,7 +93,7 @@ class JobLines(PendingLines):
             if len(self._duplicate_lines) < _MAX_LISTED:
                 self._duplicate_lines.append(line)
 
-    def _stopped(self, problem: ProblemError, unsure: str = "") -> ProblemError:
+    def _stop_problem(self, problem: ProblemError, unsure: str = "") -> ProblemError:
         """Return the problem with what was enqueued before it, and how to go on."""
         members = problem.problem.model_dump(include={"errors"}) | {
             "enqueued": self.enqueued,

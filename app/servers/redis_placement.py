@@ -107,10 +107,10 @@ async def _wait_for_first(
         pending, answering = set(waits), list[RedisAddress]()
         while pending and not answering:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            answering += _answering(done, waits)
+            answering += _answering_addresses(done, waits)
         if pending:
             done, pending = await asyncio.wait(pending, timeout=_OTHERS_SECONDS)
-            answering += _answering(done, waits)
+            answering += _answering_addresses(done, waits)
     finally:
         await cancel_and_wait([wait for wait in waits if not wait.done()])
     if not answering:
@@ -125,7 +125,7 @@ async def _wait_for_first(
     return [address for address in addresses if address in answering]
 
 
-def _answering(
+def _answering_addresses(
     done: set[asyncio.Task[None]], addresses: Mapping[asyncio.Task[None], RedisAddress]
 ) -> list[RedisAddress]:
     """Those that answered.  Raises what waiting would not change."""

@@ -183,7 +183,7 @@ class RedisCacheStore:
         rows = await self._rows([(ENTRY + key).encode()])
         if not rows:
             return None
-        (body,) = await self._guarded(self._redis.round_trip([("GET", ENTRY + key)]))
+        (body,) = await self._guard(self._redis.round_trip([("GET", ENTRY + key)]))
         if isinstance(body, Exception):  # a value of another type
             return rows[0], b""
         return None if body is None else (rows[0], body.partition(b"\n")[2])
@@ -231,7 +231,7 @@ class RedisCacheStore:
         commands: list[tuple[Any, ...]] = []
         for key in keys:
             commands += (("GETRANGE", key, 0, HEADER_BYTES), ("STRLEN", key), ("PTTL", key))
-        replies = await self._guarded(self._redis.round_trip(commands))
+        replies = await self._guard(self._redis.round_trip(commands))
         _raise_refusal(replies[2])
         starts, sizes, ttls_ms = replies[::3], replies[1::3], replies[2::3]
         headers = [decode_header(start) if isinstance(start, bytes) else None for start in starts]
@@ -272,18 +272,18 @@ class RedisCacheStore:
     async def _pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         if not commands:
             return []
-        replies = await self._guarded(self._redis.round_trip(commands))
+        replies = await self._guard(self._redis.round_trip(commands))
         for reply in replies:
             _raise_refusal(reply)
         return replies
 
     async def _run(self, calls: Sequence[ScriptCall]) -> list[Any]:
         """Run scripts; only a refusal of the first is an error."""
-        replies = await self._guarded(run_scripts(self._redis, calls))
+        replies = await self._guard(run_scripts(self._redis, calls))
         _raise_refusal(replies[0])
         return replies
 
-    async def _guarded(self, request: Coroutine[Any, Any, list[Any]]) -> list[Any]:
+    async def _guard(self, request: Coroutine[Any, Any, list[Any]]) -> list[Any]:
         """Await replies, unless Redis did not answer a moment ago."""
         if time.monotonic() < self._retry_at:
             request.close()

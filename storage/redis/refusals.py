@@ -229,7 +229,7 @@ def reason(error: BaseException) -> str:
 
 def problem_of(error: BaseException, refusal: Refusal) -> str:
     """Return what happened: ``Redis is full (OOM)``, or with the server's message if that has more detail."""
-    words = _quoted(error, refusal) if refusal.quotes else refusal.code
+    words = _quote(error, refusal) if refusal.quotes else refusal.code
     return f"Redis {refusal.problem} ({words})"
 
 
@@ -248,7 +248,7 @@ def fix_of(error: BaseException, refusal: Refusal, user: str = "NAME") -> str:
     return f"ACL SETUSER {user_match[1] if user_match else user} {rules}"
 
 
-def _quoted(error: BaseException, refusal: Refusal) -> str:
+def _quote(error: BaseException, refusal: Refusal) -> str:
     """The server's message with the code that redis-py cuts off, without the name of a script."""
     text = _SCRIPT.sub("", one_line(error))[:_MAX_QUOTE_CHARS].rstrip(". ")
     is_known = refusal.code in ("UNKNOWN", "DATABASE", "NOAUTH") or text.startswith(refusal.code)

@@ -168,7 +168,7 @@ class AlertHistoryRepository:
         )
         statement = (
             update(AlertRow)
-            .where(c.resolved_at.is_(None), c.acknowledged_at.is_(None), *_selected(alert, queue))
+            .where(c.resolved_at.is_(None), c.acknowledged_at.is_(None), *_conditions(alert, queue))
             .values(state="acknowledged", **values)
         )
         async with self._database.begin() as connection:
@@ -183,7 +183,7 @@ class AlertHistoryRepository:
         covered = (
             select(func.count())
             .select_from(AlertRow)
-            .where(c.resolved_at.is_(None), *_selected(alert, queue))
+            .where(c.resolved_at.is_(None), *_conditions(alert, queue))
         )
         async with self._database.begin() as connection:
             await connection.execute(self._database.insert(SilenceRow, [sanitize(row)]))
@@ -292,7 +292,7 @@ def _state(row: Any, now: datetime) -> str:
     return "firing" if row.acknowledged_at is None else "acknowledged"
 
 
-def _selected(alert: str | None, queue: str | None) -> list[ColumnElement[bool]]:
+def _conditions(alert: str | None, queue: str | None) -> list[ColumnElement[bool]]:
     c = AlertRow.__table__.c
     conditions = [] if alert is None else [c.alert == alert]
     return conditions if queue is None else [*conditions, c.queue == queue]

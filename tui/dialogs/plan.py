@@ -86,7 +86,7 @@ class PlanDialog(ModalScreen[None]):
     def _show_error(self, message: str) -> None:
         self.query_one("#plan-state", Static).update(f"▲ {message}")
 
-    def _unfinished(self) -> Plan | None:
+    def _unfinished_plan(self) -> Plan | None:
         """The plan if it can still be changed; else say why not."""
         if self._plan is None:
             self.notify("the plan was not read: there is nothing to change")
@@ -99,7 +99,7 @@ class PlanDialog(ModalScreen[None]):
     @work(exclusive=True, group="pause")
     async def action_pause(self) -> None:
         """Pause the plan, or resume it; a halted one needs a higher limit."""
-        plan = self._unfinished()
+        plan = self._unfinished_plan()
         if plan is None:
             return
         if plan.state == "running" and plan.active:
@@ -134,7 +134,7 @@ class PlanDialog(ModalScreen[None]):
     @work(exclusive=True, group="cancel")
     async def action_cancel(self) -> None:
         """Ask, then cancel the plan."""
-        plan = self._unfinished()
+        plan = self._unfinished_plan()
         if plan is None:
             return
         question = Confirm(

@@ -88,13 +88,13 @@ class OverviewScreen(ChartedScreen, LetterActions, EventActions):
         across, down = grid.layout_for(len(snapshot.queues))
         if across:
             steps = grid.steps_for(len(snapshot.queues))
-            queues = self._charted(snapshot, across * down)
+            queues = self._charted_queues(snapshot, across * down)
             grid.show_charts([self.chart(queue, figure, queue.name, steps) for queue in queues])
         self._show_groups()
         self._show_events()
         self._show_letters_title(snapshot)
 
-    def _charted(self, snapshot: Snapshot, most: int) -> list[QueueSnapshot]:
+    def _charted_queues(self, snapshot: Snapshot, most: int) -> list[QueueSnapshot]:
         """The queues with a chart: if there is no room for all, the worst, in the order of the rows."""
         tones = {
             queue.name: queue_verdict(queue, snapshot.alerts, snapshot.taken_at).tone

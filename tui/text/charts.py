@@ -39,7 +39,7 @@ class ChartFigure:
     limit: Callable[[QueueSnapshot], float | None] = lambda _: None
 
 
-def _whole(value: float) -> str:
+def _whole_number(value: float) -> str:
     return count(round(value), LABEL_CHARS - 1)
 
 
@@ -48,9 +48,9 @@ def _short(seconds: float) -> str:
 
 
 FIGURES = (
-    ChartFigure("depth", "Depth", _whole, lambda queue: queue.depth, lambda queue: queue.depth_limit),
+    ChartFigure("depth", "Depth", _whole_number, lambda queue: queue.depth, lambda queue: queue.depth_limit),
     ChartFigure(
-        "in_flight", "In flight", _whole,
+        "in_flight", "In flight", _whole_number,
         lambda queue: queue.in_flight, lambda queue: float(queue.concurrency),
     ),
     ChartFigure("done", "Done a second", rate, lambda queue: queue.throughput),

@@ -80,9 +80,9 @@ def _question_marks(text: str) -> str:
     return "?" * cell_len(text)
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode()
 
 
 codecs.register_error(SCREEN_ERRORS, _replacing(_question_marks))
-codecs.register_error(TEXT_ERRORS, _replacing(_escaped))
+codecs.register_error(TEXT_ERRORS, _replacing(_escape))

@@ -28,11 +28,11 @@ def group_lines(group: FailureGroup, *, now: float, width: int) -> list[Text]:
     words = Text.assemble((f"{function}  ", MUTED), clip(escape(error), max(10, left - len(function) - 2)))
     words.truncate(max(10, left), overflow="ellipsis", pad=True)
     first.append_text(words).append("  ").append(trend, WATCH)
-    since = clip(_since(group, now), max(10, width - _COUNT_CHARS - 5))
+    since = clip(_times(group, now), max(10, width - _COUNT_CHARS - 5))
     return [first, Text(f"{'':{_COUNT_CHARS + 3}}{since}", MUTED, no_wrap=True)]
 
 
-def _since(group: FailureGroup, now: float) -> str:
+def _times(group: FailureGroup, now: float) -> str:
     first, last = group.first_at.timestamp(), group.last_at.timestamp()
     today = local_time(first, "%F") == local_time(now, "%F")
     parts = [f"since {local_time(first, '%H:%M' if today else '%m-%d %H:%M')}"]

@@ -84,7 +84,7 @@ def _field(name: str, value: Mapping[str, Any], own: Mapping[str, Any], required
     choices = list(value.get("enum", ())) or ([value["const"]] if "const" in value else [])
     is_text = bool(choices) and all(isinstance(choice, str) for choice in choices)
     kind: Kind = "choice" if choices else _KINDS.get(str(value.get("type")), "json")
-    shown_choices = tuple(_typed(choice) for choice in choices)
+    shown_choices = tuple(_to_input(choice) for choice in choices)
     if value.get("type") == "boolean":
         kind, shown_choices = "choice", _CHOICES_OF_BOOLEAN
     return FormField(
@@ -97,7 +97,7 @@ def _field(name: str, value: Mapping[str, Any], own: Mapping[str, Any], required
     )
 
 
-def _typed(value: Any) -> str:
+def _to_input(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -112,7 +112,7 @@ def _help(own: Mapping[str, Any], value: Mapping[str, Any], kind: Kind) -> str:
         parts.append("JSON")
     parts.append(_characters(value))
     if own.get("default") not in (None, ""):
-        parts.append(f"default {_typed(own['default'])}")
+        parts.append(f"default {_to_input(own['default'])}")
     return "; ".join(filter(None, parts))
 
 

@@ -225,7 +225,7 @@ def _used_of_limit(used: int, limit: int) -> tuple[str, str]:
     return f"{used}/{limit}", f"{count(used, 4)}/{count(limit, 4)}"
 
 
-def _done(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
+def _throughput(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
     return Text(first_fitting(width, rate(queue.throughput), count(round(queue.throughput), width)))
 
 
@@ -270,7 +270,7 @@ _DEPTH_COLUMN = Column("depth", 7, _depth)
 _OLDEST_COLUMN = Column("oldest", 8, _OLDEST)
 _FLIGHT = Column("flight", 8, _in_flight, "in flight")
 _LIMIT = Column("limit", 12, _rate_limit)
-_RATES = (Column("fail 5m", 9, _failures), Column("done/s", 8, _done))
+_RATES = (Column("fail 5m", 9, _failures), Column("done/s", 8, _throughput))
 _LAST = Column("last", 8, _last)
 _WAIT_95, _RUN_95 = Column("p95", 8, _WAIT_P95, "wait p95"), Column("p95", 8, _RUN_P95, "run p95")
 _WAIT_99, _RUN_99 = Column("p99", 8, _WAIT_P99), Column("p99", 8, _RUN_P99)

@@ -144,21 +144,21 @@ def verdict_line(
     if error is not None:
         old = f"{lasting(age)} old" if age is not None else "old"
         words = error if snapshot is None else f"these figures are {old}: {error}"
-        others = other_alerts(0 if snapshot is None else len(_watched(snapshot)))
+        others = other_alerts(0 if snapshot is None else len(_watched_alerts(snapshot)))
         return _align_both_ends(
             Text(f" ▲ {words}", BREACH), others.append_text(_asides(snapshot, key)), width
         )
     if snapshot is None:
         return Text()
     left, others = verdict(snapshot, key)
-    if well_for is not None and not _watched(snapshot):
+    if well_for is not None and not _watched_alerts(snapshot):
         left.append(f", for {lasting(well_for)}", MUTED)
     return _align_both_ends(left, others.append_text(_asides(snapshot, key)), width)
 
 
 def verdict(snapshot: Snapshot, key: KeyNames | None = None) -> tuple[Text, Text]:
     """Return that all is well, or the worst alert; and how many others there are.  ``key``: of a screen."""
-    watched = _watched(snapshot)
+    watched = _watched_alerts(snapshot)
     if watched:
         return _worst(watched[0], snapshot, key), other_alerts(len(watched) - 1)
     silenced = sum(alert.state == "silenced" for alert in snapshot.alerts)
@@ -166,7 +166,7 @@ def verdict(snapshot: Snapshot, key: KeyNames | None = None) -> tuple[Text, Text
     return Text.assemble((" ✔ all well", OK)), Text.assemble((words, MUTED))
 
 
-def _watched(snapshot: Snapshot) -> list[Alert]:
+def _watched_alerts(snapshot: Snapshot) -> list[Alert]:
     """The alerts that fire; without any those that are pending: not all is well then."""
     urgent = [alert for alert in snapshot.alerts if alert.severity != "information"]
     pending = [alert for alert in urgent if alert.state == "pending"]

@@ -21,24 +21,24 @@ _WIDE_CELL = 2.0
 """Height of a cell over its width: a vertical line is as thick as a horizontal one."""
 
 
-def _across(left: float, right: float, thickness: float = _THIN) -> _Shape:
+def _horizontal(left: float, right: float, thickness: float = _THIN) -> _Shape:
     return (left, (1 - thickness) / 2, right - left, thickness)
 
 
-def _down(top: float, bottom: float) -> _Shape:
+def _vertical(top: float, bottom: float) -> _Shape:
     width = _THIN * _WIDE_CELL
     return ((1 - width) / 2, top, width, bottom - top)
 
 
 _SHAPES: dict[str, tuple[_Shape, ...]] = {
     **{block: ((0, 1 - eighths / 8, 1, eighths / 8),) for eighths, block in enumerate("▁▂▃▄▅▆▇█", 1)},
-    "─": (_across(0, 1),),
-    "━": (_across(0, 1, _THICK),),
-    "┄": (_across(0.05, 0.4), _across(0.55, 0.9)),
-    "│": (_down(0, 1),),
-    "┤": (_down(0, 1), _across(0, 0.5)),
-    "┬": (_across(0, 1), _down(0.5, 1)),
-    "┼": (_across(0, 1), _down(0, 1)),
+    "─": (_horizontal(0, 1),),
+    "━": (_horizontal(0, 1, _THICK),),
+    "┄": (_horizontal(0.05, 0.4), _horizontal(0.55, 0.9)),
+    "│": (_vertical(0, 1),),
+    "┤": (_vertical(0, 1), _horizontal(0, 0.5)),
+    "┬": (_horizontal(0, 1), _vertical(0.5, 1)),
+    "┼": (_horizontal(0, 1), _vertical(0, 1)),
     "▔": ((0, 0, 1, 1 / 8),),
     "▎": ((0, 0, 1 / 4, 1),),
     "▊": ((0, 0, 3 / 4, 1),),

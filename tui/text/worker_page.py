@@ -108,11 +108,13 @@ def settings(worker: WorkerSnapshot, others: Sequence[WorkerSnapshot]) -> Text:
 
 
 def _most_common(queue: str, name: str, workers: Sequence[WorkerSnapshot]) -> str | None:
-    values = Counter(str(_of(worker.settings, queue, name)) for worker in workers if queue in worker.settings)
+    values = Counter(
+        str(_setting(worker.settings, queue, name)) for worker in workers if queue in worker.settings
+    )
     return values.most_common(1)[0][0] if values else None
 
 
-def _of(settings: Mapping[str, Mapping[str, object]], queue: str, name: str) -> object:
+def _setting(settings: Mapping[str, Mapping[str, object]], queue: str, name: str) -> object:
     return settings[queue].get(name, "the default")
 
 

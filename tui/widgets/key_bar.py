@@ -48,7 +48,7 @@ class KeyBar(Line):
                 entries[binding.action] = (binding.key, label)
         self._keys = {}
         text = Text(" ", no_wrap=True, overflow="crop")
-        for key, label in _fitting(entries, self.size.width or self.app.size.width):
+        for key, label in _fitting_keys(entries, self.size.width or self.app.size.width):
             self._keys[key] = range(text.cell_len, text.cell_len + label.cell_len)
             text.append_text(label).append(_GAP)
         self.show(text)
@@ -60,7 +60,7 @@ class KeyBar(Line):
                 self.app.simulate_key(key)
 
 
-def _fitting(entries: dict[str, tuple[str, Text]], width: int) -> list[tuple[str, Text]]:
+def _fitting_keys(entries: dict[str, tuple[str, Text]], width: int) -> list[tuple[str, Text]]:
     """The first keys for which there is room, and the one of the help."""
     width_left = width - 1
     if _ALWAYS in entries:

@@ -185,7 +185,7 @@ class Dispatcher:
         first, longest = self._retry_seconds
         backoff = first
         try:
-            while not self._finished:
+            while not self._is_finished:
                 self._due = time.monotonic()
                 try:
                     if await self._advance():
@@ -212,7 +212,7 @@ class Dispatcher:
             await cancel_and_wait([wakeup])
 
     @property
-    def _finished(self) -> bool:
+    def _is_finished(self) -> bool:
         if not self._draining or self._turns or self.in_flight:
             return False
         return not self._leases_uncertain or time.monotonic() >= self._uncertain_until
@@ -378,7 +378,7 @@ class Dispatcher:
         if self._turns:
             self._due = self._turns[0].began
             await self._woken.wait()
-        elif not (self._is_turn_due() or self._finished):
+        elif not (self._is_turn_due() or self._is_finished):
             at = None if self._draining else self._next_turn_at
             await self._pause(None if at is None else max(0.0, at - time.monotonic()))
 

@@ -32,7 +32,7 @@ _NAME = r"[\w.@%+=~$-]++"  # of a file
 _STATUS = r"[1-5]\d\d"
 
 
-def _quoted(mark: str, end: str) -> str:
+def _quotation(mark: str, end: str) -> str:
     """A quotation; an apostrophe within a word begins and ends none, and one that is cut goes to the end."""
     return (
         rf"{_NOT_AFTER_WORD}[bBrRuU]{{0,2}}{mark}(?!\s|$|{_STATUS} [A-Z])"
@@ -46,9 +46,9 @@ _RULES = tuple(
         # Quotations.
         "|".join(
             (
-                _quoted("'", "'"),
-                _quoted('"', '"'),
-                _quoted("`", "`'"),
+                _quotation("'", "'"),
+                _quotation('"', '"'),
+                _quotation("`", "`'"),
                 r"\u201c[^\u201d]*+\u201d?",
                 r"\u201e[^\u201c\u201d]*+[\u201c\u201d]?",
                 r"[\u2018\u201a](?:[^\u2018\u2019]|[\u2018\u2019](?=\w))*+[\u2018\u2019]?",

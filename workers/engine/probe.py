@@ -71,7 +71,7 @@ async def check_rights(redis: Redis) -> None:
     Raises MissingRightError if the user may not run one, and other RedisErrors if writes are refused.  A full
     server passes, as jobs can end there.
     """
-    refusals = await _refused(redis, "rights")
+    refusals = await _find_refusals(redis, "rights")
     for name, on, check in (("BLMOVE", _SAQ_KEY, _block), ("SUBSCRIBE", WAKE_CHANNEL, _subscribe)):
         try:
             await check(redis)
@@ -86,14 +86,14 @@ async def check_rights(redis: Redis) -> None:
 
 async def check_permissions(redis: Redis) -> None:
     """As `check_rights`, but for the commands of scripts only, and without any effect."""
-    _raise_missing(await _refused(redis, "check"), redis)
+    _raise_missing(await _find_refusals(redis, "check"), redis)
 
 
 def _probe(mode: str) -> ScriptCall:
     return PROBE_SCRIPT.call([_KEY, _SAQ_KEY], [mode, *_CHANNELS])
 
 
-async def _refused(redis: Redis, mode: str) -> list[_Refused]:
+async def _find_refusals(redis: Redis, mode: str) -> list[_Refused]:
     reply = await run_script(redis, _probe(mode))
     text = [part.decode(errors="replace") for part in reply]
     return [

@@ -140,7 +140,7 @@ class Reconciler:
             repairs += await self._relist(self._late_retries())
         if repairs:
             log.warning("keys of a queue were repaired", queue=self._policy.name, repairs=dict(repairs))
-            self._emit(_repaired(self._policy.name, repairs))
+            self._emit(_repaired_event(self._policy.name, repairs))
         return repairs
 
     def _reconcile_call(self, *, now: bool) -> ScriptCall:
@@ -280,7 +280,7 @@ class Reconciler:
                 yield id_, body if isinstance(body, bytes) else None
 
 
-def _repaired(queue: str, repairs: Counter[str]) -> NewEvent:
+def _repaired_event(queue: str, repairs: Counter[str]) -> NewEvent:
     """One event a minute: another program may break a key again and again; the totals count each repair."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(repairs.items()))
     return NewEvent(

@@ -115,7 +115,7 @@ async def _public_addresses(host: str, port: int) -> list[str]:
 
 
 @cache
-def _trusted() -> ssl.SSLContext:
+def _trusted_context() -> ssl.SSLContext:
     """Whose certificates are good: certifi's list, or SSL_CERT_FILE's.  Read once, since it takes a while."""
     return httpx.create_ssl_context()
 
@@ -128,10 +128,10 @@ def client(
     ``timeout`` is in seconds, for each of connecting, writing and reading.  Without
     ``allow_private_addresses`` it reaches public addresses only.
     """
-    transport = httpx.AsyncHTTPTransport(verify=_trusted(), limits=_CONNECTIONS, trust_env=False)
+    transport = httpx.AsyncHTTPTransport(verify=_trusted_context(), limits=_CONNECTIONS, trust_env=False)
     if not allow_private_addresses:
         transport._pool = httpcore.AsyncConnectionPool(  # httpx has no argument for the network backend
-            ssl_context=_trusted(),
+            ssl_context=_trusted_context(),
             max_connections=_CONNECTIONS.max_connections,
             max_keepalive_connections=_CONNECTIONS.max_keepalive_connections,
             keepalive_expiry=_CONNECTIONS.keepalive_expiry,

@@ -30,7 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-_PARENTS_AFFAIR = {signal.SIGINT, signal.SIGTERM}
+_PARENT_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 _TRIES = 3  # of a call that had not begun when the pool broke
 _CALL_BYTES = 1280 << 20
 """Bytes that a call may add to its process's address space: twice what a picture may take to decode."""
@@ -145,7 +145,8 @@ class CpuPool:
                 context=PoolContext(),
             )
             self._calls[self._pool] = set()
-            with _blocked(_PARENTS_AFFAIR):  # pebble's threads inherit it, and from these all processes
+            # Pebble's threads inherit the blocked signals, and all processes inherit them from these threads.
+            with _blocked_signals(_PARENT_SIGNALS):
                 call = self._pool.schedule(_call, args=arguments)
         else:
             call = self._pool.schedule(_call, args=arguments)
@@ -168,7 +169,7 @@ async def stack_of_call(task: asyncio.Task[Any]) -> PoolStack | None:
 
 
 @contextmanager
-def _blocked(signals: set[signal.Signals]) -> Iterator[None]:
+def _blocked_signals(signals: set[signal.Signals]) -> Iterator[None]:
     """Processes and threads started in the block never see ``signals``.
 
     Ctrl-C in a terminal and a service manager's SIGTERM reach the whole process group; the parent decides

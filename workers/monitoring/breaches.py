@@ -120,7 +120,7 @@ class LatencyReader:
         for end in [*_minutes(history), history.now.at]:
             value, count = self._percentile(history, end - RECENT_SECONDS, end)
             if breach is None:
-                accepted = self._accepted(history, accepted, end, quiet_since)
+                accepted = self._accepted_minutes(history, accepted, end, quiet_since)
                 baseline = pinned if pinned is not None else _baseline([p95 for _, p95 in accepted], week)
             if value is None or baseline is None or count < minimum or value <= ends_at * baseline:
                 quiet_since = end if breach is not None else quiet_since
@@ -132,7 +132,7 @@ class LatencyReader:
         self._forget(history.now.at)
         return baseline, breach
 
-    def _accepted(
+    def _accepted_minutes(
         self, history: History, before: list[tuple[float, float]], end: float, quiet_since: float
     ) -> list[tuple[float, float]]:
         """The minutes of the baseline at ``end``: those before, and the one that is now five minutes old.

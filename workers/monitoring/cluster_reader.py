@@ -113,7 +113,7 @@ class ClusterReader:
         quiet = [] if recovering or unwritable else to_be_asked(presences, dict(beats), seconds)
         overviews, connected, asked = await asyncio.gather(
             self._overviews(seconds, keep_history=keep_history),
-            self._connected(with_channel(presences)),
+            self._read_connected(with_channel(presences)),
             self._ask(quiet, seconds),
         )
         now = overviews[0].now if overviews else seconds + micros / 1e6
@@ -211,7 +211,7 @@ class ClusterReader:
                 await execute(self._redis, "HSET", WORKERS, *chain.from_iterable(noted.items()))
         return noted
 
-    async def _connected(self, workers: Sequence[str]) -> dict[str, bool]:
+    async def _read_connected(self, workers: Sequence[str]) -> dict[str, bool]:
         """Which of ``workers`` are subscribed to their channel; empty if Redis does not answer."""
         if not workers:
             return {}

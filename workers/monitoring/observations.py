@@ -52,7 +52,9 @@ class Observations:
         self._remember(open_, now)
         starts = dict(self._seen)
         if stored is not None:
-            starts |= await self._shared([item.key for item in open_ if item.name in _SHARED], stored, now)
+            starts |= await self._shared_moments(
+                [item.key for item in open_ if item.name in _SHARED], stored, now
+            )
         return [replace(item, since=starts[item.key]) if item.since is None else item for item in conditions]
 
     def _remember(self, conditions: Sequence[Condition], now: float) -> None:
@@ -63,7 +65,7 @@ class Observations:
         }
         self._started = True
 
-    async def _shared(
+    async def _shared_moments(
         self, present: Sequence[str], stored: Mapping[bytes, bytes], now: float
     ) -> dict[str, float]:
         """The moments in Redis; written there if they differ from what is present."""

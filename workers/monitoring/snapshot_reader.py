@@ -197,9 +197,9 @@ class SnapshotReader:
             alerts += await view.alerts(cluster, refused.get(view.url))
         by_key = {(alert.name, alert.queue, alert.subject): alert for alert in reversed(alerts)}
         merged = (alert for alert in by_key.values() if alert.name != BLOCKED or alert.subject in blocked)
-        return await self._decided(sort_alerts(merged) if others else alerts)
+        return await self._with_decisions(sort_alerts(merged) if others else alerts)
 
-    async def _decided(self, alerts: tuple[Alert, ...]) -> tuple[Alert, ...]:
+    async def _with_decisions(self, alerts: tuple[Alert, ...]) -> tuple[Alert, ...]:
         """The alerts with what operators have decided, as far as the database answers."""
         if not any(alert.state == "firing" for alert in alerts):
             return alerts

@@ -85,25 +85,25 @@ def _line(line: DueLine, severity: Severity | None, now: datetime) -> str:
     subject = " ".join(filter(None, (record.queue, name)))
     if line.occasion == "resolved":
         end = record.resolved_at or now
-        text = f"{subject}: resolved after {_duration(_lasted(record, end))}, was: {record.message}"
+        text = f"{subject}: resolved after {_duration(_breach_seconds(record, end))}, was: {record.message}"
     else:
         prefix = f"{own}: " if own != severity else ""
         doubled = ", doubled" if line.occasion == "doubled" else ""
         what = record.message.removeprefix(f"{name}: ")  # a stall says so itself
-        text = f"{prefix}{subject}{doubled}: {what}{_for(record, now)}"
+        text = f"{prefix}{subject}{doubled}: {what}{_for_how_long(record, now)}"
     text = plain(text)
     return text if len(text) <= _MAX_LINE_CHARS else f"{text[: _MAX_LINE_CHARS - 1]}…"
 
 
-def _for(record: AlertRecord, now: datetime) -> str:
+def _for_how_long(record: AlertRecord, now: datetime) -> str:
     """``, for 2 min``, unless the message says for how long."""
-    lasted = _lasted(record, now)
+    lasted = _breach_seconds(record, now)
     if lasted < 60 or _STATES_DURATION.search(record.message):
         return ""
     return f", for {_duration(lasted)}"
 
 
-def _lasted(record: AlertRecord, end: datetime) -> float:
+def _breach_seconds(record: AlertRecord, end: datetime) -> float:
     """Seconds since the breach began: it fires once it has lasted for as long as its rule says."""
     rule = BY_NAME.get(record.alert)
     return (end - record.fired_at).total_seconds() + (rule.for_seconds if rule is not None else 0.0)

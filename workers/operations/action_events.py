@@ -40,7 +40,7 @@ def _alert(action: OperatorAction) -> str:
     return f"{name} of {queue}" if queue else str(name)
 
 
-def _until(action: OperatorAction) -> str:
+def _until_text(action: OperatorAction) -> str:
     return datetime.fromisoformat(action.arguments["until"]).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -76,7 +76,7 @@ _SENTENCES: Mapping[str, _Sentence] = {
     ),
     "silence": _Sentence(
         "alert-silenced",
-        lambda act: f"silenced {_alert(act)} until {_until(act)}",
+        lambda act: f"silenced {_alert(act)} until {_until_text(act)}",
         subject="alert",
         always=True,
     ),

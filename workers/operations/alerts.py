@@ -109,7 +109,7 @@ class AlertOperations:
             firing = [item for item in await self._history.firing(now) if _matches(item, alert, queue)]
             if not firing and not await self._record_new(alert, queue):
                 raise NotFoundError(
-                    f"no alert {alert!r}{_of(queue)} fires", fix="see alerts list for those that do"
+                    f"no alert {alert!r}{_of_queue(queue)} fires", fix="see alerts list for those that do"
                 )
             records = await self._history.acknowledge(alert, queue, self._audit.actor, reason, now)
             action.affected = len(records)
@@ -168,5 +168,5 @@ def _matches(record: AlertRecord | FiringAlert, alert: str, queue: str | None) -
     return record.alert == alert and queue in (None, record.queue)
 
 
-def _of(queue: str | None) -> str:
+def _of_queue(queue: str | None) -> str:
     return "" if queue is None else f" of {queue}"

@@ -73,7 +73,7 @@ class ForegroundJobs:
                 task = asyncio.current_task()
                 if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                     raise
-                failure = _failed(queue, job, error, time.monotonic() - began)
+                failure = _failed_result(queue, job, error, time.monotonic() - began)
                 action.outcome, action.failed = f"{failure.error_type}: {failure.message}", True
                 return failure
             return ForegroundResult(queue, job.function, job.key, time.monotonic() - began, result)
@@ -95,7 +95,7 @@ class _NoQueue:
         self._on_update(fields)
 
 
-def _failed(queue: str, job: Job, error: BaseException, seconds: float) -> ForegroundResult:
+def _failed_result(queue: str, job: Job, error: BaseException, seconds: float) -> ForegroundResult:
     trace = error.__traceback__.tb_next if error.__traceback__ is not None else None  # without our own frame
     error = error.with_traceback(None if isinstance(error, HandlerProcessDiedError) else trace)
     attempt = failed_attempt(error, number=1, at=time.time(), worker="", run_seconds=seconds)

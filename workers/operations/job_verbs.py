@@ -177,11 +177,15 @@ class JobVerbs:
             changes: dict[str, JobChange] = {}
             for _ in range(_MAX_TRIES):
                 changes |= await attempt.run(
-                    [ref for key, ref in refs.items() if not _settled(changes.get(key))]
+                    [ref for key, ref in refs.items() if not _is_settled(changes.get(key))]
                 )
-                if all(map(_settled, changes.values())):
+                if all(map(_is_settled, changes.values())):
                     break
-            changes |= {key: _moving(change) for key, change in changes.items() if not _settled(change)}
+            changes |= {
+                key: _with_moving_message(change)
+                for key, change in changes.items()
+                if not _is_settled(change)
+            }
             action.affected = sum(change.outcome == "done" for change in changes.values())
             action.outcome = _summary(list(changes.values()))
             return [changes[key] for key in refs]
@@ -256,11 +260,11 @@ def check_key(key: str) -> None:
         raise InvalidJobError("key: is no valid UTF-8") from None
 
 
-def _settled(change: JobChange | None) -> bool:
+def _is_settled(change: JobChange | None) -> bool:
     return change is not None and bool(change.message)
 
 
-def _moving(change: JobChange) -> JobChange:
+def _with_moving_message(change: JobChange) -> JobChange:
     return replace(change, message=f"{change.key}: moves from state to state: try it again")
 
 

@@ -155,14 +155,14 @@ def summary_fields(
         case "running":
             fields |= _running_fields(policy, job, record, now, snapshot)
         case "ready":
-            fields["position"] = _whole(job.place)
+            fields["position"] = _whole_number(job.place)
         case "scheduled":
             due = number(job.mark)
             fields |= {"due_at": _time(due), "due_in": None if due is None else due - now}
         case "done" | "failed":
             ended = number(job.mark) if job.mark else None
             fields["started_at"] = record.started
-            fields["ended_at"] = _past(ended, now) or record.completed
+            fields["ended_at"] = _past_time(ended, now) or record.completed
             fields["worker"] = record.worker
             process = None if record.worker is None else worker_of(snapshot, record.worker)
             fields["worker_name"] = None if process is None else worker_name(process.id, process)
@@ -186,7 +186,7 @@ def _running_fields(
     queue = queue_of(snapshot, policy.name)
     return {
         "attempt": record.attempts if record.status in ("active", "aborting") else record.attempts + 1,
-        "started_at": _past(taken_ms, now),
+        "started_at": _past_time(taken_ms, now),
         "running_for": running_for,
         "usual_run": None if queue is None else queue.usual_run,
         "deadline_in": None if running_for is None else max(0.0, policy.timeout - running_for),
@@ -334,7 +334,7 @@ def _last_line(record: JobRecord) -> str | None:
     return (line if len(line) <= _MAX_ERROR_CHARS else f"{line[: _MAX_ERROR_CHARS - 1]}…") or None
 
 
-def _whole(text: bytes) -> int | None:
+def _whole_number(text: bytes) -> int | None:
     return int(text) if text.isdigit() else None
 
 
@@ -345,6 +345,6 @@ def _time(seconds: float | None) -> datetime | None:
         return None
 
 
-def _past(milliseconds: float | None, now: float) -> datetime | None:
+def _past_time(milliseconds: float | None, now: float) -> datetime | None:
     """An instant by the server's clock; None if it lies ahead of that: the clock was set back."""
     return None if age(milliseconds, now) is None else _time((milliseconds or 0.0) / 1000)

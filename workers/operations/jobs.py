@@ -97,7 +97,7 @@ class JobOperations(JobVerbs):
 
     async def counts(self) -> dict[str, JobCounts]:
         """The jobs of each queue by state; those of a Redis that is down are left out, unless all are."""
-        names = await self._reachable()
+        names = await self._reachable_queues()
         groups = group_by_client(self._enqueueing.queues[name] for name in names).items()
         counting = (count_jobs(redis, [queue.name for queue in queues]) for redis, queues in groups)
         counts: dict[str, JobCounts] = {}
@@ -133,11 +133,11 @@ class JobOperations(JobVerbs):
         position: Position | None
         position = start(names, state) if cursor is None else parse_cursor(cursor, names, state)
         if queue is None:
-            names = await self._reachable()
+            names = await self._reachable_queues()
             position = position.only(names)
         if snapshot is None and (selected.worker is not None or state == "running"):
             snapshot = await self._take_snapshot()  # it names the workers
-        items = await self._named(names, state, selected, snapshot) if cursor is None else []
+        items = await self._jobs_with_key(names, state, selected, snapshot) if cursor is None else []
         searched, enough = 0, limit - (limit // 10 if selected.searches else 0)
         while position is not None and len(items) < enough and searched < MAX_SEARCHED:
             rows, position, is_cut = await read_section(self._reader, position, limit - len(items))
@@ -152,7 +152,7 @@ class JobOperations(JobVerbs):
                 break
         return Page(items, None if position is None else position.cursor())
 
-    async def _named(
+    async def _jobs_with_key(
         self,
         queues: Sequence[str],
         state: WindowState | None,
@@ -247,7 +247,7 @@ class JobOperations(JobVerbs):
         """
         snapshot = snapshot or await self._take_snapshot()
         running: list[JobSummary] = []
-        for queue in await self._reachable():
+        for queue in await self._reachable_queues():
             running += (await self.page(queue, "running", limit=MAX_JOBS, snapshot=snapshot)).items
         holders = {job.worker: self._redis(job.queue) for job in running if job.worker is not None}
         requests = [ask_for_stacks(redis, worker) for worker, redis in holders.items()]
@@ -306,7 +306,7 @@ class JobOperations(JobVerbs):
     def _reader(self, queue: str) -> JobReader:
         return JobReader(self._redis(queue), self._enqueueing.queue(queue).name)
 
-    async def _reachable(self) -> list[str]:
+    async def _reachable_queues(self) -> list[str]:
         """The queues whose Redis answers; one that all share is not asked.  Raises RedisError."""
         groups = group_by_client(self._enqueueing.queues.values())
         if len(groups) == 1:

@@ -142,7 +142,7 @@ class ScheduleOperations:
             enabled=disabled is None,
             next_at=following if disabled is None else None,
             last_at=_time(state.newest),
-            missed=_missed(schedule, state, when - interval / 2),
+            missed=_count_missed(schedule, state, when - interval / 2),
             run_at=_time(state.ran),
             disabled_by=None if disabled is None else disabled.by,
             disabled_at=None if disabled is None else _time(disabled.since),
@@ -160,7 +160,7 @@ async def _read_states(redis: Redis) -> tuple[dict[bytes, bytes], int]:
     return fields if isinstance(fields, dict) else {}, int(seconds)
 
 
-def _missed(schedule: Schedule, state: ScheduleState, until: datetime) -> int:
+def _count_missed(schedule: Schedule, state: ScheduleState, until: datetime) -> int:
     """The occurrences up to ``until`` that were not run."""
     if state.disabled is not None or state.done_until is None:
         return 0

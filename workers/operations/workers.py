@@ -215,7 +215,7 @@ class WorkerOperations:
             return int(await run_script(redis, call)) if is_known else 0
 
         receivers = await self._on_all_redises(request)
-        return await self._confirmed(worker, verb, max(receivers))
+        return await self._confirm(worker, verb, max(receivers))
 
     def _own_result(self, worker: WorkerSnapshot, process: WorkerProcess) -> DrainResult:
         state: DrainState = "draining" if process.draining else "running"
@@ -228,7 +228,7 @@ class WorkerOperations:
             undoable=process.drain.can_undo,
         )
 
-    async def _confirmed(self, worker: WorkerSnapshot, verb: DrainVerb, receivers: int) -> DrainResult:
+    async def _confirm(self, worker: WorkerSnapshot, verb: DrainVerb, receivers: int) -> DrainResult:
         """Return how the process answers; it publishes its presence once it has done what was requested."""
         end = time.monotonic() + _CONFIRM_SECONDS
         while True:
@@ -247,7 +247,7 @@ class WorkerOperations:
         replies = await self._on_all_redises(lambda redis: execute(redis, "HGET", WORKERS, worker.id))
         presence = next((reply for reply in replies if reply is not None), None)
         if presence is None:
-            return await self._ended(worker.id, worker.name)
+            return await self._drained_result(worker.id, worker.name)
         return _result(worker, read_drain(presence), "running")
 
     async def _on_all_redises(self, ask: Callable[[Redis], Awaitable[Any]]) -> Sequence[Any]:
@@ -267,12 +267,12 @@ class WorkerOperations:
         if before.state == "drained":
             return before
         if worker is None:
-            return await self._ended(before.id, before.name)
+            return await self._drained_result(before.id, before.name)
         if worker.drain is None and before.state == "requested":
             return before
         return _result(worker, worker.drain, "running")
 
-    async def _ended(self, worker_id: str, name: str) -> DrainResult:
+    async def _drained_result(self, worker_id: str, name: str) -> DrainResult:
         replies = await self._on_all_redises(lambda redis: execute(redis, "GET", f"{DRAINED}{worker_id}"))
         put_back = next((reply for reply in replies if reply is not None), None)
         return DrainResult(worker_id, name, "drained", put_back=whole_number(put_back))

@@ -31,7 +31,7 @@ def findings_text(results: Sequence[CheckResult], *, width: int | None, colour: 
         for result in members:
             lines += _lines(result, name, width, colour=colour)
     last = [summary(results)] if width is None else textwrap.wrap(summary(results), width)
-    return _encodable("\n".join([*lines, "", *last]), encoding)
+    return _to_encodable("\n".join([*lines, "", *last]), encoding)
 
 
 def _lines(result: CheckResult, name: int, width: int | None, *, colour: bool) -> list[str]:
@@ -70,7 +70,7 @@ def summary(results: Sequence[CheckResult]) -> str:
     return f"{len(results)} checks: {', '.join(parts)}" + (f" ({states})" if states else "")
 
 
-def _encodable(text: str, encoding: str) -> str:
+def _to_encodable(text: str, encoding: str) -> str:
     """Signs in ASCII if the output has no others."""
     try:
         text.encode(encoding)

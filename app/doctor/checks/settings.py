@@ -69,7 +69,7 @@ def _thresholds(variables: Mapping[str, str]) -> Thresholds:
 
 def check_settings(config: LoadedSettings) -> list[CheckResult]:
     """Return a result for each broken setting, and for each unknown variable."""
-    results = [CheckResult(GROUP, "settings", _broken(problem)) for problem in config.problems]
+    results = [CheckResult(GROUP, "settings", _broken_setting(problem)) for problem in config.problems]
     if not results:
         source = ".env and the environment" if Path(".env").exists() else "the environment"
         results = [CheckResult(GROUP, "settings", ok(f"read from {source}"))]
@@ -83,7 +83,7 @@ def check_settings(config: LoadedSettings) -> list[CheckResult]:
     ]
 
 
-def _broken(problem: UsageError) -> Finding:
+def _broken_setting(problem: UsageError) -> Finding:
     fix = problem.fix or "correct it in .env or the environment"
     return wrong(describe_problem(problem), "no command starts", fix)
 

@@ -291,7 +291,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
             return LetterListState(self.state.parent_filter, grouped=True)
         if self.state.filter != ALL_DEAD:
             return LetterListState(grouped=self.state.grouped)
-        return None if self.state.grouped else self._toggled()
+        return None if self.state.grouped else self._toggled_state()
 
     def action_reload(self) -> None:
         """Fetch the first page, the count and the groups."""
@@ -301,9 +301,9 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
 
     def action_groups(self) -> None:
         """Show groups instead of letters, or letters instead of groups."""
-        self.request(self._toggled())
+        self.request(self._toggled_state())
 
-    def _toggled(self) -> LetterListState:
+    def _toggled_state(self) -> LetterListState:
         return replace(self.target_state, grouped=not self.target_state.grouped)
 
     def action_state(self) -> None:

@@ -251,7 +251,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             counts |= {name: sum(getattr(own, name) for own in meant) for name in JOB_STATES}
         self.query_one(StateBar).show_states(job_filter.tab, counts, self.filter_text(), self.size.width)
 
-    def _selected(self) -> JobSummary | None:
+    def _selected_job(self) -> JobSummary | None:
         return None if self.lists_schedules else self.table.selected
 
     def _selected_schedule(self) -> ScheduleView | None:
@@ -263,7 +263,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
 
     def _show_selected(self) -> None:
         """Show what is under the cursor."""
-        pane, job, schedule = self.query_one(JobPane), self._selected(), self._selected_schedule()
+        pane, job, schedule = self.query_one(JobPane), self._selected_job(), self._selected_schedule()
         if schedule is not None:
             pane.show_schedule(schedule)
         elif job is not None:
@@ -356,7 +356,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
 
     def action_enqueue(self) -> None:
         """Enqueue a job: of the queue of the filter, or of the row under the cursor."""
-        row = self._selected_schedule() or self._selected()
+        row = self._selected_schedule() or self._selected_job()
         queue = self.state.filter.selected.queue or (row.queue if row is not None else None)
         queues = self.session.snapshot.queues if self.session.snapshot is not None else ()
         if queue is None and queues:
@@ -384,7 +384,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             self.notify(f"{verb} applies to jobs: of a schedule {with_keys(self, SCHEDULE_KEYS)}")
             return []
         jobs = list(self.table.marks.values())
-        selected = self._selected()
+        selected = self._selected_job()
         if not jobs and (selected is None or not self.table.display):
             self.notify("no job is listed: there is nothing to act on")
             return []

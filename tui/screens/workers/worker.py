@@ -196,7 +196,7 @@ class WorkerScreen(WorkerActions, JobActions):
 
     # The process
 
-    def _living(self) -> Worker | None:
+    def _live_worker(self) -> Worker | None:
         if self._worker is None or self._ended:
             self.notify("the process has ended: there is nothing to act on")
             return None
@@ -204,15 +204,15 @@ class WorkerScreen(WorkerActions, JobActions):
 
     def action_drain_worker(self) -> None:
         """Drain the process."""
-        if (worker := self._living()) is not None:
+        if (worker := self._live_worker()) is not None:
             self.run_exclusive(self.drain_worker, worker)
 
     def action_undo_drain(self) -> None:
         """Let it take jobs again."""
-        if (worker := self._living()) is not None:
+        if (worker := self._live_worker()) is not None:
             self.run_exclusive(self.undo_drain, worker)
 
     def action_put_back_worker(self) -> None:
         """Return its jobs now."""
-        if (worker := self._living()) is not None:
+        if (worker := self._live_worker()) is not None:
             self.run_exclusive(self.put_back, worker)

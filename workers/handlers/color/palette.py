@@ -133,12 +133,12 @@ def _merge(centers: Floats, mass: NDArray[Any]) -> tuple[Floats, Floats]:
 
 def nearest_name(lab: Floats) -> str:
     """The CSS colour whose CIELAB values are nearest."""
-    names, values = _named()
+    names, values = _named_colors()
     return names[int(((values - lab) ** 2).sum(axis=1).argmin())]
 
 
 @cache
-def _named() -> tuple[list[str], Floats]:
+def _named_colors() -> tuple[list[str], Floats]:
     names = webcolors.names("css3")
     rgb = np.array([webcolors.name_to_rgb(name) for name in names], dtype=np.float64)
     return names, rgb_to_lab(rgb)
