@@ -219,7 +219,12 @@ def explain(error: BaseException) -> str:
     refusal = refusal_of(error)
     if refusal is None:
         return f"Redis: {one_line(error)}"
-    return f"{problem_of(error, refusal)}: {fix_of(error, refusal)}"
+    return f"Redis {explain_refusal(error, refusal)}"
+
+
+def explain_refusal(error: BaseException, refusal: Refusal) -> str:
+    """Return the refusal and its fix, to follow a server's name: ``is full (OOM): raise its maxmemory``."""
+    return f"{_predicate(error, refusal)}: {fix_of(error, refusal)}"
 
 
 def reason(error: BaseException) -> str:
@@ -229,8 +234,12 @@ def reason(error: BaseException) -> str:
 
 def problem_of(error: BaseException, refusal: Refusal) -> str:
     """Return what happened: ``Redis is full (OOM)``, or with the server's message if that has more detail."""
+    return f"Redis {_predicate(error, refusal)}"
+
+
+def _predicate(error: BaseException, refusal: Refusal) -> str:
     words = _quote(error, refusal) if refusal.quotes else refusal.code
-    return f"Redis {refusal.problem} ({words})"
+    return f"{refusal.problem} ({words})"
 
 
 def fix_of(error: BaseException, refusal: Refusal, user: str = "NAME") -> str:

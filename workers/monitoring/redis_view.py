@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from storage.redis.client import redact_url
-from storage.redis.refusals import explain, reason, refusal_of
+from storage.redis.refusals import explain_refusal, reason, refusal_of
 from workers.engine.policy import QueuePolicy
 from workers.engine.probe import check_write
 from workers.engine.schedules import Schedule
@@ -38,7 +38,7 @@ _OWN_CODES = frozenset({"NOPERM", "NOAUTH", "UNKNOWN"})
 
 
 class WriteRefusal(NamedTuple):
-    """Why a server takes no writes; ``code`` as in `Refusal`."""
+    """Why a server takes no writes: ``code`` as in `Refusal`, ``message`` to follow its name."""
 
     code: str
     message: str
@@ -211,7 +211,7 @@ class RedisView:
         except (RedisError, OSError) as error:
             refusal = refusal_of(error)
             if refusal is not None and refusal.code not in _OWN_CODES:
-                return WriteRefusal(refusal.code, explain(error))
+                return WriteRefusal(refusal.code, explain_refusal(error, refusal))
         return None  # if there was no answer at all, the snapshot finds out
 
     def _describe_failure(self, error: Exception) -> RedisSnapshot:
@@ -220,5 +220,6 @@ class RedisView:
             self._blank,
             error=reason(error),
             refusal=None if refusal is None else refusal.problem,
+            refusal_detail=None if refusal is None else explain_refusal(error, refusal),
             timed_out=isinstance(error, TimeoutError | RedisTimeoutError),
         )

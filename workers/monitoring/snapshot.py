@@ -223,11 +223,13 @@ class RedisSnapshot:
     eviction_policy: str | None = None
     """Its ``maxmemory-policy``; None if it cannot be read."""
     refusal: str | None = None
-    """If it answers and refuses: why, without an address, to follow "Redis …" (``is full``)."""
+    """If it answers and refuses: why, without an address, to follow its name (``is full``)."""
+    refusal_detail: str | None = None
+    """The same with its code and its fix: ``is full (OOM): raise its maxmemory``."""
     timed_out: bool = False
     """Whether the error is that it was silent."""
     refuses_writes: str | None = None
-    """Why it takes no writes although it answers, in one line without an address; None if it takes them."""
+    """Why it takes no writes although it answers, to follow its name; without an address, in one line."""
     nearly_full: float = DEFAULTS.limit(REDIS_MEMORY)
     """Share of the memory limit above which it is nearly full, 0 to 1."""
     name: str = "Redis"
@@ -240,16 +242,10 @@ class RedisSnapshot:
     @property
     def problem(self) -> str | None:
         """Why it cannot be used, by its name; None while it answers and takes writes."""
-        if self.error is None:
-            return None if self.refuses_writes is None else self._named(self.refuses_writes)
-        return (
-            self._named(self.error)
-            if self.refusal is not None
-            else f"{self.name} does not answer: {self.error}"
-        )
-
-    def _named(self, text: str) -> str:
-        return f"{self.name}{text.removeprefix('Redis')}" if text.startswith("Redis ") else text
+        refusal = self.refuses_writes if self.error is None else self.refusal_detail
+        if refusal is not None:
+            return f"{self.name} {refusal}"
+        return None if self.error is None else f"{self.name} does not answer: {self.error}"
 
 
 @dataclass(frozen=True, slots=True)
