@@ -194,9 +194,12 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
         return list(self.query(FieldInput))
 
     def _all_typed(self) -> dict[str, str]:
-        inputs = self._inputs
-        typed = {one.field.name: one.typed for one in inputs if one.field not in (_KEY, _DELAY)}
-        typed |= {f"\0{one.field.name}": one.typed for one in inputs if one.field in (_KEY, _DELAY)}
+        typed = {
+            f"\0{field_input.field.name}"
+            if field_input.field in (_KEY, _DELAY)
+            else field_input.field.name: field_input.typed
+            for field_input in self._inputs
+        }
         for area in self.query(TextArea):
             typed[_AS_JSON] = area.text
         return typed
@@ -226,12 +229,12 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
         """Show what is wrong with the fields that were filled in, or with every one; all problems."""
         _, problems = self._parse()
         _, delay_problem = self._delay()
-        for one in self._inputs:
-            if one.field is _DELAY:
-                one.show_problem(delay_problem)
-            elif one.field is not _KEY:
-                is_shown = every or one.field.name in self._touched
-                one.show_problem(problems.get(one.field.name, "") if is_shown else "")
+        for field_input in self._inputs:
+            if field_input.field is _DELAY:
+                field_input.show_problem(delay_problem)
+            elif field_input.field is not _KEY:
+                is_shown = every or field_input.field.name in self._touched
+                field_input.show_problem(problems.get(field_input.field.name, "") if is_shown else "")
         return problems | ({"delay": delay_problem} if delay_problem else {})
 
     # Keys
@@ -254,7 +257,7 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
         self._refused = self._all_typed()
         if problems:
             self._message.show_error(one_line(_first(problems)))
-            wrong = [one for one in self._inputs if one.field.name in problems]
+            wrong = [field_input for field_input in self._inputs if field_input.field.name in problems]
             if wrong:
                 wrong[0].query_one("Input, Select").focus()
             return

@@ -48,18 +48,21 @@ class Position:
 
     def cursor(self) -> str:
         """As `next` of a page."""
-        queues = [[one.queue, one.after.decode("latin-1"), one.at.decode("latin-1")] for one in self.queues]
-        text = json.dumps([self.state, queues])
+        positions = [
+            [position.queue, position.after.decode("latin-1"), position.at.decode("latin-1")]
+            for position in self.queues
+        ]
+        text = json.dumps([self.state, positions])
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
     def only(self, queues: Collection[str]) -> Position | None:
         """This position without other queues than these; None if nothing is left."""
-        queues_left = tuple(one for one in self.queues if one.queue in queues)
+        positions = tuple(position for position in self.queues if position.queue in queues)
         sections = (
             (state, tuple(name for name in names if name in queues)) for state, names in self.following
         )
-        here = Position(self.state, queues_left, tuple((state, names) for state, names in sections if names))
-        return here if queues_left else here.next_section()
+        here = Position(self.state, positions, tuple((state, names) for state, names in sections if names))
+        return here if positions else here.next_section()
 
     def next_section(self) -> Position | None:
         """The beginning of the section after this one."""
@@ -97,7 +100,7 @@ def parse_cursor(cursor: str, queues: Sequence[str], state: WindowState | None) 
         raise InvalidCursorError("it is of another list", field="cursor") from None
     sections = _sections(queues, state)
     for index, (section, names) in enumerate(sections):
-        if section == listed and positions and {one.queue for one in positions} <= set(names):
+        if section == listed and positions and {position.queue for position in positions} <= set(names):
             return Position(section, positions, tuple(sections[index + 1 :]))
     raise InvalidCursorError("is that of another list", field="cursor")
 
@@ -115,8 +118,8 @@ async def read_section(
     """
     windows = await asyncio.gather(
         *(
-            reader(one.queue).window(position.state, limit, after=one.after, place=one.at)
-            for one in position.queues
+            reader(entry.queue).window(position.state, limit, after=entry.after, place=entry.at)
+            for entry in position.queues
         )
     )
     rows = [

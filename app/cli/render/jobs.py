@@ -110,7 +110,9 @@ def findings_text(alike: Sequence[Finding]) -> str:
     """Two lines for each line at which running jobs stand."""
     if not alike:
         return "no running jobs stand at the same line"
-    return "\n".join(f"{findings.title(one)}\n  {' · '.join(findings.parts(one))}" for one in alike)
+    return "\n".join(
+        f"{findings.title(finding)}\n  {' · '.join(findings.parts(finding))}" for finding in alike
+    )
 
 
 def finding_document(finding: Finding) -> dict[str, Any]:

@@ -50,11 +50,23 @@ class Overview:
     """Seconds since Redis was last read."""
 
 
+_ONLY_FOR_SCREENS = (
+    "refusal",
+    "refusal_detail",
+    "timed_out",
+    "refuses_writes",
+    "nearly_full",
+    "name",
+    "subject",
+)
+"""Fields of a `RedisSnapshot`."""
+
+
 def status_document(snapshot: Snapshot) -> dict[str, Any]:
     """The snapshot for ``--json``, without what only screens need of Redis."""
     document = asdict(snapshot)
     for redis in (document["redis"], *document["other_redises"]):
-        for name in ("refusal", "refusal_detail", "timed_out", "refuses_writes", "nearly_full", "name", "subject"):
+        for name in _ONLY_FOR_SCREENS:
             del redis[name]
     if not snapshot.other_redises:
         del document["redis"]["queues"]
@@ -141,8 +153,8 @@ def _servers(overview: Overview) -> Text:
     text = Text("   redis ", MUTED)
     text.append(*(("ok", OK) if problem is None else (escape(problem), BREACH)))
     text.append(f" · {_memory(redis)} · database ")
-    refusal = database.error or database.refuses_writes
-    text.append(*(("ok", OK) if refusal is None else (escape(refusal), BREACH)))
+    problem = database.error or database.refuses_writes
+    text.append(*(("ok", OK) if problem is None else (escape(problem), BREACH)))
     for other in overview.snapshot.other_redises:
         problem = _problem_of(other)
         text.append(f"\n   {other.name[0].lower()}{other.name[1:]} ", MUTED)

@@ -205,7 +205,9 @@ def _public(snapshot: Snapshot, queue: str | None) -> list[HealthAlert]:
 
 def _public_message(alert: Alert, snapshot: Snapshot) -> str:
     if alert.name == rules.REDIS:
-        redis = next((one for one in snapshot.redises if one.subject == alert.subject), snapshot.redis)
+        redis = next(
+            (server for server in snapshot.redises if server.subject == alert.subject), snapshot.redis
+        )
         if redis.refusal is not None:
             return f"{redis.name} {redis.refusal}"
         if redis.error is None and redis.refuses_writes is not None:
