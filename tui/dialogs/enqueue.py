@@ -194,12 +194,10 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
         return list(self.query(FieldInput))
 
     def _all_typed(self) -> dict[str, str]:
-        typed = {
-            f"\0{field_input.field.name}"
-            if field_input.field in (_KEY, _DELAY)
-            else field_input.field.name: field_input.typed
-            for field_input in self._inputs
-        }
+        typed: dict[str, str] = {}
+        for field_input in self._inputs:
+            name = field_input.field.name
+            typed[f"\0{name}" if field_input.field in (_KEY, _DELAY) else name] = field_input.typed
         for area in self.query(TextArea):
             typed[_AS_JSON] = area.text
         return typed
