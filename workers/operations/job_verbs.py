@@ -25,7 +25,6 @@ MAX_KEYS = 1_000
 _MAX_TRIES = 5
 """Tries for a job that moves while it is read and changed."""
 _MAX_RECORDED_KEYS = 100
-_COPIED_AS = "enqueued once more as "
 
 Verb = Literal["abort", "run-now", "duplicate", "remove"]
 ChangeOutcome = Literal["done", "moved", "gone", "refused"]
@@ -58,8 +57,15 @@ class JobChange:
         raise (NotFoundError if self.outcome == "gone" else ConflictError)(self.message)
 
 
-_Act = Callable[[Sequence[FoundJob]], Awaitable[list[str]]]
-"""Changes jobs; for each a message, empty if it has moved since it was read."""
+class _Effect(NamedTuple):
+    """What an act did to a job, for people; ``new_key`` is that of a duplicate."""
+
+    message: str
+    new_key: str | None = None
+
+
+_Act = Callable[[Sequence[FoundJob]], Awaitable[list[_Effect | None]]]
+"""Changes jobs and returns the effect on each; None if it has moved since it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +117,8 @@ class JobVerbs:
     async def preview(self, verb: Verb, queue: str, jobs: Sequence[JobRef]) -> list[JobChange]:
         """Return what an act would do; nothing is changed."""
 
-        async def act(batch: Sequence[FoundJob]) -> list[str]:
-            return [str(job.state) for job in batch]
+        async def act(batch: Sequence[FoundJob]) -> list[_Effect | None]:
+            return [_Effect(str(job.state)) for job in batch]
 
         changes = await _Attempt(verb, self._enqueueing.queue(queue), act).run(_distinct(jobs))
         return [changes[key] for key in dict.fromkeys(job.key for job in jobs)]
@@ -122,12 +128,14 @@ class JobVerbs:
         target = self._enqueueing.queue(queue)
         cause = f"aborted by {self._audit.actor}{f': {reason}' if reason else ''}"
 
-        async def act(batch: Sequence[FoundJob]) -> list[str]:
+        async def act(batch: Sequence[FoundJob]) -> list[_Effect | None]:
             done = await JobChanges(target).abort(batch, cause)
             messages = [
                 "its worker is asked to abort it" if job.where == "running" else "aborted" for job in batch
             ]
-            return [message if is_done else "" for message, is_done in zip(messages, done, strict=True)]
+            return [
+                _Effect(message) if is_done else None for message, is_done in zip(messages, done, strict=True)
+            ]
 
         return await self._change("abort", target, jobs, act, reason)
 
@@ -135,9 +143,9 @@ class JobVerbs:
         """Put jobs that wait, for their turn or for their time, at the head of their queue."""
         target = self._enqueueing.queue(queue)
 
-        async def act(batch: Sequence[FoundJob]) -> list[str]:
+        async def act(batch: Sequence[FoundJob]) -> list[_Effect | None]:
             done = await JobChanges(target).run_now(batch)
-            return ["at the head of its queue" if is_done else "" for is_done in done]
+            return [_Effect("at the head of its queue") if is_done else None for is_done in done]
 
         return await self._change("run-now", target, jobs, act, reason)
 
@@ -145,9 +153,9 @@ class JobVerbs:
         """Remove jobs that wait or have ended, for good; their dead letters stay."""
         target = self._enqueueing.queue(queue)
 
-        async def act(batch: Sequence[FoundJob]) -> list[str]:
+        async def act(batch: Sequence[FoundJob]) -> list[_Effect | None]:
             done = await JobChanges(target).remove(batch)
-            return ["removed" if is_done else "" for is_done in done]
+            return [_Effect("removed") if is_done else None for is_done in done]
 
         return await self._change("remove", target, jobs, act, reason)
 
@@ -155,11 +163,13 @@ class JobVerbs:
         """Enqueue the same function with the same payload under a new key, ready at once."""
         target = self._enqueueing.queue(queue)
 
-        async def act(batch: Sequence[FoundJob]) -> list[str]:
+        async def act(batch: Sequence[FoundJob]) -> list[_Effect | None]:
             copies = [_copy(target, job) for job in batch]
             results = await target.enqueue_many(copies)
             return [
-                f"{_COPIED_AS}{copy.key}" if result is EnqueueResult.ENQUEUED else ""
+                _Effect(f"enqueued once more as {copy.key}", copy.key)
+                if result is EnqueueResult.ENQUEUED
+                else None
                 for copy, result in zip(copies, results, strict=True)
             ]
 
@@ -213,17 +223,17 @@ class _Attempt:
             refused = {ref.key: self._refusal(ref, job, time) for ref, job in pairs}
             changes |= {key: change for key, change in refused.items() if change is not None}
             allowed = [(ref.key, job) for ref, job in pairs if refused[ref.key] is None]
-            messages = await self._act([job for _, job in allowed]) if allowed else []
-            for (key, job), message in zip(allowed, messages, strict=True):
-                changes[key] = self._result(key, message, job)
-            self._count(sum(map(bool, messages)))
+            effects = await self._act([job for _, job in allowed]) if allowed else []
+            for (key, job), effect in zip(allowed, effects, strict=True):
+                changes[key] = self._result(key, effect, job)
+            self._count(sum(effect is not None for effect in effects))
         return changes
 
-    def _result(self, key: str, message: str, job: FoundJob) -> JobChange:
-        if not message:
-            return JobChange(self._queue.name, key, "moved", "")
-        new_key = message.removeprefix(_COPIED_AS) if message.startswith(_COPIED_AS) else None
-        return JobChange(self._queue.name, key, "done", f"{key}: {message}", new_key, version_of(job))
+    def _result(self, key: str, effect: _Effect | None, job: FoundJob) -> JobChange:
+        name = self._queue.name
+        if effect is None:
+            return JobChange(name, key, "moved", "")
+        return JobChange(name, key, "done", f"{key}: {effect.message}", effect.new_key, version_of(job))
 
     def _refusal(self, ref: JobRef, job: FoundJob, now: float) -> JobChange | None:
         """Return why a job is left as it is; None if it may be changed."""
