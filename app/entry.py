@@ -1,6 +1,6 @@
 """The program's entry.  It prepares the process before anything large is imported.
 
-Most of a command's start is spent in imports, so a ctrl-C is likely to come there; and if standard output is
+Most of a command's start is spent in imports, so a ctrl-C is likely to come there.  If standard output is
 closed, the first descriptor that anything opens takes its place.
 """
 

@@ -1,6 +1,6 @@
-"""Which processes run in a data directory, and where each of them serves HTTP.
+"""The processes that run in a data directory, and where each of them serves HTTP.
 
-Each process has a file there, which it keeps locked: the kernel ends the lock with the process, however that
+Each process has a file there, which it keeps locked.  The kernel ends the lock with the process, however that
 ends, and no process inherits it.  Imports next to nothing: a container's health check runs every few seconds.
 """
 

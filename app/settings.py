@@ -170,7 +170,7 @@ class Settings(BaseSettings):
     handlers_python: Annotated[Path, AfterValidator(_expand)] | None = None
     """The interpreter of custom handlers; None: ours."""
     handlers_path: Annotated[list[Path], NoDecode, BeforeValidator(_folders)] = Field(default_factory=list)
-    """Folders from which custom handlers are imported, beside the working directory."""
+    """Folders from which custom handlers are imported, besides the working directory."""
     handlers_recycle: Annotated[Recycle, NoDecode, BeforeValidator(_recycle)] = Recycle()
     image_dirs: Annotated[list[Path], NoDecode, BeforeValidator(_folders)] = Field(default_factory=list)
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -1,4 +1,4 @@
-"""Imports the team's function, and says what is wrong with it in one line, and how to fix that."""
+"""Imports the team's function; an error has what is wrong with it in one line, and how to fix that."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ _IDS = {
     "screen.tab(1)": "jobs.tab-next",
     "select_cursor": "list.open",
 }
-"""Ids of actions whose name does not say it."""
+"""Ids of actions whose name is another word."""
 _SENTENCES = {
     "app.focus_next": "Go to the next list or field.",
     "app.focus_previous": "Go to the list or field before.",

@@ -24,7 +24,7 @@ class RememberedState:
         self._path = None if data_dir is None else data_dir / STATE_FILE
         self._values = {} if self._path is None else _read(self._path)
         self._saved = self._values
-        """What the file has."""
+        """The content of the file."""
 
     @property
     def is_saved(self) -> bool:

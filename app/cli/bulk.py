@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BulkOptions:
-    """How a bulk change is made: only previewed, without a question, why, and printed for whom."""
+    """Options of a bulk change: preview it only, skip the question, its reason, and print JSON."""
 
     dry_run: bool = False
     yes: bool = False

@@ -157,7 +157,7 @@ def _share_facts(redis: object, cache: object) -> None:
 def _share_placement(
     config: LoadedSettings, redis: object, others: Sequence[tuple[RedisAddress, object]], cache: object
 ) -> None:
-    """Tell each Redis of several which queues it holds, and what it has in common with another."""
+    """Note for each Redis of several which queues it holds, and what it has in common with another."""
     if not others:
         return
     placed_queues = {name for address, _ in others for name in address.queues}

@@ -29,7 +29,7 @@ LINE_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
 """Without a byte, after which the lines that have come are enqueued: fewer and larger batches cost less."""
 _POLL_SECONDS = 0.5
-"""Between two looks whether the process ends."""
+"""Between two checks whether the process ends."""
 _MAX_LISTED = 20
 
 Parse = Callable[[Any], NewJob]

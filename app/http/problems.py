@@ -1,4 +1,4 @@
-"""Errors as the client sees them: application/problem+json (RFC 9457)."""
+"""Errors as the client gets them: application/problem+json (RFC 9457)."""
 
 from __future__ import annotations
 

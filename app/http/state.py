@@ -126,6 +126,6 @@ class CoalescedCall(Generic[T]):
 
 
 def _consume_exception(result: asyncio.Future[T]) -> None:
-    """Mark an error as seen: no request may wait for it any more."""
+    """Mark an error as retrieved: no request may wait for it any more."""
     if not result.cancelled():
         result.exception()

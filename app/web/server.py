@@ -53,7 +53,7 @@ class SessionOptions:
     environment: Mapping[str, str]
     max_sessions: int
     names: frozenset[str]
-    """Names by which browsers may reach this server, beside its addresses and localhost."""
+    """Names by which browsers may reach this server, besides its addresses and localhost."""
 
 
 @dataclass

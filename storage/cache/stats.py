@@ -20,7 +20,7 @@ _REPORT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """How reads ended in the last hour, in all processes."""
+    """Outcomes of the reads of the last hour, in all processes."""
 
     hits: int = 0
     misses: int = 0
@@ -57,7 +57,7 @@ class ReadCounter:
         return counts
 
     def take_due(self) -> Counter[str]:
-        """As `take`, but nothing until the last report is `_REPORT_SECONDS` old."""
+        """Like `take`, but returns nothing until the last report is `_REPORT_SECONDS` old."""
         due = self._unreported and time.monotonic() - self._reported_at >= _REPORT_SECONDS
         return self.take() if due else Counter()
 

@@ -54,7 +54,7 @@ _BACKOFF_SECONDS = 0.5
 _SCAN_COUNT = 1_000
 """Keys that one SCAN examines; they may be those of jobs."""
 _MAX_SCANS = 100
-"""SCANs of one page: it may have fewer entries than were asked for, and still a next page."""
+"""SCANs of one page: it may have fewer entries than its limit, and still a next page."""
 _MAX_POSITION = 2**64 - 1
 """Largest position of a SCAN: Redis refuses a larger one."""
 _UNLINK_BATCH = 1_000

@@ -72,8 +72,8 @@ def _translate(
 def is_refusal(error: BaseException) -> bool:
     """Whether the database answered, and would answer the same statement in the same way again.
 
-    Other errors of a driver (too many clients, starting up, read-only, disk full, a wrong password) pass or
-    are for the operator to fix: the statement is not the reason.
+    Other errors of a driver (too many clients, starting up, read-only, disk full, a wrong password) pass by
+    themselves or are the operator's to fix.  They are not about the statement.
     """
     if not isinstance(error, DBAPIError) or error.connection_invalidated:
         return False

@@ -83,7 +83,7 @@ class DeadLetterColumns:
     root_id: Mapped[int | None] = mapped_column(BigInteger)
     """The first letter of the lineage; null if this is the first."""
     deaths: Mapped[int] = mapped_column(Integer, server_default="1")
-    """How often in a row the lineage has died of this error, including this time."""
+    """Deaths in a row of the lineage by this error, including this one."""
 
 
 def _letter_indexes(table: str) -> tuple[Any, ...]:
@@ -254,7 +254,7 @@ class AlertRow(Base):
 
 
 class SilenceRow(Base):
-    """A time in which alerts notify nobody; null selects all alerts, and all queues."""
+    """A time in which alerts send no notifications; null selects all alerts, and all queues."""
 
     __tablename__ = "silences"
     __table_args__ = (Index("ix_silences_until", "until"),)

@@ -316,7 +316,7 @@ class PlanRepository:
         ``skipped`` are the items, by id, that were not, with the reason.  The jobs of ``already_enqueued``
         had been enqueued before, by this plan or by another act.
 
-        The order matters: each step changes only items that still wait, so the last one takes the rest of
+        The order matters.  Each step changes only items that still wait, so the last one takes the rest of
         the batch, by the range of its ids.
         """
         items = _waiting_in(plan_id, batch)

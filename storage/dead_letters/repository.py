@@ -104,7 +104,7 @@ class DeadLetterRepository:
         return {letter_id: _to_letter(row, table) for letter_id, (row, table) in rows.items()}
 
     async def summaries(self, letter_ids: Sequence[int]) -> dict[int, LetterSummary]:
-        """As `get_many`, without the columns that may be large."""
+        """Like `get_many`, without the columns that may be large."""
         rows = await self._rows_by_id(letter_ids, LetterSummary._fields)
         return {letter_id: LetterSummary(*row) for letter_id, (row, _) in rows.items()}
 

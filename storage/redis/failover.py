@@ -2,9 +2,11 @@
 
 After a failover behind one address, old connections stay open to the server that was demoted, and new ones
 reach the new primary.  So an error reply of that kind closes its connection.  If the server was demoted, all
-connections that this process opened to it before are closed too: a wait for jobs and a subscription get no
-reply there, and would wait for ever.  Only the first refusal closes connections that wait: while a server
-stays read-only, a subscription that each refusal closes would be closed most of the time.
+connections that this process opened to it before are closed too.  A wait for jobs and a subscription get no
+reply there, and would wait for ever.
+
+Only the first refusal closes connections that wait.  While a server stays read-only, a subscription would be
+closed most of the time if each refusal closed it.
 
 Connections are opened again at once, perhaps before the address leads to the new primary.  So those that are
 older than the first one over which a write succeeds are closed once more.

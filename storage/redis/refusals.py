@@ -228,7 +228,7 @@ def explain_refusal(error: BaseException, refusal: Refusal) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """As `explain`; an error that the table lacks, with its class."""
+    """Like `explain`, but with the class of an error that the table lacks."""
     return explain(error) if refusal_of(error) is not None else f"{type(error).__name__}: {error}"
 
 

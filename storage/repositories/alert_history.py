@@ -72,7 +72,7 @@ class AlertRecord:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A time in which alerts notify nobody; ``alert`` and ``queue`` None: all."""
+    """A time in which alerts send no notifications; ``alert`` and ``queue`` None: all."""
 
     id: int
     alert: str | None
@@ -146,7 +146,7 @@ class AlertHistoryRepository:
             return AlertChanges(fired, resolved, await self._fetch(connection, open_rows, now))
 
     async def record_past(self, alert: FiringAlert, fired_at: datetime, now: datetime) -> AlertRecord:
-        """Write an alert that nobody could write while it fired; what is to be told of it was told."""
+        """Write an alert that no process could write while it fired; its notifications were sent."""
         row = {
             **_new_row(alert, fired_at, ()),
             "state": "resolved",
@@ -299,7 +299,7 @@ def _conditions(alert: str | None, queue: str | None) -> list[ColumnElement[bool
 
 
 def _silence_columns(alert: str, queue: str, silences: Sequence[Silence]) -> dict[str, Any]:
-    """Of the first of ``silences`` that covers an alert; all None without one."""
+    """The columns of the first of ``silences`` that covers an alert; all None if none does."""
     silence = next((silence for silence in silences if silence.covers(alert, queue)), None)
     return {
         "silenced_by": silence and silence.by,

@@ -23,7 +23,7 @@ class FormField:
     kind: Kind
     required: bool
     choices: tuple[str, ...] = ()
-    """As they are typed: text as it is, all else as JSON."""
+    """In the form in which they are typed: text as it is, all else as JSON."""
     help: str = ""
     """Its meaning, its limits and its default."""
     is_text: bool = False

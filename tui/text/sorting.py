@@ -1,4 +1,4 @@
-"""How rows are sorted: by which column, in which direction, and how headings show that."""
+"""Sorts rows by a column and a direction, which the headings show."""
 
 from __future__ import annotations
 

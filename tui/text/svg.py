@@ -1,7 +1,7 @@
 """Makes the SVG that Rich exports independent of fonts: blocks and lines become rectangles.
 
-A font's blocks leave gaps between two rows, a page that shows a picture may load no font of ours, and some
-programs ignore how wide a text should be: so each word has its own place.
+A font's blocks leave gaps between two rows, and a page that shows a picture may load no font of ours.  Some
+programs ignore how wide a text should be, so each word has its own place.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a queue is, in words: what is wrong or unusual with it, and whether that will pass by itself."""
+"""The state of a queue in words: what is wrong or unusual with it, and whether that will pass by itself."""
 
 from __future__ import annotations
 

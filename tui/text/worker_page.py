@@ -119,7 +119,7 @@ def _setting(settings: Mapping[str, Mapping[str, object]], queue: str, name: str
 
 
 def log_lines(lines: Sequence[LogLine] | None, problem: str) -> Text:
-    """The newest lines of its log, oldest first; None: not read, since there is a ``problem``, or not yet."""
+    """The newest lines of its log, oldest first; None if they were not read (``problem``: why not)."""
     if lines is None:
         return Text(f"  {problem or 'asked for …'}", MUTED)
     if not lines:

@@ -115,7 +115,7 @@ async def version(postgres: Postgres) -> Finding:
 
 
 async def encryption(postgres: Postgres) -> Finding:
-    """Check our own connection for TLS; the server may see that of a pooler."""
+    """Check our own connection for TLS; the one that reaches the server may be a pooler's."""
     connection: Any = (await postgres.connection.get_raw_connection()).driver_connection
     tls = connection._transport.get_extra_info("ssl_object")
     if tls is not None:

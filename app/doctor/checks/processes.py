@@ -14,7 +14,7 @@ _DEFAULT = "the default"
 
 
 async def live_workers(server: RedisServer) -> list[WorkerSnapshot]:
-    """Read the worker processes that a Redis knows of and that live."""
+    """Read the worker processes that are registered in a Redis and live."""
     announced: dict[bytes, bytes] = await server.client.hgetall(WORKERS)  # type: ignore[misc]
     seconds, microseconds = await server.client.time()
     workers = roster(Evidence(announced, beats={}, now=seconds + microseconds / 1e6), leases=())

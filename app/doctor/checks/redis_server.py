@@ -57,7 +57,7 @@ class RedisServer:
     thresholds: Thresholds = DEFAULTS
     """The limits of alerts."""
     policies: Mapping[str, QueuePolicy] = field(default_factory=dict)
-    """Of the queues, by the settings of this command."""
+    """Names of the queues, by the settings of this command."""
     prefixes: tuple[str, ...] = QUEUES
     """Prefixes of the keys that the product has there."""
     queues: tuple[str, ...] = ()

@@ -250,7 +250,7 @@ async def restore_dead_letters(operations: ActorOperations, body: SelectionBody)
 async def archive_dead_letters(
     operations: ActorOperations, body: Annotated[ArchiveRequest, Body(default_factory=ArchiveRequest)]
 ) -> ArchivedCount:
-    """As is done daily; the archive can be read and retried from."""
+    """The same is done daily; the archive can be read and retried from."""
     count = await operations.dead_letters.archive(days=body.days, dry_run=body.dry_run)
     return ArchivedCount(count=count)
 
