@@ -1,4 +1,4 @@
-"""Errors of the engine.  Each message says what happened, to what, and what to do about it."""
+"""Errors of the engine.  Each message has what happened, to what, and what to do about it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class NotifyUrlError(WorkersError):
 
 
 class ReadOnlyError(WorkersError):
-    """A verb that changes something was asked for in read-only mode."""
+    """A verb that changes something was called in read-only mode."""
 
     kind = Kind.READ_ONLY
 

@@ -1,9 +1,10 @@
 """One dispatcher a queue and process: all moves of its jobs in Redis are made here.
 
 Each turn is one round trip: settle jobs that ended, take as many as fit.  A turn moves at most half of the
-queue's slots, so that the next one is under way while this process runs the jobs of the one before.  With no
-turn under way it waits for the first of these: an attempt ends, a job is ready, another process wakes it, or
-the time comes at which something is due.
+queue's slots.  So the next one is under way while this process runs the jobs of the one before.
+
+With no turn under way it waits for the first of these: an attempt ends, a job is ready, another process wakes
+it, or something is due.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _CHECK_LEASES_SECONDS = 0.5
 _MAX_BATCH = 200
 """Settlements in one round trip."""
 _MAX_TURNS = 8
-"""Turns under way at once: as many as keep a queue busy whose Redis is milliseconds away."""
+"""Turns under way at once: as many as keep a queue busy whose Redis answers within milliseconds."""
 _SMALL_TURN_SECONDS = 0.0003
 """After a turn began, until one that moves less than half of the slots may follow: each has a fixed cost."""
 _NOTE_SECONDS = 0.25

@@ -15,7 +15,7 @@ from workers.engine.reconciler import LAST_SECOND
 from workers.engine.wire import encode_id
 
 JOB_STATE = read_script(__name__, "job_state")
-"""The Lua functions that say where a job is."""
+"""The Lua functions that find where a job is."""
 JOB_SCRIPT = Script.load(__name__, "job", functions=JOB_STATE)
 JOBS_SCRIPT = Script.load(__name__, "jobs", functions=JOB_STATE)
 

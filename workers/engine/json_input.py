@@ -1,7 +1,7 @@
 """Parses JSON from people and programs, for the command line, HTTP and the edit dialog.
 
-It checks the text.  The limits of a job (size, levels, NUL, half characters) are checked when it is enqueued,
-by `workers.engine.payload_limits`, since foreign producers do not use this parser.
+It checks the text.  `workers.engine.payload_limits` checks the limits of a job (size, levels, NUL, half
+characters) when it is enqueued, since foreign producers do not use this parser.
 """
 
 from __future__ import annotations

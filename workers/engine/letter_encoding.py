@@ -96,7 +96,7 @@ def _decode_letter(body: bytes) -> QueuedDeadLetter:
 
 
 def _job_data(job: bytes) -> dict[str, Any]:
-    """The job that follows its letter, without the fields that say how it ended or when it is due."""
+    """The job that follows its letter, without the fields about its end or when it is due."""
     try:
         data = wire.load(job)
         for name in ("status", "completed", "result", "scheduled"):

@@ -92,7 +92,7 @@ def worker_died(
     """The worker died during the attempt: back to the head of the queue at once, the attempt is charged."""
     if job.status == Status.ABORTING:
         return aborted(leased, job)
-    if job.status != Status.ACTIVE:  # a record that says active counts this attempt already
+    if job.status != Status.ACTIVE:  # an active record counts this attempt already
         job.attempts += 1
     settlement = failed(leased, job, error, policy=policy, worker=worker, release=release)
     settlement.lost = True

@@ -61,7 +61,7 @@ async def check_writes(redis: Redis) -> None:
 
 
 async def check_write(redis: Redis) -> None:
-    """As `check_writes`, by one command and without publishing: for what is checked again and again."""
+    """Like `check_writes`, but one command and no publishing: for checks that are made again and again."""
     await execute(redis, "SET", _KEY, "probe", "PX", 1)
 
 
@@ -85,7 +85,7 @@ async def check_rights(redis: Redis) -> None:
 
 
 async def check_permissions(redis: Redis) -> None:
-    """As `check_rights`, but for the commands of scripts only, and without any effect."""
+    """Like `check_rights`, but for the commands of scripts only, and without any effect."""
     _raise_missing(await _find_refusals(redis, "check"), redis)
 
 

@@ -32,7 +32,7 @@ _CHECK_SECONDS = 0.1
 """Between two checks of the running jobs, and so how late a timeout may come."""
 
 _RECORD_AFTER_SECONDS = 0.1
-"""After this a running job's record says ``active``; shorter jobs are not worth a write."""
+"""After this a running job's record is ``active``; shorter jobs are not worth a write."""
 
 _CANCEL_GRACE_SECONDS = 1.0
 """How long a cancelled coroutine may take to end before it is abandoned."""
@@ -81,7 +81,7 @@ class RunningJob:
     task: asyncio.Task[None] | None = None
     """None once it has ended."""
     record_written: bool = False
-    """Its record says that it runs."""
+    """Its record has it as running."""
     cancel_reason: str | None = None
     """Why it was cancelled: timeout, drain, abort or fenced."""
     abandon_at: float | None = None

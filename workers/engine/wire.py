@@ -1,7 +1,7 @@
 """SAQ's wire format: JSON, written and read with orjson if it gives the same as the standard library.
 
 orjson turns integers beyond 64 bits into floats, writes NaN and infinities as null and refuses lone
-surrogates, all of which a stock producer may send.  Those few payloads go through the standard library, so
+surrogates.  A stock producer may send all of these.  Those few payloads go through the standard library, so
 nothing is changed on its way.
 """
 

@@ -144,7 +144,7 @@ def client(
 
 
 def is_retryable(status: int) -> bool:
-    """Whether an answer of this status, no success, says that another attempt may be one."""
+    """Whether another attempt may succeed after an answer of this status, which is not a success."""
     return status >= 500 or status in _MAY_PASS
 
 
@@ -166,8 +166,8 @@ async def request_limited(
 async def download(http: httpx.AsyncClient, url: str, *, max_bytes: int, seconds: float) -> bytes:
     """The body at ``url``, after at most three redirects, each checked like the first address.
 
-    Raises PermanentError for what will not change (a refused address, most of 4xx, too large, no URL), and
-    DownloadError for what may pass, ``seconds`` being over among it.
+    Raises PermanentError for lasting errors (a refused address, most of 4xx, too large, no URL), and
+    DownloadError for those that may pass, such as no answer within ``seconds``.
     """
     host = _host(url)
     try:

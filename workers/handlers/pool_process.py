@@ -1,4 +1,4 @@
-"""A process of the pool that can say where the call stands which it runs."""
+"""A process of the pool that reports where the call which it runs stands."""
 
 from __future__ import annotations
 

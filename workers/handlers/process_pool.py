@@ -157,7 +157,7 @@ class CpuPool:
 async def stack_of_call(task: asyncio.Task[Any]) -> PoolStack | None:
     """Return where the call stands for which a task waits; None if it waits for none, or that has not begun.
 
-    Pebble's API does not say which of its processes runs a call: its own tables do.
+    Pebble's API does not tell which of its processes runs a call, so this reads its private tables.
     """
     if task not in _calls_of_tasks:
         return None
@@ -170,10 +170,10 @@ async def stack_of_call(task: asyncio.Task[Any]) -> PoolStack | None:
 
 @contextmanager
 def _blocked_signals(signals: set[signal.Signals]) -> Iterator[None]:
-    """Processes and threads started in the block never see ``signals``.
+    """Blocks ``signals`` for processes and threads that are started in the block.
 
-    Ctrl-C in a terminal and a service manager's SIGTERM reach the whole process group; the parent decides
-    then how long its children may go on.
+    Ctrl-C in a terminal and a service manager's SIGTERM reach the whole process group, but the parent
+    decides for how long its children continue.
     """
     resource_tracker.ensure_running()  # otherwise the first process starts it, and that unblocks them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)

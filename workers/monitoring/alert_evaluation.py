@@ -1,6 +1,6 @@
-"""From what is known of the cluster to its alerts.  Pure.
+"""Derives alerts from what is known of the cluster.  Pure.
 
-A condition is what is wrong now.  It becomes an alert when it has lasted for as long as its rule says.
+A condition is what is wrong now.  It becomes an alert when it has lasted for the time of its rule.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _CLOCK_SECONDS = 1.0
 class Condition:
     """A problem of a queue, or of a server (``queue`` None); ``subject`` distinguishes several.
 
-    ``since`` is a Unix second of the server, None if the history does not say; ``for_seconds`` is None if the
+    ``since`` is a Unix second of the server, None if the history lacks it; ``for_seconds`` is None if the
     rule's counts.
     """
 
@@ -260,7 +260,7 @@ def _stalls(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
         began = now - (queue.full_for or 0.0)
         yield Condition(rules.STALLED, queue.name, message, began, queue.full_for, for_seconds=0.0)
         return
-    # The times of ready jobs are of their producers' clocks, so these two count from when they are seen.
+    # The times of ready jobs are by their producers' clocks, so these two count from their first observation.
     since = _startable_since(facts)
     if since is not None and now - since > _NOTICED_SECONDS:
         message = f"stalled: {queue.depth} ready, nothing forbids a start, none for {duration(now - since)}"
@@ -342,7 +342,7 @@ def _backlog(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
 
 
 def _backlog_since(facts: QueueFacts, breach: Breach) -> float | None:
-    """When it began: with nobody to write the history, the first job too many is as old as the backlog.
+    """When it began: if no process wrote the history, the first job too many is as old as the backlog.
 
     Its age is by its producer's clock, so it counts back to the last point before the breach only: that is by
     the server's.  None if neither is known.

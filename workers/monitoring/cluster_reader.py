@@ -64,11 +64,11 @@ class ClusterState:
     """The problems of queues and workers."""
     observed: Mapping[bytes, bytes] = field(default_factory=dict)
     lost: tuple[LostWorker, ...] = ()
-    """As in a snapshot."""
+    """The field of a snapshot."""
 
     @property
     def letters_oldest_age(self) -> float | None:
-        """How long the oldest letter has waited for the database."""
+        """Seconds for which the oldest letter has waited for the database."""
         return None if self.letters_since is None else max(0.0, self.now - self.letters_since)
 
 
@@ -212,7 +212,7 @@ class ClusterReader:
         return noted
 
     async def _read_connected(self, workers: Sequence[str]) -> dict[str, bool]:
-        """Which of ``workers`` are subscribed to their channel; empty if Redis does not answer."""
+        """Return which of ``workers`` are subscribed to their channel; empty if Redis does not answer."""
         if not workers:
             return {}
         try:
@@ -247,7 +247,7 @@ def _holders(
     evidence: Evidence,
     checked_for: float,
 ) -> dict[str, Any]:
-    """Who holds the jobs in flight, and for how long; ``checked_for``: see `OverviewReply`."""
+    """The holders of the jobs in flight, and for how long; ``checked_for``: see `OverviewReply`."""
     by_id = {worker.id: worker for worker in workers}
     holders = [by_id[lease.worker] for lease in leases if lease.worker in by_id]
     dead = [worker for worker in holders if worker.state == "dead"]

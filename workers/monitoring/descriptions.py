@@ -9,7 +9,7 @@ from workers.monitoring.snapshot import QueueSnapshot
 
 
 def broken(queue: QueueSnapshot) -> str:
-    """Which keys have another type, empty if none."""
+    """The keys that have another type, empty if none."""
     if not queue.broken_keys:
         return ""
     return f"{', '.join(queue.broken_keys)} of another type: kept aside and repaired within a minute"

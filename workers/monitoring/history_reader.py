@@ -1,4 +1,4 @@
-"""Which points of a queue's history a reader still needs, and those that it has.  Pure."""
+"""The points of a queue's history that a reader has, and those that it still needs.  Pure."""
 
 from __future__ import annotations
 

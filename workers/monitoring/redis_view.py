@@ -34,7 +34,7 @@ _REWRITE_SECONDS = 10.0
 _SILENT_SECONDS = 5.0
 """Between two readings of one of several servers that is silent: each takes all of its timeout."""
 _OWN_CODES = frozenset({"NOPERM", "NOAUTH", "UNKNOWN"})
-"""Refusals that are about our user or a setting.  A user that may only read is no outage of Redis."""
+"""Refusals that are about our user or a setting.  A user that may only read is not an outage of Redis."""
 
 
 class WriteRefusal(NamedTuple):

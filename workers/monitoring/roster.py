@@ -1,8 +1,8 @@
 """The processes of the cluster with their states, by presence, connection and leases.  Pure.
 
 Presence proves little: a process whose connection is open may be frozen, and one that published its presence
-a minute ago may have died.  So a process that holds jobs counts as dead once it has missed its heartbeats,
-and one whose own channel has no subscriber counts as ended as soon as it is silent.  A time ahead of the
+a minute ago may have died.  So a process that holds jobs counts as dead once it has missed its heartbeats.  A
+process whose own channel has no subscriber counts as ended as soon as it is silent.  A time ahead of the
 server's clock proves nothing.
 """
 
@@ -33,7 +33,7 @@ _UNCONNECTED_SECONDS = 3.0
 _CONNECTING_SECONDS = 10.0
 """A process that has not subscribed to its channel since it started does so within this, or is gone."""
 _QUIET_SHARE = 1 / 8
-"""Share of the time for which a presence counts: after longer silence a process is asked for a sign."""
+"""Share of the time for which a presence counts: after longer silence a sign of life is requested."""
 _ANSWER_SECONDS = 5.0
 """A process that has not answered for longer is blocked or frozen: as long as a loop may stand."""
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError)

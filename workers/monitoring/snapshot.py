@@ -233,11 +233,11 @@ class RedisSnapshot:
     nearly_full: float = DEFAULTS.limit(REDIS_MEMORY)
     """Share of the memory limit above which it is nearly full, 0 to 1."""
     name: str = "Redis"
-    """As messages name it: of several with its queues, as ``Redis of color-extraction``."""
+    """Name in messages; if there are several, with its queues: ``Redis of color-extraction``."""
     queues: tuple[str, ...] = ()
     """The queues that it holds; empty if it is the only one."""
     subject: str = ""
-    """Tells its alerts from those of the main one, whose subject is empty."""
+    """Distinguishes its alerts from those of the main one, whose subject is empty."""
 
     @property
     def problem(self) -> str | None:

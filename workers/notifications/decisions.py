@@ -188,7 +188,7 @@ def _resolution_is_due(record: AlertRecord, notified: Notified, now: datetime) -
         return False
     if notified.fired or notified.claim is not None:
         return True
-    # Nobody was told that it fires.
+    # No message that it fires was sent.
     is_recent = now - record.fired_at < timedelta(seconds=_MAX_UNTOLD_SECONDS)
     return is_recent and record.acknowledged_at is None
 

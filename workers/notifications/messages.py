@@ -1,7 +1,7 @@
 """Writes the messages about alerts.  Pure.
 
-Text from jobs, hosts and servers is data: one line, without control characters and without what services
-take for markup, a link or the name of a person.
+Text from jobs, hosts and servers is data: it becomes one line without control characters, and without what
+services take for markup, a link or a person's name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SEVERITIES = tuple(dict.fromkeys(rule.severity for rule in RULES))
 """The worst first."""
 _TONES: dict[Severity, Tone] = {"critical": "failure", "warning": "warning", "information": "info"}
 _MARKUP = str.maketrans({"<": "\u2039", ">": "\u203a", "`": "'", "[": "(", "]": ")", "@": "@\u2060"})
-"""``@`` is followed by an invisible character, so that it mentions nobody."""
+"""``@`` is followed by an invisible character, so that it mentions no one."""
 _LINK = re.compile(r"(?i)\b(https?|ftp):(?=//)")
 _STATES_DURATION = re.compile(r"\bfor \d")
 
@@ -96,7 +96,7 @@ def _line(line: DueLine, severity: Severity | None, now: datetime) -> str:
 
 
 def _for_how_long(record: AlertRecord, now: datetime) -> str:
-    """``, for 2 min``, unless the message says for how long."""
+    """``, for 2 min``, unless the message has a duration."""
     lasted = _breach_seconds(record, now)
     if lasted < 60 or _STATES_DURATION.search(record.message):
         return ""
@@ -104,7 +104,7 @@ def _for_how_long(record: AlertRecord, now: datetime) -> str:
 
 
 def _breach_seconds(record: AlertRecord, end: datetime) -> float:
-    """Seconds since the breach began: it fires once it has lasted for as long as its rule says."""
+    """Seconds since the breach began: it fires once it has lasted for the time of its rule."""
     rule = BY_NAME.get(record.alert)
     return (end - record.fired_at).total_seconds() + (rule.for_seconds if rule is not None else 0.0)
 

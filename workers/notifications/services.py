@@ -1,6 +1,6 @@
 """The services that send messages: made of their URLs by apprise, each try in a thread of its own.
 
-Nothing of a URL leaves this module: each may hold a password or a token, anywhere.  apprise, and what it
+No part of a URL leaves this module: each may hold a password or a token, anywhere.  apprise, and what it
 sends by, log URLs; so their logs are off.  apprise is imported if there is a URL only: its 200 services take
 half a second and 25 MB.
 """

@@ -14,7 +14,7 @@ from storage.repositories.operator_actions import OperatorAction
 
 @dataclass(frozen=True, slots=True)
 class _Sentence:
-    """How a verb's event is worded: who, then these words, then the reason."""
+    """The words of a verb's event: the operator, then these words, then the reason."""
 
     kind: EventKind
     words: Callable[[OperatorAction], str]

@@ -1,4 +1,4 @@
-"""The operator's verbs on alerts: see them, acknowledge one, silence some for a time, read their history."""
+"""The operator's verbs on alerts: list them, acknowledge one, silence some for a time, read their history."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class AlertOperations:
         self._emit = emit
 
     async def acknowledge(self, alert: str, queue: str | None = None, reason: str = "") -> list[AlertRecord]:
-        """Mark alerts that fire as seen by the current actor, until they are resolved; which were not before.
+        """Acknowledge alerts that fire, until they are resolved; return those that were not acknowledged.
 
         Raises NotFoundError if none of that name and queue fires.
         """

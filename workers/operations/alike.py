@@ -14,7 +14,7 @@ from workers.operations.job_views import JobSummary, queue_of, worker_name, work
 
 @dataclass(frozen=True, slots=True)
 class TakenSlots:
-    """How many of a queue's slots the jobs of a finding take; ``concurrency`` None: not known."""
+    """The number of a queue's slots that the jobs of a finding take; ``concurrency`` None: not known."""
 
     queue: str
     taken: int

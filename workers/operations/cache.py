@@ -170,5 +170,5 @@ class CacheOperations:
             return removed
 
     async def invalidate(self, *tags: str) -> int | None:
-        """Invalidate entries by tag, without an audit record: for programs; see `storage.cache.cache`."""
+        """Invalidate entries by tag, without an audit record: for programs.  See `storage.cache.cache`."""
         return await self._cache.invalidate(*tags)

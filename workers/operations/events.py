@@ -48,8 +48,8 @@ class EventOperations:
 class EventFollower:
     """Finds each event once, as it is written.
 
-    Ids are given when a transaction writes, and seen when it commits; so those of the last seconds are read
-    again, and those that were found before are left out.
+    An id is given when a transaction writes, and becomes visible when it commits.  So the events of the last
+    seconds are read again, and those that were found before are left out.
     """
 
     def __init__(

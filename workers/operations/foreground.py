@@ -40,7 +40,7 @@ class ForegroundResult:
 
 
 class ForegroundJobs:
-    """Runs jobs in the process of who asks for it; what their handlers enqueue is enqueued."""
+    """Runs jobs in the caller's process; the jobs that their handlers enqueue are enqueued."""
 
     def __init__(self, enqueueing: Enqueueing, audit: Audit) -> None:
         self._enqueueing = enqueueing

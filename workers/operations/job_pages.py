@@ -1,7 +1,7 @@
 """Pages of jobs over several queues, each read as a window: never a whole list.
 
 A page goes from section to section.  Jobs that run, wait for a time or have ended are one section over all
-queues, in one order; those that are ready are a section for each queue, whose order is that of their start.
+queues, in one order.  Ready jobs are a section for each queue, in the order of their start.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ class JobDetail(JobSummary):
     """Its newest error, as SAQ keeps it."""
     attempts: Sequence[JobAttempt] = ()
     producer: str | None = None
-    """Who enqueued it; None if that is not known."""
+    """The producer that enqueued it; None if that is not known."""
     replay_of: int | None = None
     """Id of the dead letter of which it is a replay."""
     letter: int | None = None
@@ -196,7 +196,7 @@ def _running_fields(
 
 
 def worker_name(worker_id: str, process: WorkerSnapshot | None) -> str:
-    """As people call a process."""
+    """The name by which people call a process."""
     if process is None or not process.pid:
         return worker_id[:SHORT_ID_CHARS]
     return f"{process.host}:{process.pid}"

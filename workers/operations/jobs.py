@@ -117,13 +117,13 @@ class JobOperations(JobVerbs):
     ) -> Page[JobSummary]:
         """Jobs of one queue or of all (None), in one state or in all that have not ended (None).
 
-        Those that run are listed by their start, those that wait for a time by that, and those that have
-        ended the newest first, over all queues; those that are ready in the order of each queue.
+        Over all queues, running jobs are listed by their start, scheduled ones by their time, and ended ones
+        the newest first.  Ready jobs are listed in the order of each queue.
 
         The jobs of a Redis that is down are left out of a list of all queues, unless all Redises are.
 
         A page of large jobs ends before its limit.  If ``selected`` has conditions beyond a queue, a page
-        searches the next `MAX_SEARCHED` jobs and may be empty, though there is a next one; the job whose key
+        searches the next `MAX_SEARCHED` jobs and may be empty, though there is a next one.  The job whose key
         is the searched text is found wherever it is.  Raises InvalidCursorError, ValueError (the limit).
         """
         if not 1 <= limit <= MAX_JOBS:

@@ -318,7 +318,7 @@ class Operations:
             return bool(action.affected)
 
     async def pause_of(self, queue: str) -> Pause | None:
-        """Who paused the queue, why and since when; None if it runs.  Raises UnknownQueueError."""
+        """Return who paused the queue, why and since when; None if it runs.  Raises UnknownQueueError."""
         of_queue = self._enqueueing.queue(queue)
         return parse_pause(await execute(of_queue.redis, "HGETALL", of_queue.keys.pause))
 

@@ -1,4 +1,4 @@
-"""How much work the queues have, in processes: the figure that an autoscaler holds at 1 a process."""
+"""The work of the queues, in processes: the figure that an autoscaler holds at 1 a process."""
 
 from __future__ import annotations
 

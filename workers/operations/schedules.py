@@ -35,7 +35,7 @@ class ScheduleView:
     function: str
     queue: str
     expression: str
-    """As croniter reads it, in UTC."""
+    """In the syntax of croniter, in UTC."""
     interval_seconds: float
     """Between its next two occurrences."""
     enabled: bool

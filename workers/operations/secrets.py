@@ -37,7 +37,7 @@ _URL_PASSWORD = re.compile(r"(://[^\s:/@]{0,200}:)[^\s@/]{1,500}@")
 
 
 class SecretMask:
-    """Knows by the names of fields what is secret: those that contain one of the words, whatever their case.
+    """Finds secrets by the names of fields: those that contain one of the words, whatever their case.
 
     An underscore in a word also stands for a hyphen, a space, or nothing: ``api_key`` finds ``X-Api-Key``.
     """

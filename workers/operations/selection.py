@@ -23,7 +23,7 @@ MAX_IDS = 10_000
 
 
 class ReplayOptions(BaseModel):
-    """How letters are replayed.
+    """Options of a replay.
 
     ``canary`` letters go first, and the rest waits until their jobs have ended; ``rate`` is letters a second
     (None: no limit); the plan halts if more than the share ``halt`` of the ended jobs died again (1: never);
@@ -90,7 +90,7 @@ def check_queue(letter_filter: LetterFilter, queues: Collection[str]) -> None:
 
 
 def check_dead(letter_filter: LetterFilter, queues: Collection[str]) -> None:
-    """As `check_queue`, for verbs that change dead letters: only those that the filter shows."""
+    """Like `check_queue`, for verbs that change dead letters: only those that the filter shows."""
     check_queue(letter_filter, queues)
     if letter_filter.state not in (None, "dead"):
         raise InvalidFilterError(

@@ -1,4 +1,4 @@
-"""The processes of the cluster as lists show them, and what a drain will put back.  Pure."""
+"""The processes of the cluster as lists show them, and the jobs that a drain will return.  Pure."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Worker:
     """Since its last sign of life."""
     up_for: float | None
     drain_deadline_in: float | None
-    """Until the jobs that it holds are put back; None unless it drains."""
+    """Until the jobs that it holds are returned to their queues; None unless it drains."""
     drain_seconds: float | None
     """How long they have in all."""
     drain_undoable: bool

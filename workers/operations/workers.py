@@ -39,20 +39,20 @@ _ONE_SECONDS = 1.0
 _LOG_SECONDS = 2.5
 """The same for the lines of a process' log: it may take two seconds itself."""
 _STANDS_SECONDS = 600
-"""How long a request stands that a process has not read yet."""
+"""Seconds after which a request expires that a process has not read."""
 _CONFIRM_SECONDS = 3.0
 """How long a process has to confirm a request; one that is connected takes some milliseconds."""
 _CONFIRM_POLL_SECONDS = 0.1
 _WAIT_POLL_SECONDS = 0.5
 _ANSWER_POLL_SECONDS = 0.1
-"""Between two looks whether a process has given the sign of life that it was asked for."""
+"""Between two checks for the sign of life that was requested of a process."""
 
 DrainState = Literal["running", "draining", "drained", "requested"]
 
 
 @dataclass(frozen=True, slots=True)
 class DrainResult:
-    """How far the drain of a process is.
+    """The progress of a process' drain.
 
     ``requested``: it has not confirmed, and ``problem`` is why.  ``drained``: it has ended; ``put_back`` is
     how many jobs went back to their queues, None if that is not known.

@@ -25,7 +25,7 @@ _DATABASE_SECONDS = 2.0
 _AFTER_LATE_SECONDS = 5.0
 """How long after the moment from which its run is missed a schedule is checked."""
 _LOOK_SECONDS = 8.0
-"""So long after a process has gone there is a reason to look: it counts as reconnecting for a few seconds."""
+"""After a process has gone, time until a check is due: it counts as reconnecting for a few seconds."""
 _RETRY_SECONDS = 60.0
 """Until the schedules are checked again if Redis failed."""
 

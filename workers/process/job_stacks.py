@@ -1,7 +1,7 @@
-"""Tells other processes where the jobs of this one stand, and the newest lines of its log.
+"""Reports to other processes where the jobs of this one stand, and the newest lines of its log.
 
 A request comes over the channel of this process, and its answer goes to a channel that the request names.
-Nothing happens without a request.
+It does nothing without a request.
 """
 
 from __future__ import annotations

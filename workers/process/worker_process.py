@@ -39,7 +39,7 @@ from workers.process.worker_events import drained_event, started_events
 log = structlog.get_logger(__name__)
 
 _CLOSE_SECONDS = 2.0
-"""How long a closing process waits for the database; other processes record the letters that are left."""
+"""Timeout of the database in a closing process; other processes record the letters that are left."""
 _OTHERS_SECONDS = 1.0
 """How long a start waits for further Redises once one has answered."""
 _MAX_TURN_SECONDS = 15.0
@@ -51,11 +51,11 @@ _SETTLE_SECONDS = 5.0
 class WorkerProcess:
     """Runs the queues of ``policies``.  ``functions`` are by queue name; ``letters`` takes the dead letters.
 
-    ``redis_url`` is the main Redis, which holds the queues that have none of their own; ``paces`` has the
-    poll intervals of those by URL that differ from ``pace``.
+    ``redis_url`` is the main Redis, which holds the queues that have none of their own.  ``paces`` has, by
+    URL, the poll intervals that differ from ``pace``.
 
     It runs the ``schedules`` of its queues.  ``events`` takes what happens; None: it is not written.
-    ``give_up`` ends the whole program: it is called from a thread, with the reason, if the event loop has
+    ``give_up`` ends the whole program.  It is called from a thread, with the reason, if the event loop has
     been blocked for longer than any job in flight may take.
 
     `start` returns once jobs are taken; `begin_drain` starts the end; `drained` waits for it and returns the

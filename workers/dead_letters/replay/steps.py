@@ -43,5 +43,5 @@ def next_step(plan: Plan, ledger: Ledger) -> Step:
 def _is_conclusive(plan: Plan, ledger: Ledger, canary: int) -> bool:
     if not canary or ledger.sent > canary:
         return ledger.ended >= min(_MIN_ENDED, plan.total - ledger.skipped)
-    # Of the canary all have ended, or so many died that the others cannot change the result.
+    # All of the canary have ended, or so many died that the others cannot change the result.
     return ledger.ended >= canary or ledger.died > plan.halt * canary

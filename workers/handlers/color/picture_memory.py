@@ -1,7 +1,7 @@
-"""How much memory a decoder takes for a picture, judged by the picture's head alone.
+"""Estimates the memory that a decoder takes for a picture, from the picture's head alone.
 
-The figures per pixel are the peak of resident memory, measured with Pillow 13.0 and pillow-heif 1.8, and
-rounded up to what the formats allow at the worst.
+The figures per pixel are peaks of resident memory, measured with Pillow 13.0 and pillow-heif 1.8.  They are
+rounded up to the worst that the formats allow.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from PIL import Image
 
 MEMORY_BYTES = 640 << 20
 """The most that one picture may take.  A progressive JPEG of 200 megapixels takes 590 MiB, a HEIC of 48
-megapixels 330; five such pictures at a time, the queue's concurrency, take 3.2 GiB at the most."""
+megapixels 330.  Five pictures at a time, the queue's concurrency, take 3.2 GiB at the most."""
 WEBP_BYTES = 20  # per pixel: two canvases, the frame, its copy, and Pillow's; 16.3 to 17.1 were measured
 _AVIF_BYTES = 16  # per pixel, with 10 bits, 4:4:4 and transparency; 9.1 to 10.6 were measured with 8 bits
 _HEIF_BYTES = 12  # per pixel, with 10 bits; 7.1 to 8.5 were measured with 8 bits

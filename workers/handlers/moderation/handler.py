@@ -180,7 +180,7 @@ def _can_be_sent(payload: ModerationPayload) -> bool:
 
 
 def judge(text: str) -> Verdict:
-    """Return what the word lists and the rules for links, addresses and phone numbers say of ``text``."""
+    """Judge ``text`` by the word lists, and by the rules for links, addresses and phone numbers."""
     text = text.translate(_AS_SEEN)
     rejected, doubtful = _words(text)
     if _LINK.search(text):

@@ -31,7 +31,7 @@ class Streams:
 
 @dataclass(frozen=True, slots=True)
 class HandlerSource:
-    """Which function handles a queue, and where it is found."""
+    """The function that handles a queue, and the place where it is found."""
 
     queue: str
     name: str

@@ -41,9 +41,8 @@ class ProcessStack(NamedTuple):
 class HandlerPool:
     """Runs the jobs of one queue in processes.
 
-    ``async def`` handlers share one process; a plain ``def`` handler has one for each job in flight.  A job
-    that was in flight when a process died of an unknown cause runs alone the next time, so that the cause is
-    known then.
+    ``async def`` handlers share one process; a plain ``def`` handler has one for each job in flight.  If a
+    process dies of an unknown cause, its jobs run alone the next time, so that the cause shows.
     """
 
     def __init__(self, source: HandlerSource, enqueue: EnqueueJob, recycle: Recycle = NEVER) -> None:
@@ -228,7 +227,7 @@ class HandlerPool:
         try:
             process = await self._start_process()
         except HandlerImportError as error:
-            if self.problem != known_problem:  # else every job that waits would say so
+            if self.problem != known_problem:  # else every job that waits would log it
                 queue, problem = self.source.queue, str(error)
                 log.error("a handler process cannot be started", queue=queue, error=problem)  # noqa: TRY400
             await asyncio.sleep(self._backoff.next())

@@ -46,7 +46,7 @@ _LAST_OUTPUT_SECONDS = 1.0
 _LEVELS = {"critical": "error", "error": "error", "warning": "warning"}
 
 Ask = Callable[[Job, str, dict[str, Any]], Awaitable[Any]]
-"""Answers what a handler asks of its job: ``update`` it, ``enqueue`` another."""
+"""Answers a handler's requests about its job: ``update`` it, ``enqueue`` another."""
 
 
 @dataclass(eq=False, slots=True)
