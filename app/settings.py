@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     cache_redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
         default=None, validation_alias=AliasChoices("cache_redis_url", "CACHE_REDIS_URL")
     )
-    """None: the cache shares the Redis of the queues."""
+    """URL of the cache's Redis; None: the cache shares the Redis of the queues."""
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = Field(
         default=None, validation_alias=AliasChoices("database_url", "DATABASE_URL")
     )
@@ -186,9 +186,9 @@ class Settings(BaseSettings):
     http: Annotated[Address | None, NoDecode, BeforeValidator(_http)] = DEFAULT_ADDRESS
     """Address of the HTTP server of the long-running forms; None: no HTTP."""
     admin_token: Annotated[SecretStr, AfterValidator(_token)] | None = None
-    """None: the token in the data directory is used, or made."""
+    """Token of the HTTP API; None: the one in the data directory is used, or made."""
     economical: bool | None = None
-    """None: economical if Upstash runs the Redis."""
+    """Whether idle processes send few commands; None: if Upstash runs the Redis."""
     moderation_url: HttpUrl | None = None
     moderation_key: SecretStr | None = None
     notify_urls: SecretStr | None = None

@@ -22,7 +22,7 @@ _KILL_SECONDS = 2.0
 
 
 class EditorError(Exception):
-    """The text was not edited; the message says why, and what to do."""
+    """The text was not edited; the message has the reason, and what to do."""
 
 
 async def edit_text(text: str, command: str | None, driver: Driver | None) -> str:

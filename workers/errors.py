@@ -34,7 +34,7 @@ class InvalidJobError(WorkersError, PermanentError):
 
 
 class InvalidJsonError(WorkersError):
-    """A text that should be JSON is not, or holds what JSON cannot; the message says what and where."""
+    """A text that should be JSON is not, or holds what JSON cannot; the message has what and where."""
 
     kind = Kind.USAGE
 

@@ -52,7 +52,7 @@ class _Reader:
         self._next_details = 0.0
 
     async def read(self) -> Overview | None:
-        """None if Redis has not answered once."""
+        """Read the overview; None if Redis has not answered once."""
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 snapshot = await self._operations.snapshot()

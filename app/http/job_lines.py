@@ -54,10 +54,9 @@ class JobLines(PendingLines):
         self._disconnected = False
 
     async def enqueue(self, operations: Operations, queue: str) -> None:
-        """Enqueue all jobs while the body is read.  Raises ProblemError, which says how to go on."""
-        await operations.enqueue_many(
-            queue, [], audited=False
-        )  # read-only mode refuses before the body comes
+        """Enqueue all jobs while the body is read.  Raises ProblemError, which has how to go on."""
+        # Read-only mode refuses before the body comes.
+        await operations.enqueue_many(queue, [], audited=False)
         try:
             async for block in self._blocks():
                 jobs = operations.enqueue_stream(queue, self._jobs(block), audited=False)

@@ -51,11 +51,11 @@ class Expressions:
         return recordings
 
     def minute_recordings(self) -> list[tuple[str, Mapping[str, str], str]]:
-        """Those that are recorded once a minute: the baseline is their median."""
+        """The recordings of once a minute: the baseline is their median."""
         return [(MINUTE_P95, {"kind": kind}, self._minute(kind)) for kind in KINDS]
 
     def of_alert(self, name: str) -> str:
-        """The condition of an alert of the table; of one without a figure, what our processes found."""
+        """The condition of an alert of the table; for one without a figure, the result of our processes."""
         conditions = {
             rules.REDIS: f"min{self._by_labels()}(couturecast_redis_writable) == 0",
             rules.DATABASE: f"min{self._by_labels()}(couturecast_database_writable) == 0",

@@ -128,7 +128,7 @@ async def _wait_for_first(
 def _answering_addresses(
     done: set[asyncio.Task[None]], addresses: Mapping[asyncio.Task[None], RedisAddress]
 ) -> list[RedisAddress]:
-    """Those that answered.  Raises what waiting would not change."""
+    """Return the addresses that answered.  Raises errors that waiting would not change."""
     answering = []
     for wait in done:
         error = wait.exception()

@@ -63,7 +63,7 @@ class BrowserServer:
     options: SessionOptions
     logins: Logins
     cookie: str
-    """Its name; cookies are shared by all ports of a host, so it has that of this server."""
+    """Name of the cookie; all ports of a host share cookies, so it has that of this server."""
     sessions: set[web.WebSocketResponse] = field(default_factory=set)
 
     def application(self) -> web.Application:

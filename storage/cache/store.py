@@ -174,7 +174,7 @@ class RedisCacheStore:
                 return list(keys)
 
     async def existing(self, keys: Sequence[str]) -> list[str]:
-        """Those of some listed keys whose entries exist, in their order; in one round trip."""
+        """Return the listed keys whose entries exist, in their order; in one round trip."""
         replies = await self._pipeline([("EXISTS", ENTRY + key) for key in keys])
         return [key for key, exists in zip(keys, replies, strict=True) if exists]
 

@@ -20,7 +20,7 @@ _UNAVAILABLE = (OSError, TimeoutError, DBAPIError, PoolTimeoutError)
 _STATEMENT_ERROR_CLASSES = ("21", "22", "23", "42", "54")
 """SQLSTATE classes of a statement that would be refused again: its values, its constraints, its text."""
 PREPARED_STATEMENT_STATES = ("26000", "42P05")
-"""SQLSTATEs of a prepared statement that another client of a pooler made, or that its server never saw."""
+"""SQLSTATEs of a prepared statement that another client of a pooler made, or that its server lacks."""
 _DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 _NOT_PERMITTED = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH)
 _PRIMARY_CODE = 0xFF

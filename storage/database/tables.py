@@ -187,7 +187,7 @@ class OperatorActionRow(Base):
 
 
 class EventRow(Base):
-    """Something that happened.  ``dedupe`` makes several processes that see the same write it once."""
+    """Something that happened.  If several processes notice the same, ``dedupe`` has it written once."""
 
     __tablename__ = "events"
     __table_args__ = (
@@ -195,7 +195,7 @@ class EventRow(Base):
         Index("ix_events_newest", "at", "id"),
         Index("ix_events_kind", "kind", "at", "id"),
         Index("ix_events_queue", "queue", "at", "id"),
-        {"sqlite_autoincrement": True},  # so that a follower never sees an id again
+        {"sqlite_autoincrement": True},  # so that a follower never gets an id again
     )
 
     id: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)

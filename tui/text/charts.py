@@ -35,7 +35,7 @@ class ChartFigure:
     title: str
     form: Callable[[float], str]
     now: Callable[[QueueSnapshot], float | None]
-    """Its value now: the last step of a series is of some minutes."""
+    """The value now: the last step of a series is some minutes long."""
     limit: Callable[[QueueSnapshot], float | None] = lambda _: None
 
 

@@ -55,7 +55,7 @@ def _facts(job: JobDetail, now: float, letters: str) -> Fields:
 
 
 def payload(job: JobDetail, *, whole: bool = False) -> Text:
-    """Its payload as it is; beside the list only the beginning of a long one."""
+    """Its payload as it is; only the beginning of a long one unless ``whole``."""
     max_chars = _WHOLE_CHARS if whole else _PANE_CHARS
     parts: list[tuple[str, Text | str]] = []
     if job.unreadable is not None:

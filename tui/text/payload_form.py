@@ -30,7 +30,7 @@ class FormField:
     """Whether its choices are texts."""
 
     def parse(self, typed: str) -> Any:
-        """The value of what was typed.  Raises ValueError, whose text says what to type."""
+        """The value of what was typed.  Raises ValueError, whose text has what to type."""
         if self.kind == "text" or (self.kind == "choice" and self.is_text):
             return typed
         try:

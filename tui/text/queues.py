@@ -127,7 +127,7 @@ def rows(
 
 
 def state_words(queue: QueueSnapshot, verdict: Verdict, *, offline: bool) -> str:
-    """Its state in words; empty if there is nothing to say.  ``offline``: the weather is made up."""
+    """Its state in words; empty if all is well.  ``offline``: the weather is made up."""
     offline_words = "offline weather" if offline and queue.name == WEATHER else ""
     return ", ".join(filter(None, (verdict.text, offline_words)))
 

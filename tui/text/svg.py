@@ -75,7 +75,7 @@ def _draw(match: re.Match[str]) -> str:
 
 
 def _kind(character: str) -> str:
-    """Itself if it is drawn or a space: of a word ``word``."""
+    """Return the character itself if it is drawn or a space, else ``word``."""
     return character if character in _SHAPES or character == _SPACE else "word"
 
 

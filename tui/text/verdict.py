@@ -36,7 +36,7 @@ _STEADY_SHARE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``short`` is ``text`` for a narrow column; both are empty if there is nothing to say."""
+    """``short`` is ``text`` for a narrow column; both are empty if all is well."""
 
     tone: Tone
     text: str = ""
@@ -56,7 +56,7 @@ class Verdict:
 
 
 def queue_verdict(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Verdict:
-    """The worst of what is to be said of a queue; ``alerts`` are those of the whole snapshot."""
+    """Return the worst about a queue; ``alerts`` are those of the whole snapshot."""
     if queue.redis_error is not None:
         words = f"its Redis does not answer: {escape(queue.redis_error)}"
         return Verdict("breach", words, "no Redis", needs_text=True)

@@ -120,12 +120,12 @@ def _size(row: _Arguments) -> int:
 
 
 def _digest(record: bytes | None) -> str:
-    """As the scripts compare records; empty if there is none."""
+    """The digest by which the scripts compare records; empty if there is none."""
     return "" if record is None else hashlib.sha1(record, usedforsecurity=False).hexdigest()
 
 
 def _outcome(job: FoundJob) -> bytes:
-    """Return what the ledger of a replay gets if its job does not run; empty if it is none, or has ended."""
+    """Return a replay's entry in its ledger if its job does not run; empty if it is none, or has ended."""
     if job.where in ("done", "failed", "ended"):
         return b""
     origin = replay_origin(_our_meta(job.record))

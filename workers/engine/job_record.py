@@ -52,7 +52,7 @@ class JobRecord:
     schedule: str | None = None
     """Name of the schedule that enqueued it."""
     traced: bool = False
-    """Its producer was ours: only those leave a trace."""
+    """Whether one of our producers enqueued it: only those leave a trace."""
 
 
 def read_record(

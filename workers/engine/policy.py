@@ -130,7 +130,7 @@ class QueuePolicy:
         return 1 + len(self.retry_delays)
 
     def settings(self) -> dict[str, object]:
-        """Return what a process publishes of it, so that others see where it differs."""
+        """Return what a process publishes of it, so that others find where it differs."""
         server = urlsplit(self.redis_url)  # without user and password
         own_redis = {"redis": f"{server.netloc.rpartition('@')[2]}{server.path}"} if self.redis_url else {}
         return {

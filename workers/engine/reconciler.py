@@ -221,7 +221,7 @@ class Reconciler:
                         yield id_, "unlisted", 0.0
 
     async def _ready_ids(self) -> AsyncIterator[list[bytes]]:
-        """Those on incomplete that are ready, or have a time at which nothing can be scheduled."""
+        """Ids on incomplete that are ready, or have a time at which nothing can be scheduled."""
         async for ids in self._incomplete_ids("-inf", 0):
             yield ids
         async for ids in self._incomplete_ids(LAST_SECOND, "+inf"):

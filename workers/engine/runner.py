@@ -77,18 +77,18 @@ class RunningJob:
     waited: float | None
     """Seconds until its first attempt; None for a retry."""
     attempt: int
-    """Its number, from 1 on."""
+    """Number of the attempt, from 1 on."""
     task: asyncio.Task[None] | None = None
     """None once it has ended."""
     record_written: bool = False
-    """Its record has it as running."""
+    """Whether its record has it as running."""
     cancel_reason: str | None = None
     """Why it was cancelled: timeout, drain, abort or fenced."""
     abandon_at: float | None = None
     """When it is settled, by the monotonic clock, though its cancelled coroutine has not ended."""
     ended: bool = False
     error_logged: bool = False
-    """An error in its handling was logged."""
+    """Whether an error in its handling was logged."""
     lines: deque[LogLine] | None = None
     """The newest lines that it has logged."""
 

@@ -88,16 +88,16 @@ class _PublicOnlyBackend(httpcore.AsyncNetworkBackend):
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore.AsyncNetworkStream:
-        """Never: no URL of a job leads to a socket of this machine."""
+        """Refuse: no URL of a job leads to a socket of this machine."""
         raise ForbiddenAddressError("Unix sockets are not reached from a job")
 
     async def sleep(self, seconds: float) -> None:
-        """As httpcore asks."""
+        """Sleep, as httpcore requires."""
         await asyncio.sleep(seconds)
 
 
 async def _public_addresses(host: str, port: int) -> list[str]:
-    """All addresses of ``host``; one that is not public is one too many."""
+    """All addresses of ``host``; one that is not public is refused."""
     try:
         entries = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:

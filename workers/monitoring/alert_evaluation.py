@@ -77,7 +77,7 @@ def alerts(conditions: Iterable[Condition], now: float) -> tuple[Alert, ...]:
 
 
 def sort_alerts(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
-    """Those that fire first, and of these the worst."""
+    """Sort alerts: those that fire first, and of these the worst."""
     return tuple(sorted(alerts, key=lambda alert: (alert.state != "firing", RANK[alert.name])))
 
 
@@ -302,7 +302,7 @@ def _ready_since(facts: QueueFacts) -> float | None:
 
 
 def _idle_workers(facts: QueueFacts) -> Iterable[tuple[WorkerSnapshot, float]]:
-    """The processes that could look for jobs, and since when they have not.
+    """The processes that could take jobs, and since when they have not tried.
 
     While jobs are ready a process makes a turn every two seconds, also if others take them all.  One that
     waits for a rate limit sleeps until the next slot.

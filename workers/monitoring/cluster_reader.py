@@ -73,7 +73,7 @@ class ClusterState:
 
 
 class ClusterReader:
-    """Remembers the history that it has read, and when it last saw each process connected."""
+    """Remembers the history that it has read, and when each process was last connected."""
 
     def __init__(
         self,

@@ -18,9 +18,9 @@ class HistoryReader:
     def __init__(self) -> None:
         self._points: dict[int, list[Point]] = {seconds: [] for seconds in _NEEDED_SECONDS}
         self.history: History | None = None
-        """As it was last read."""
+        """The history of the last reading."""
         self.last_week: list[Point] = []
-        """Those of this hour, one week ago, and of its end."""
+        """The points of this hour, one week ago, and of its end."""
 
     def ranges(self, now: float) -> list[Argument]:
         """Lowest and highest score of the points to read, as overview.lua takes them."""

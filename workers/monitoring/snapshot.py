@@ -167,9 +167,9 @@ class WorkerSnapshot:
     up_for: float | None = None
     """Since it started; None if that is not known."""
     release: str | None = None
-    """None for a process of a version without releases."""
+    """Release of its code; None for a process of a version without releases."""
     standby: tuple[str, ...] = ()
-    """Those of its queues whose slots other processes fill."""
+    """Its queues whose slots other processes fill."""
     held: tuple[HeldJobs, ...] = ()
     """Its jobs in flight by queue."""
     drain: DrainSnapshot | None = None
@@ -320,7 +320,7 @@ class Snapshot:
     weather_provider: str
     """``openweather`` or ``offline``."""
     alerts: tuple[Alert, ...] = field(default=())
-    """Those that fire first, and of these the worst."""
+    """Firing ones first, and of these the worst."""
     plans: Mapping[str, int] | None = None
     """Replay plans by state, ``interrupted`` among them; None while the database is down."""
     drain_deadline_in: float | None = None

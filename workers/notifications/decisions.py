@@ -70,7 +70,7 @@ class Notified:
         )
 
     def document(self) -> dict[str, Any]:
-        """As it is stored."""
+        """Its form in the database."""
         return asdict(self)
 
     def is_claimed(self, now: float) -> bool:

@@ -47,7 +47,7 @@ class Position:
     following: tuple[tuple[WindowState, tuple[str, ...]], ...] = ()
 
     def cursor(self) -> str:
-        """As `next` of a page."""
+        """Its form as `next` of a page."""
         positions = [
             [position.queue, position.after.decode("latin-1"), position.at.decode("latin-1")]
             for position in self.queues

@@ -114,7 +114,7 @@ def _list(answer: Any, name: str) -> list[dict[str, Any]]:
 
 
 def _parse_stack(answer: Any) -> JobStack | None:
-    """None for a job that does not run there."""
+    """Parse an answer; None for a job that does not run there."""
     try:
         if answer["frames"] is None:
             return None

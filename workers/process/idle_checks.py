@@ -57,7 +57,7 @@ class IdleChecks:
         self._next_schedule_check = 0.0
         """All by the monotonic clock."""
         self._processes = 0
-        """Those that listened for jobs when they were last counted."""
+        """Processes that listened for jobs when they were last counted."""
 
     async def find_reason(self) -> bool:
         """Whether something may be wrong.  Raises RedisError."""

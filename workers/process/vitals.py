@@ -58,7 +58,7 @@ class Vitals:
 
 
 def _cpu_seconds(children: list[str]) -> float:
-    """Those of the process, and of its living children."""
+    """CPU seconds of the process, and of its living children."""
     ticks = 0
     for child in children:
         with suppress(OSError, ValueError, IndexError):

@@ -129,7 +129,7 @@ class Watchdog:
         blocked_after_seconds: float = TIMINGS.blocked_after_seconds,
     ) -> None:
         self.stood = 0.0
-        """Seconds since the loop moved, as far as this thread could see."""
+        """Seconds since the loop moved, as far as this thread could observe."""
         self._clock = clock
         self._list_jobs = list_jobs
         self._drain_seconds = drain_seconds

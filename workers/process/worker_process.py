@@ -101,7 +101,7 @@ class WorkerProcess:
         self._main = main or make_client(redis_url)
         self._retention = Retention(self._main, letters, events.repository if events is not None else None)
         self.schedules = [schedule for schedule in schedules if schedule.queue in self.dispatchers]
-        """Those that this process runs."""
+        """The schedules that this process runs."""
         self._watchdog = self._make_watchdog()
         self._heartbeats = self._make_heartbeats(give_up)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -177,7 +177,7 @@ class WorkerProcess:
         return [f"{queue}: {problem}" for queue, problem in self._handlers.problems().items()]
 
     def stop_asked(self, *, now: bool = False) -> None:
-        """Note that a signal asks for a drain (``now``: one that waits for nothing); for signal handlers.
+        """Note that a signal requests a drain (``now``: one that waits for nothing); for signal handlers.
 
         It works while the event loop is blocked, too: the process gives up if it cannot begin in time.
         """

@@ -379,7 +379,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             self.notify(with_keys(self, "{jobs.toggle-schedule} disables a schedule: the last list has them"))
 
     def _targets(self, verb: str) -> list[JobSummary]:
-        """The marked jobs, else the one under the cursor; without one say so."""
+        """The marked jobs, else the one under the cursor; without one, a message shows that."""
         if self._selected_schedule() is not None:
             self.notify(f"{verb} applies to jobs: of a schedule {with_keys(self, SCHEDULE_KEYS)}")
             return []

@@ -103,7 +103,7 @@ class ChartedScreen(QueueActions):
         self.details.invalidate()
 
     def is_without_charts(self) -> bool:
-        """Whether there is no room for charts; then say so."""
+        """Whether there is no room for charts; then a message shows that."""
         if not self.has_class("-compact"):
             return False
         self.notify("no room for charts: they need a terminal with more lines", severity="warning")

@@ -23,7 +23,7 @@ _MARK_KINDS = ("new-release", "queue-paused", "queue-resumed", "worker-draining"
 
 @dataclass
 class Details:
-    """Those of one queue, or of all if ``queue`` is None; empty until they are fetched."""
+    """The details of one queue, or of all if ``queue`` is None; empty until they are fetched."""
 
     session: Session
     queue: str | None = None

@@ -32,7 +32,7 @@ _KEYS = (("{list.open}", "open"), ("{workers.abort}", "abort"), ("{workers.dupli
 
 
 class WorkerScreen(WorkerActions, JobActions):
-    """Follows the snapshots; once the process has ended the last figures stay, and the page says so."""
+    """Follows the snapshots; once the process has ended, the last figures stay, and the title shows it."""
 
     HELP = (
         "One process: the jobs that it runs, what becomes of them, the settings in which it differs, and its "
@@ -186,7 +186,7 @@ class WorkerScreen(WorkerActions, JobActions):
             self.run_exclusive(self.change_jobs, verb, jobs)
 
     def _targets(self) -> list[JobSummary]:
-        """The marked jobs, else the one under the cursor; without one say so."""
+        """The marked jobs, else the one under the cursor; without one, a message shows that."""
         table = self.table
         selected = table.selected if table.display else None
         jobs = list(table.marks.values()) or ([selected] if selected is not None else [])

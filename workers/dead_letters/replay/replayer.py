@@ -66,7 +66,7 @@ class Replayer:
     async def holding(self, plan_id: int) -> AsyncIterator[ExpiringLock]:
         """The lock of a plan, held during a block.
 
-        It is acquired before the plan is marked as running, so that no screen sees an interrupted plan.
+        It is acquired before the plan is marked as running, so that no screen shows an interrupted plan.
         Raises RedisError, and ConflictError if another process runs the plan.
         """
         lock = ExpiringLock(self._redis, f"{PLAN}{plan_id}")
@@ -81,7 +81,7 @@ class Replayer:
                 log.debug("the lock of a plan was not released", error=repr(error))
 
     async def active_ids(self, plan_ids: Sequence[int]) -> set[int]:
-        """Those of the plans that a process runs now.  Raises RedisError."""
+        """Return the ids of the plans that a process runs now.  Raises RedisError."""
         locks = await ExpiringLock.held_names(self._redis, [f"{PLAN}{plan_id}" for plan_id in plan_ids])
         return {plan_id for plan_id in plan_ids if f"{PLAN}{plan_id}" in locks}
 

@@ -35,7 +35,7 @@ _ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4
 
 
 def decode(data: bytes) -> Image.Image:
-    """A small RGBA picture in sRGB, turned as its EXIF says.
+    """A small RGBA picture in sRGB, turned by its EXIF orientation.
 
     Alpha is relative: it is 255 where the picture is least transparent.  Raises PermanentError for data that
     is not a picture, is damaged, is transparent all over, or needs more than `MEMORY_BYTES` to decode.

@@ -53,7 +53,7 @@ class HandlerPool:
         """Called when that changes."""
         self._files: dict[str, list[int]] = {}
         self._files_to_fix: dict[str, list[int]] = {}
-        """Those, and the folders, of the import that failed."""
+        """Files and folders of the import that failed."""
         self._enqueue = enqueue
         self._recycle = recycle
         self._processes: list[HandlerProcess] = []
@@ -70,7 +70,7 @@ class HandlerPool:
 
     @property
     def processes(self) -> list[HandlerProcess]:
-        """Those that run."""
+        """The processes that run."""
         return list(self._processes)
 
     @property

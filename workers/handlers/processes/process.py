@@ -66,7 +66,7 @@ class HandlerProcess:
         self.about: Mapping[str, Any] = {}
         """Facts that it sent at its start: ``python``, ``executable``, ``signature``, ``place``, ``pid``."""
         self.files: dict[str, list[int]] = {}
-        """Those of the team's modules that it has imported by now, each with its time and size."""
+        """Files of the team's modules that it has imported by now, each with its time and size."""
         self.retired = False
         """Whether it takes no more jobs, and ends when those that it runs have ended."""
         self.done = 0
