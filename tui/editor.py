@@ -82,7 +82,7 @@ async def _run(arguments: list[str], driver: NonBlockingDriver) -> None:
 
 
 def _wait(editor: subprocess.Popen[bytes]) -> int:
-    """Wait for its end; if ctrl-z stops it let it go on, since there is no shell to continue it."""
+    """Wait for its end; if ctrl-z stops it, continue it, since there is no shell that could."""
     while True:
         with suppress(ChildProcessError):
             status = os.waitid(os.P_PID, editor.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)

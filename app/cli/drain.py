@@ -88,7 +88,7 @@ def drainer(names: Sequence[str], *, now: bool = False) -> Drain:
 
 
 async def drain_and_print(operations: Operations, request: Drain, wait: float, *, as_json: bool) -> int:
-    """Drain, wait for the end, print how far each is; 3 if jobs were put back, 1 if one is not as asked."""
+    """Drain, wait for the end, print how far each is; 3 if jobs were returned, 1 if a drain has a problem."""
     from app.cli.render.workers import results_text
 
     results = await request(operations)

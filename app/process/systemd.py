@@ -56,7 +56,7 @@ class SystemdNotifier:
         if not process.draining:
             self.send("READY=1")
         interval = self.watchdog_seconds / 2 if self.watchdog_seconds is not None else _STATUS_SECONDS
-        while not process.is_ending:  # a drain that can be undone is no end yet
+        while not process.is_ending:  # a drain that can be undone is not the end yet
             await self._report_progress(process, stuck)
             if process.draining:
                 await asyncio.sleep(min(interval, _DRAIN_POLL_SECONDS))

@@ -21,7 +21,7 @@ KINDS = ("wait", "run")
 """Values of the label ``kind`` of these, but the last."""
 
 _BASELINE_MINUTES = 5
-"""Minutes with jobs without which there is no baseline: as in `breaches`."""
+"""Minutes with jobs that a baseline needs, as in `breaches`."""
 
 
 def alert_name(name: str) -> str:

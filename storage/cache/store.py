@@ -314,6 +314,6 @@ def _decode_cursor(text: str | None) -> int:
         return 0
     if not re.fullmatch(r"\d{1,20}", text, re.ASCII) or int(text) > _MAX_POSITION:
         raise InvalidCursorError(
-            f"{text[:40]!r} is no cursor of a cache page", fix="leave it out for the first page"
+            f"{text[:40]!r} is not a cursor of a cache page", fix="leave it out for the first page"
         )
     return int(text)

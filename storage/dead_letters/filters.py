@@ -85,7 +85,7 @@ LocalTime = Annotated[AwareDatetime, BeforeValidator(_parse_local), AfterValidat
 
 
 class LetterFilter(BaseModel):
-    """Selects the letters that meet all conditions; None or an empty value is no condition.
+    """Selects the letters that meet all conditions; None or an empty value sets none.
 
     ``state`` None selects all states.  ``since`` and ``until`` bound the time of death: from, and before.
     ``error`` is contained in ``type: message`` of the error, whatever the case of its letters.  ``args`` are

@@ -110,7 +110,7 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
         self._refused: dict[str, str] = {}
         """The input that the message is about: it stays until something else is typed."""
         self._touched: set[str] = set()
-        """Fields of the queue in which something was typed: an empty one is no error before."""
+        """Fields of the queue in which something was typed: only then can an empty one be an error."""
 
     def compose(self) -> ComposeResult:
         """Compose the queue, its fields, a message, and the buttons."""

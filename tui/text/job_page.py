@@ -18,7 +18,7 @@ from workers.operations.schedules import ScheduleView
 
 _LABEL_CHARS = 10
 _PANE_CHARS, _WHOLE_CHARS = 2_000, 50_000
-"""Characters of a payload, beside the list and on its own page."""
+"""Characters of a payload, next to the list and on its own page."""
 _MAX_LINE_CHARS = 300
 Fields = Iterator[tuple[str, Text | str]]
 

@@ -72,7 +72,7 @@ def parse_form(
 
 
 def _resolve(own: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema of a value: without null beside it, and a reference followed."""
+    """The schema of a value: without the alternative null, and with references followed."""
     variants = [variant for variant in own.get("anyOf", ()) if variant.get("type") != "null"]
     variant = variants[0] if len(variants) == 1 else own
     name = str(variant.get("$ref", "")).removeprefix("#/$defs/")

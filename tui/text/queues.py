@@ -193,7 +193,7 @@ def _in_flight(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
 
 def _in_flight_gauge(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
     exact, rough = _used_of_limit(queue.in_flight, queue.concurrency)
-    if len(exact) > 6:  # too long to have the gauge beside it
+    if len(exact) > 6:  # too long for a gauge on the same line
         return Text(first_fitting(width, exact, rough))
     style = _breach_style(states, rules.STALLED)
     bar = thin_gauge(

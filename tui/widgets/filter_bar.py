@@ -112,7 +112,7 @@ class FilterBar(Vertical):
         line.display = self.display = bool(text)
 
     def on_input_changed(self) -> None:
-        """Show what the word can become; an error may be mended now."""
+        """Show what the word can become; the text may have no error any more."""
         if self.is_open:
             self._show_candidates()
 

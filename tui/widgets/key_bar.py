@@ -17,7 +17,7 @@ _ALWAYS = "help"
 
 
 class KeyBar(Line):
-    """Leaves out whole keys where there is no room; a click presses a key."""
+    """Leaves out whole keys if there is no room; a click presses a key."""
 
     DEFAULT_CSS = "KeyBar { dock: bottom; height: 1; }"
 

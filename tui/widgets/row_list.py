@@ -27,7 +27,7 @@ class Row(Generic[ItemT]):
 
 
 class RowList(Widget, Generic[ItemT], can_focus=True):
-    """The cursor stays on the row of its key, else in its place; beyond its ends the focus moves on."""
+    """The cursor stays on the row of its key, else on its line; beyond the ends the focus moves on."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"row-list--cursor"}
     DEFAULT_CSS = "RowList { height: auto; }"

@@ -66,7 +66,7 @@ def _is_too_deep(value: Any) -> bool:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise InvalidJsonError(f"not JSON: {name} is no number")
+    raise InvalidJsonError(f"not JSON: {name} is not a number")
 
 
 def _parse_float(text: str) -> float:

@@ -210,7 +210,7 @@ async def _body(response: httpx.Response, max_bytes: int) -> bytes:
 
 
 def reason(error: httpx.HTTPError) -> str:
-    """In words, why there is no answer; httpx leaves some of its errors without any."""
+    """Describe why there is no answer; some of httpx' errors have no text."""
     return str(error) or type(error).__name__
 
 

@@ -120,7 +120,7 @@ _STATE_ORDER = ("firing", "acknowledged", "pending", "silenced")
 def _alert(condition: Condition, now: float) -> Alert:
     rule = BY_NAME[condition.name]
     since = condition.since
-    if since is None or since > now + _CLOCK_SECONDS:  # a time ahead is no time
+    if since is None or since > now + _CLOCK_SECONDS:  # a time ahead does not count
         since = now
     lasts = rule.for_seconds if condition.for_seconds is None else condition.for_seconds
     return Alert(

@@ -29,7 +29,7 @@ _WALK_SECONDS = 3900.0
 _BASELINE_SECONDS = 3600.0
 """The span of the baseline's median, without the newest five minutes."""
 _BASELINE_MINUTES = 5
-"""Minutes with jobs without which there is no baseline."""
+"""Minutes with jobs that a baseline needs."""
 
 
 class Breach(NamedTuple):

@@ -132,7 +132,7 @@ class ClusterReader:
         serving = {queue.name for queue in queues if queue.workers}
         schedules = [schedule for schedule in self._schedules if schedule.queue in serving]
         conditions += schedule_conditions(schedules, schedule_fields, now)
-        if unwritable:  # nothing can start or end, so that is no sign of a stall
+        if unwritable:  # nothing can start or end, so this is not a stall
             conditions = [condition for condition in conditions if condition.name != STALLED]
         died_at = number(oldest[0][1]) if oldest else None
         since = None if died_at is None else min(now, died_at / 1000)

@@ -123,7 +123,7 @@ class AlertOperations:
         self._check(alert, queue)
         if not 0 < seconds <= MAX_SILENCE_SECONDS:
             raise InvalidAlertError(
-                "is no time for a silence", field="for", fix="use more than 0 s, at most 30 d"
+                "is not a time for a silence", field="for", fix="use more than 0 s, at most 30 d"
             )
         now = datetime.now(UTC)
         until = now + timedelta(seconds=seconds)

@@ -15,7 +15,7 @@ PLACEHOLDER = "queue:color-extraction function:NAME worker:NAME words of key or 
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Selects what meets all conditions; None is no condition.  The case of letters does not count."""
+    """Selects what meets all conditions; None sets none.  The case of letters does not count."""
 
     queue: str | None = None
     function: str | None = None

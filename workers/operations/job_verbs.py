@@ -267,7 +267,7 @@ def check_key(key: str) -> None:
     try:
         key.encode()
     except UnicodeEncodeError:
-        raise InvalidJobError("key: is no valid UTF-8") from None
+        raise InvalidJobError("key: is not valid UTF-8") from None
 
 
 def _is_settled(change: JobChange | None) -> bool:

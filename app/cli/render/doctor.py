@@ -18,7 +18,7 @@ _STATES: dict[State, tuple[str, str, int]] = {
 """Sign, the same in ASCII, and colour."""
 _STATE_CHARS = max(map(len, _STATES))
 _MIN_TEXT_COLUMNS = 20
-"""If there are fewer columns for findings beside the names, they stand below them."""
+"""If fewer columns are left for findings next to the names, they stand below them."""
 _INDENT = 4
 
 

@@ -136,7 +136,9 @@ class WorkerItem(BaseModel):
     loop_p99: float | None = Field(description="Seconds by which its event loop was late.")
     beat_age: float | None = Field(description="Seconds since its last sign of life.")
     up_for: float | None = Field(description="Seconds since its start.")
-    drain_deadline_in: float | None = Field(description="Seconds until what it holds is put back.")
+    drain_deadline_in: float | None = Field(
+        description="Seconds until its jobs are returned to their queues."
+    )
     drain_seconds: float | None = Field(description="Seconds that a drain gives them in all.")
     drain_undoable: bool
     drained_by: str | None

@@ -338,7 +338,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         self.post_message(OpenJob(message.job))
 
     def action_open_job(self) -> None:
-        """Without a row: say so."""
+        """Notify the operator: there is no row to open."""
         self._targets("open")
 
     def action_change(self, verb: Verb) -> None:
