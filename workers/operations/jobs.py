@@ -128,13 +128,7 @@ class JobOperations(JobVerbs):
         """
         if not 1 <= limit <= MAX_JOBS:
             raise ValueError(f"limit: {limit} is not between 1 and {MAX_JOBS}")
-        queue = queue or selected.queue
-        names = list(self._enqueueing.queues) if queue is None else [self._enqueueing.queue(queue).name]
-        position: Position | None
-        position = start(names, state) if cursor is None else parse_cursor(cursor, names, state)
-        if queue is None:
-            names = await self._reachable_queues()
-            position = position.only(names)
+        names, position = await self._begin_page(queue or selected.queue, state, cursor)
         if snapshot is None and (selected.worker is not None or state == "running"):
             snapshot = await self._take_snapshot()  # it names the workers
         items = await self._jobs_with_key(names, state, selected, snapshot) if cursor is None else []
@@ -151,6 +145,17 @@ class JobOperations(JobVerbs):
             if is_cut:
                 break
         return Page(items, None if position is None else position.cursor())
+
+    async def _begin_page(
+        self, queue: str | None, state: WindowState | None, cursor: str | None
+    ) -> tuple[list[str], Position | None]:
+        """The queues of a list, and the position at which its page begins; None if no queue is left."""
+        names = list(self._enqueueing.queues) if queue is None else [self._enqueueing.queue(queue).name]
+        position = start(names, state) if cursor is None else parse_cursor(cursor, names, state)
+        if queue is not None:
+            return names, position
+        names = await self._reachable_queues()
+        return names, position.only(names)
 
     async def _jobs_with_key(
         self,

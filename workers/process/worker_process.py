@@ -90,9 +90,9 @@ class WorkerProcess:
         self._vitals = Vitals(self._clock.lag_p99, self._handlers.pids)
         self.dispatchers: dict[str, Dispatcher] = {}
         self.links = [
-            self._make_link(url, placed, functions, letters, version, (paces or {}).get(url, pace))
-            for url, placed in group_by_url(policies, redis_url).items()
-            if placed
+            self._make_link(url, group, functions, letters, version, (paces or {}).get(url, pace))
+            for url, group in group_by_url(policies, redis_url).items()
+            if group
         ]
         """One for each Redis that holds queues of this process."""
         by_name = {name: queue for link in self.links for name, queue in link.dispatchers.items()}
