@@ -115,11 +115,11 @@ def result_of(answer: dict[str, Any]) -> Any:
     return answer.get("result")
 
 
-def ended(number: int, how: str, value: Any) -> str:
+def ended(number: int, outcome: str, value: Any) -> str:
     """Return how a job ended, as JSON.  Raises TypeError, which names the type that JSON does not have."""
     if value is None:  # most results: spare them the encoder
-        return f'[{number},"{how}",null]'
+        return f'[{number},"{outcome}",null]'
     try:
-        return f'[{number},"{how}",{encode(value)}]'
+        return f'[{number},"{outcome}",{encode(value)}]'
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"the result cannot be written as JSON: {error}") from None

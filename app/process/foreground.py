@@ -63,5 +63,5 @@ async def open_foreground(
             streams=streams,
         )
         pool = HandlerPool.of(functions[queue])
-        about = pool.processes[0].about if pool is not None else None
-        yield ForegroundHandler(appliance.operations, policy, functions[queue], custom.get(queue), about)
+        facts = pool.processes[0].about if pool is not None else None
+        yield ForegroundHandler(appliance.operations, policy, functions[queue], custom.get(queue), facts)

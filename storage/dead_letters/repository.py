@@ -108,13 +108,13 @@ class DeadLetterRepository:
         rows = await self._rows_by_id(letter_ids, LetterSummary._fields)
         return {letter_id: LetterSummary(*row) for letter_id, (row, _) in rows.items()}
 
-    async def count(self, letter_filter: LetterFilter = ALL_DEAD, *, most: int | None = None) -> int:
-        """Number of letters; if there are more than ``most``, ``most + 1``."""
+    async def count(self, letter_filter: LetterFilter = ALL_DEAD, *, limit: int | None = None) -> int:
+        """Number of letters; if there are more than ``limit``, ``limit + 1``."""
         query = letter_query(letter_filter, self._database.dialect)
-        if most is None:
+        if limit is None:
             statement = query.select_indexed([func.count(query.c.id)])
         else:
-            ids = query.select_indexed([query.c.id]).limit(most + 1)
+            ids = query.select_indexed([query.c.id]).limit(limit + 1)
             statement = select(func.count()).select_from(ids.subquery())
         async with self._database.connect() as connection:
             return int((await connection.execute(statement)).scalar_one())

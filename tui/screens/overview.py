@@ -94,13 +94,13 @@ class OverviewScreen(ChartedScreen, LetterActions, EventActions):
         self._show_events()
         self._show_letters_title(snapshot)
 
-    def _charted_queues(self, snapshot: Snapshot, most: int) -> list[QueueSnapshot]:
+    def _charted_queues(self, snapshot: Snapshot, max_charts: int) -> list[QueueSnapshot]:
         """The queues with a chart: if there is no room for all, the worst, in the order of the rows."""
         tones = {
             queue.name: queue_verdict(queue, snapshot.alerts, snapshot.taken_at).tone
             for queue in snapshot.queues
         }
-        worst = sorted(snapshot.queues, key=lambda queue: WORST_FIRST.index(tones[queue.name]))[:most]
+        worst = sorted(snapshot.queues, key=lambda queue: WORST_FIRST.index(tones[queue.name]))[:max_charts]
         return [queue for queue in snapshot.queues if queue in worst]
 
     def _fit(self) -> None:

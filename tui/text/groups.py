@@ -54,8 +54,9 @@ def pairs(hours: Sequence[int]) -> list[int]:
     return [sum(newest[start : start + 2]) for start in range(0, len(newest), 2)]
 
 
-def groups_title(groups: Sequence[FailureGroup], most: int) -> str:
+def groups_title(groups: Sequence[FailureGroup], max_groups: int) -> str:
     """Return how many letters died in a day, of how many errors."""
     letters = sum(group.count for group in groups)
-    number = f"the {most} largest of its groups" if len(groups) >= most else plural(len(groups), "group")
+    is_cut = len(groups) >= max_groups
+    number = f"the {max_groups} largest of its groups" if is_cut else plural(len(groups), "group")
     return f"{count(letters)} in 24 h, {number}" if groups else "none in 24 h"

@@ -87,8 +87,8 @@ def attempts(job: JobDetail) -> Text:
     return text if text else Text("  no attempt has failed", MUTED)
 
 
-def stack(job_stack: JobStack | None, problem: str | None, most: int | None = None) -> Text:
-    """The frames, the innermost first and ``most`` of them, and where they run; ``problem``: why not."""
+def stack(job_stack: JobStack | None, problem: str | None, max_frames: int | None = None) -> Text:
+    """The frames, the innermost first, and where they run; ``problem``: why there are none."""
     if job_stack is None:
         return Text(f"  {problem or 'not read yet'}", MUTED)
     text = Text(no_wrap=True, overflow="ellipsis")
@@ -97,11 +97,11 @@ def stack(job_stack: JobStack | None, problem: str | None, most: int | None = No
         text.append(f": {escape(job_stack.problem)}" if job_stack.problem else "", WATCH)
         text.append("\n")
     frames = list(reversed(job_stack.frames))
-    for frame in frames[:most]:
+    for frame in frames[:max_frames]:
         text.append(f"  {escape(frame.file)}:{frame.line}", "bold" if frame == job_stack.line else "")
         text.append(f"  {escape(frame.function)}\n", MUTED)
-    if most is not None and len(frames) > most:
-        text.append(f"  and {plural(len(frames) - most, 'frame')} around it\n", MUTED)
+    if max_frames is not None and len(frames) > max_frames:
+        text.append(f"  and {plural(len(frames) - max_frames, 'frame')} around it\n", MUTED)
     if not frames:
         text.append("  it has no frames now\n", MUTED)
     return text
@@ -165,7 +165,7 @@ def _indent(block: str) -> str:
     return "".join(f"    {line}\n" for line in escape_lines(block.rstrip()).split("\n"))
 
 
-def names(keys: Sequence[str], most: int = 3) -> str:
+def names(keys: Sequence[str], max_names: int = 3) -> str:
     """A few keys for a sentence."""
-    listed = ", ".join(clip(escape(key), 60) for key in keys[:most])
-    return f"{listed} and {len(keys) - most:,} more" if len(keys) > most else listed
+    listed = ", ".join(clip(escape(key), 60) for key in keys[:max_names])
+    return f"{listed} and {len(keys) - max_names:,} more" if len(keys) > max_names else listed

@@ -129,7 +129,7 @@ def log_lines(lines: Sequence[LogLine] | None, problem: str) -> Text:
         text.append("\n" if number else "")
         text.append(f"  {clock_time(line.at)}  ", MUTED)
         text.append(f"{escape(line.level):<8}", _LEVELS.get(line.level, MUTED))
-        about = " ".join(escape(part) for part in (line.queue, line.job) if part)
-        text.append(f"{about}  " if about else "", "bold")
+        context = " ".join(escape(part) for part in (line.queue, line.job) if part)
+        text.append(f"{context}  " if context else "", "bold")
         text.append(clip(escape(line.text), _MAX_LINE_CHARS))
     return text

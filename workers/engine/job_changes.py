@@ -91,9 +91,11 @@ class JobChanges:
     async def _run(
         self, rows: Sequence[_Arguments], call: Callable[[list[Argument]], ScriptCall]
     ) -> list[bool]:
-        most = max(1, min(_MAX_BATCH, _SCANNED_IDS // max(1, await self._depth()))) if len(rows) > 1 else 1
+        batch_size = 1
+        if len(rows) > 1:
+            batch_size = max(1, min(_MAX_BATCH, _SCANNED_IDS // max(1, await self._depth())))
         changed: list[bool] = []
-        for batch in batch_by_size(rows, _size, most):
+        for batch in batch_by_size(rows, _size, batch_size):
             args = [argument for row in batch for argument in row]
             changed += map(bool, await self._send(call(args)))
         return changed

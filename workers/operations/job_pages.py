@@ -61,8 +61,8 @@ class Position:
         sections = (
             (state, tuple(name for name in names if name in queues)) for state, names in self.following
         )
-        here = Position(self.state, positions, tuple((state, names) for state, names in sections if names))
-        return here if positions else here.next_section()
+        section = Position(self.state, positions, tuple((state, names) for state, names in sections if names))
+        return section if positions else section.next_section()
 
     def next_section(self) -> Position | None:
         """The beginning of the section after this one."""

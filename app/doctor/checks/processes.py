@@ -42,9 +42,9 @@ def _differences(server: RedisServer, worker: WorkerSnapshot) -> Iterator[str]:
         if policy is not None:
             ours = policy.settings() | server.thresholds.settings(queue)
             for name in sorted(theirs.keys() | ours.keys()):
-                there, here = theirs.get(name, _DEFAULT), ours.get(name, _DEFAULT)
-                if there != here:
-                    yield f"{queue} {name} {_text(there)}, here {_text(here)}"
+                their_value, our_value = theirs.get(name, _DEFAULT), ours.get(name, _DEFAULT)
+                if their_value != our_value:
+                    yield f"{queue} {name} {_text(their_value)}, here {_text(our_value)}"
 
 
 def _text(value: object) -> str:

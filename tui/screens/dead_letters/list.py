@@ -126,7 +126,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
     @work(exclusive=True, group="count")
     async def fetch_count(self, letter_filter: LetterFilter) -> None:
         """Count the letters; nothing waits for it."""
-        number = await self.session.run(self.letters.count(letter_filter, most=_MAX_COUNT))
+        number = await self.session.run(self.letters.count(letter_filter, limit=_MAX_COUNT))
         if letter_filter == self.state.filter:
             self._count = number if number is not None else "not counted"
             self.update_title()

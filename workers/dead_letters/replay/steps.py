@@ -15,10 +15,10 @@ _MIN_ENDED = 5
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The next step of a plan: ``send`` up to ``most`` letters, ``wait``, ``halt`` or ``done``."""
+    """The next step of a plan: ``send`` up to ``max_letters`` letters, ``wait``, ``halt`` or ``done``."""
 
     verb: Literal["send", "wait", "halt", "done"]
-    most: int = 0
+    max_letters: int = 0
     reason: str = ""
     is_canary: bool = False
     """The step after it depends on its outcome, so the ledger has to be read again."""

@@ -284,8 +284,8 @@ class HandlerProcess:
     def _on_message(self, message: dict[str, Any]) -> None:
         match message:
             case {"ended": ended}:
-                for number, how, value in ended:
-                    self._on_ended(number, how, value)
+                for number, outcome, value in ended:
+                    self._on_ended(number, outcome, value)
             case {"lines": [number, lines, dropped]}:
                 self._on_lines(number, lines, dropped)
             case {"ask": [asked, number, verb, fields]}:
@@ -310,13 +310,13 @@ class HandlerProcess:
         if waiting is not None and not waiting.done():
             waiting.set_result(value)
 
-    def _on_ended(self, number: int, how: str, value: Any) -> None:
+    def _on_ended(self, number: int, outcome: str, value: Any) -> None:
         call = self._calls.get(number)
         if call is None or call.ended.done():
             return
-        if how == "done":
+        if outcome == "done":
             call.ended.set_result(value)
-        elif how == "cancelled":
+        elif outcome == "cancelled":
             call.ended.set_exception(asyncio.CancelledError())
         else:
             call.ended.set_exception(RemoteError.from_record(value))
