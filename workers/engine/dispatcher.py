@@ -292,13 +292,13 @@ class Dispatcher:
         self._defect_since = None
 
     def _put_back_turns(self, turns: Sequence[Turn]) -> None:
-        """Settle in others what these ``turns``, which have failed, were to settle."""
+        """Have later turns settle what these failed ``turns`` were to settle."""
         for turn in reversed(turns):
             self._turns.remove(turn)
             self._settlements[:0] = turn.unfinished(resent=True)
 
     def _shrink_too_large(self, batch: list[Settlement], error: Exception) -> None:
-        """Redis refuses a request for its size: find the settlement that is too large, and shrink it."""
+        """Find the settlement that is too large for Redis, which refused the request, and shrink it."""
         # The take in the same request took jobs all the same.
         self._leases_uncertain = self._is_requested = True
         if len(batch) > 1:  # the next round trip has the first half
@@ -335,7 +335,7 @@ class Dispatcher:
         self._next_turn_at = None if seconds is None else time.monotonic() + seconds
 
     def _seconds_until_next(self, take: TakeResult) -> float | None:
-        """Until the next turn is due if no attempt ends before; None: when it is woken."""
+        """Return the seconds until the next turn if no attempt ends before; None: when it is woken."""
         waits = [wait for wait in (take.wait,) if wait is not None]
         if self._leases_uncertain:
             waits.append(self._poll_seconds["full"])

@@ -48,7 +48,7 @@ class JobChanges:
         self._state_keys = JobReader(queue.redis, queue.name).script_keys
 
     async def abort(self, jobs: Sequence[FoundJob], reason: str) -> list[bool]:
-        """End jobs that wait as aborted, and request it of those that run; the record of each is a job's."""
+        """End jobs that wait as aborted, and request it for those that run; each has the record of a job."""
         keys = self._keys
         names = [*self._state_keys, keys.looks, OUTCOMES, keys.totals, keys.history]
         limits = [KEEP_FAILED, KEEP_READABLE_MS, KEEP_ENDED_MS, LARGE_BYTES, KEEP_LARGE_MS]

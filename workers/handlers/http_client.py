@@ -116,7 +116,7 @@ async def _public_addresses(host: str, port: int) -> list[str]:
 
 @cache
 def _trusted_context() -> ssl.SSLContext:
-    """Whose certificates are good: certifi's list, or SSL_CERT_FILE's.  Read once, since it takes a while."""
+    """Trusts the CAs of certifi, or of SSL_CERT_FILE.  They are read once, since that takes a while."""
     return httpx.create_ssl_context()
 
 

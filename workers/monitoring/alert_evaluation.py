@@ -56,7 +56,7 @@ class Condition:
 
     @property
     def key(self) -> str:
-        """The same for the same condition, in every process."""
+        """Identifies the condition in every process."""
         return f"{self.name}|{self.queue or ''}|{self.subject}"
 
 

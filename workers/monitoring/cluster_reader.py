@@ -64,7 +64,7 @@ class ClusterState:
     """The problems of queues and workers."""
     observed: Mapping[bytes, bytes] = field(default_factory=dict)
     lost: tuple[LostWorker, ...] = ()
-    """The field of a snapshot."""
+    """Processes that ended without a drain, and held no jobs."""
 
     @property
     def letters_oldest_age(self) -> float | None:
@@ -104,7 +104,7 @@ class ClusterReader:
         self._histories = {policy.name: HistoryReader() for policy in policies}
         self._latencies = {policy.name: LatencyEvaluator.make() for policy in policies}
         self._connected_at: dict[str, float] = {}
-        """By worker: when its channel was last seen to have a subscriber, by the monotonic clock."""
+        """By worker: when its channel last had a subscriber, by the monotonic clock."""
 
     async def read(self, *, recovering: bool, keep_history: bool, unwritable: bool = False) -> ClusterState:
         """The state now.  Raises RedisError.

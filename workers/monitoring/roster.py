@@ -114,7 +114,7 @@ def to_be_asked(records: Mapping[bytes, bytes], beats: Mapping[bytes, float], no
 
 
 def lost_workers(evidence: Evidence, leases: Iterable[Lease]) -> tuple[LostWorker, ...]:
-    """The processes that ended without a word and hold nothing; recovery reports the others."""
+    """The processes that ended without a drain and hold nothing; recovery reports the others."""
     if evidence.recovering or evidence.unwritable:
         return ()
     holders = {lease.worker for lease in leases}

@@ -44,7 +44,7 @@ class QueueSnapshot:
     scheduled: int
     """Jobs that wait for a time: retries and delayed jobs."""
     oldest_age: float | None
-    """How long the job at the head has been ready."""
+    """Seconds for which the job at the head has been ready."""
     in_flight: int
     concurrency: int
     rate_limit: RateLimit | None
@@ -73,7 +73,7 @@ class QueueSnapshot:
     held_by_dead: int = 0
     """Jobs in flight whose worker is dead."""
     dead_for: float | None = None
-    """Since the last sign of life of these workers, the longest."""
+    """Seconds since the last sign of life of these workers, of the one that is silent for the longest."""
     recover_in: float | None = None
     """Seconds until their jobs can run again; None while no live process serves the queue."""
     held_by_blocked: int = 0
@@ -83,7 +83,7 @@ class QueueSnapshot:
     handler_problem: str | None = None
     """Why none of the processes that serve it can start its handler; None if one can."""
     oldest_running: float | None = None
-    """How long the job that has run for the longest has run."""
+    """Seconds for which the oldest running job has run."""
     full_for: float | None = None
     """For how long all slots have been taken and nothing has ended; None while a slot is free."""
     usual_run: float | None = None
@@ -108,7 +108,7 @@ class QueueSnapshot:
     broken_keys: tuple[str, ...] = ()
     """Keys that another program has given another type: nothing starts until they are repaired."""
     depth_limit: float = DEFAULTS.limit(BACKLOG)
-    """Jobs ready above which they pile up."""
+    """Ready jobs above which the queue has a backlog."""
     recent_attempts: int = 0
     """Attempts of which ``failure_rate`` is the share."""
     redis_error: str | None = None
@@ -140,7 +140,7 @@ class DrainSnapshot:
     by: str | None
     """The operator who began it; None if a supervisor did, or that is not known."""
     seconds: float | None = None
-    """How long the jobs in flight have in all."""
+    """Seconds that the jobs in flight have in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +326,7 @@ class Snapshot:
     drain_deadline_in: float | None = None
     """Seconds left for the jobs in flight here, while this process drains."""
     lost: tuple[LostWorker, ...] = ()
-    """Processes that ended without a drain, and held no jobs: of those of a day."""
+    """Processes of the last day that ended without a drain, and held no jobs."""
     other_redises: tuple[RedisSnapshot, ...] = ()
     """The Redises that hold queues, besides the main one, ``redis``."""
 

@@ -80,7 +80,7 @@ class ForegroundJobs:
 
 
 class _NoQueue:
-    """In place of the queue of a job that is in none."""
+    """Stands in for the queue of a job that is in none."""
 
     def __init__(self, name: str, on_update: OnUpdate) -> None:
         self.name = name

@@ -248,7 +248,7 @@ def _attempt(attempt: Mapping[str, Any]) -> JobAttempt:
 
 
 def job_facts(job: JobDetail, now: float, snapshot: Snapshot | None) -> JobFacts:
-    """Return what the question why a job does not run needs of it."""
+    """Return the facts of a job that explain why it does not run."""
     worker = None if job.worker is None or job.state != "running" else worker_of(snapshot, job.worker)
     return JobFacts(
         key=job.key,
@@ -271,7 +271,7 @@ def job_facts(job: JobDetail, now: float, snapshot: Snapshot | None) -> JobFacts
 
 
 def start_facts(policy: QueuePolicy, snapshot: Snapshot, job: JobFacts | None) -> StartFacts:
-    """Return what the question needs of the queue."""
+    """Return the facts of a queue, and of one of its jobs, that explain why nothing starts."""
     queue = queue_of(snapshot, policy.name)
     if queue is None:  # Redis has not answered yet
         error = snapshot.redis_of(policy.name).error
@@ -323,7 +323,7 @@ def worker_of(snapshot: Snapshot | None, worker_id: str) -> WorkerSnapshot | Non
 
 
 def _last_line(record: JobRecord) -> str | None:
-    """The error in one line: of SAQ's field, which has a traceback, the last one."""
+    """The error in one line; SAQ's field has a traceback, of which the last line counts."""
     if record.failed_attempts and record.status not in ("failed", "aborted"):
         newest = record.failed_attempts[-1]
         text = f"{newest['error_type']}: {newest['message']}"

@@ -77,7 +77,7 @@ def _foreground(image: Image.Image) -> tuple[Floats, Floats]:
 
 
 def _background(rgb: Floats) -> NDArray[np.bool_]:
-    """Pixels of the colour that most of the border has; none where too little would be left."""
+    """Pixels of the colour that most of the border has; none if too little would be left."""
     lab = rgb_to_lab(rgb.reshape(-1, 3)).reshape(rgb.shape)
     border = np.concatenate([lab[0], lab[-1], lab[:, 0], lab[:, -1]])
     middle = np.median(border, axis=0)

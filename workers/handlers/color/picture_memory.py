@@ -45,14 +45,14 @@ def decoding_bytes(image: Image.Image, data: bytes, full_size: tuple[int, int]) 
 
 
 def _mode_bytes(image: Image.Image) -> int:
-    """Per pixel, as Pillow keeps it."""
+    """Bytes per pixel in Pillow's memory."""
     if image.mode in _PLANAR_MODES:
         return 1
     return 2 if image.mode.startswith("I;16") else 4
 
 
 def _coefficient_bytes(image: Any, data: bytes, full_size: tuple[int, int]) -> int:
-    """Return what a JPEG takes whose scans each hold a part of all blocks; 0 if it is decoded row by row."""
+    """Return what a JPEG takes if each of its scans has a part of all blocks; 0 if it is decoded by rows."""
     sampling = [(across, down) for _, across, down, _ in image.layer]
     if not image.info.get("progressive") and _components_of_first_scan(data) == len(sampling):
         return 0
@@ -62,7 +62,7 @@ def _coefficient_bytes(image: Any, data: bytes, full_size: tuple[int, int]) -> i
 
 
 def _components_of_first_scan(data: bytes) -> int:
-    """0 if none is found."""
+    """Count the components of a JPEG's first scan; 0 if it has no scan."""
     start_of_image, start_of_scan, fill = 0xD8, 0xDA, 0xFF
     offset = 0
     while offset + 4 < len(data):
@@ -79,7 +79,7 @@ def _components_of_first_scan(data: bytes) -> int:
 
 
 def _tiff_bytes(image: Any) -> int:
-    """Pillow turns a TIFF itself, which makes a copy; libtiff decodes a whole strip or tile at a time."""
+    """Pillow turns a TIFF itself and so makes a copy; libtiff decodes a whole strip or tile at a time."""
     tags = image.tag_v2
     copies = 2 if tags.get(_TIFF_ORIENTATION, 1) != 1 else 1
     decoded = image.width * image.height * _mode_bytes(image) * copies

@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
         del received[:begin]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the owner."""
+        """Call ``on_lost``."""
         self._transport = None
         self._on_lost()
 
