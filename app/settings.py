@@ -219,7 +219,7 @@ class Settings(BaseSettings):
 
     @property
     def http_was_set(self) -> bool:
-        """Whether the address is not the default; then no other will do."""
+        """Whether the address was set: then the program does not start without it."""
         return "http" in self.model_fields_set
 
     @property

@@ -131,7 +131,7 @@ class BrowserServer:
 
     @property
     def _is_full(self) -> bool:
-        """Whether no browser more may open one; a session that is closing is not counted, as in a reload."""
+        """Whether no further session may begin; one that is closing does not count, as in a reload."""
         return sum(not session.closed for session in self.sessions) >= self.options.max_sessions
 
     @property
@@ -204,7 +204,7 @@ async def _send_output(program: TerminalProgram, websocket: web.WebSocketRespons
 
 
 async def _apply(text: str, program: TerminalProgram, websocket: web.WebSocketResponse) -> None:
-    """Do what a message of the client is about; one of any other form is ignored."""
+    """Handle a message of the client; one of any other form is ignored."""
     try:
         kind, value = json.loads(text)
     except (ValueError, TypeError, RecursionError):

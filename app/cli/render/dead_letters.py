@@ -59,7 +59,7 @@ def poison_sign(letter: DeadLetter) -> str:
 
 
 def _poison_deaths() -> int:
-    """So many deaths in a row of the same error make a letter poison."""
+    """Number of deaths in a row of the same error that makes a letter poison."""
     from workers.operations.operations import POISON_DEATHS
 
     return POISON_DEATHS
