@@ -57,7 +57,7 @@ def acknowledge(
     reason: Annotated[str, typer.Option("--reason", help="For the record.", metavar="TEXT")] = "",
     data_dir: DataDir = None,
 ) -> None:
-    """Acknowledge alerts that fire, until they are resolved; 1 if none of that name fires."""
+    """Mark alerts that fire as seen, until they are resolved; 1 if none of that name fires."""
     _check_name(name)
 
     async def run(operations: Operations) -> int:
