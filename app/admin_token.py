@@ -40,7 +40,7 @@ def load_or_create(data_dir: Path) -> str:
                 file.flush()
                 os.fsync(file.fileno())
     except OSError as error:
-        raise _unusable(path, error) from None
+        raise _unusable_error(path, error) from None
     _check(path, token)
     return token
 
@@ -59,7 +59,7 @@ def find(data_dir: Path) -> Path | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise _unusable(path, error) from None
+        raise _unusable_error(path, error) from None
     if not token:
         return None
     _check(path, token)
@@ -74,7 +74,7 @@ def _check(path: Path, token: str) -> None:
         )
 
 
-def _unusable(path: Path, error: OSError) -> UsageError:
+def _unusable_error(path: Path, error: OSError) -> UsageError:
     fix = "correct it, or set COUTURECAST_ADMIN_TOKEN"
     return refused_by_system(f"{path} cannot be used", error, fix=fix)
 

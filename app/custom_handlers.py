@@ -58,9 +58,9 @@ async def find_handler(policy: QueuePolicy, name: str, settings: Settings) -> Fo
         raise to_usage_error(error) from error.__cause__  # what it quotes may be secret
 
 
-def _found_handler(about: Mapping[str, Any]) -> FoundHandler:
+def _found_handler(facts: Mapping[str, Any]) -> FoundHandler:
     names = ("signature", "async", "place", "python", "executable")
-    return FoundHandler(*(about[name] for name in names))
+    return FoundHandler(*(facts[name] for name in names))
 
 
 def import_inline(policy: QueuePolicy, name: str, settings: Settings) -> SaqFunction:

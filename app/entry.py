@@ -1,6 +1,6 @@
 """The program's entry.  It prepares the process before anything large is imported.
 
-Most of a command's start is spent in imports, so a ctrl-C is likely to come there; and if standard output is
+Most of a command's start is spent in imports, so a ctrl-C is likely to come there.  If standard output is
 closed, the first descriptor that anything opens takes its place.
 """
 
@@ -46,10 +46,10 @@ def open_standard_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            opened = os.open(os.devnull, mode)
-            if opened != descriptor:  # not if they are opened in their order
-                os.dup2(opened, descriptor)
-                os.close(opened)
+            new_descriptor = os.open(os.devnull, mode)
+            if new_descriptor != descriptor:  # not if they are opened in their order
+                os.dup2(new_descriptor, descriptor)
+                os.close(new_descriptor)
             os.set_inheritable(descriptor, True)
     if sys.stdin is None:
         sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc]  # noqa: SIM115

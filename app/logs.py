@@ -209,9 +209,9 @@ class _LineHandler(QueueHandler):
     def flush(self) -> None:
         """Wait up to `_FLUSH_SECONDS` until all is written."""
         if os.getpid() == self._pid:
-            done = self._buffer.all_tasks_done
-            with done:
-                done.wait_for(lambda: not self._buffer.unfinished_tasks, _FLUSH_SECONDS)
+            condition = self._buffer.all_tasks_done
+            with condition:
+                condition.wait_for(lambda: not self._buffer.unfinished_tasks, _FLUSH_SECONDS)
 
     def stop(self) -> None:
         """Write what is left and end the thread; a thread that cannot write stays."""

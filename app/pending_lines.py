@@ -1,4 +1,4 @@
-"""Which lines of a stream are enqueued, so that it can be continued after an error."""
+"""The lines of a stream that are enqueued, so that it can be continued after an error."""
 
 from __future__ import annotations
 

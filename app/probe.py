@@ -1,7 +1,7 @@
-"""Asks the processes of a data directory whether they live, or are ready.
+"""Checks whether the processes of a data directory live, or are ready.
 
-A container's health check runs this every few seconds, so it imports next to nothing: not even the command
-line, whose imports take three times as long as all of this.
+A container's health check runs this every few seconds, so it imports next to nothing.  The imports of the
+command line alone would take three times as long as all of this.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _get(address: Address, path: str, deadline: float) -> bytes:
 
 
 def _seconds_left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
         raise TimeoutError
-    return left
+    return seconds

@@ -104,9 +104,9 @@ def _names(queue: str) -> dict[str, str]:
     return {field: f"{queue_prefix(queue)}{field.upper()}" for field in QueueSettings.model_fields}
 
 
-def _to_error(variable: str, found: FieldProblem, value: str) -> UsageError:
-    known = _PROBLEMS.get(str(found.location[0]))
-    if known is None:  # a URL, which may have a password
-        return UsageError(found.problem, field=variable, fix=found.fix)
-    problem, fix = known
+def _to_error(variable: str, field_problem: FieldProblem, value: str) -> UsageError:
+    rule = _PROBLEMS.get(str(field_problem.location[0]))
+    if rule is None:  # a URL, which may have a password
+        return UsageError(field_problem.problem, field=variable, fix=field_problem.fix)
+    problem, fix = rule
     return UsageError(f"{value!r} {problem}", field=variable, fix=fix)

@@ -1,6 +1,6 @@
-"""Which processes run in a data directory, and where each of them serves HTTP.
+"""The processes that run in a data directory, and where each of them serves HTTP.
 
-Each process has a file there, which it keeps locked: the kernel ends the lock with the process, however that
+Each process has a file there, which it keeps locked.  The kernel ends the lock with the process, however that
 ends, and no process inherits it.  Imports next to nothing: a container's health check runs every few seconds.
 """
 
@@ -50,13 +50,13 @@ def announced(data_dir: Path, address: Address | None) -> Iterator[None]:
 
 def running_processes(data_dir: Path) -> list[RunningProcess]:
     """Return the processes that run in the data directory.  Blocking.  Raises OSError."""
-    found = []
+    processes = []
     for path in _files(data_dir / _FOLDER):
         with suppress(FileNotFoundError, ValueError), open(path, encoding="ascii") as file:
             if _is_locked(file.fileno()):
                 pid, http = json.load(file)
-                found.append(RunningProcess(pid, None if http is None else Address.parse(http)))
-    return sorted(found, key=lambda process: process.pid)
+                processes.append(RunningProcess(pid, None if http is None else Address.parse(http)))
+    return sorted(processes, key=lambda process: process.pid)
 
 
 def _remove_stale_files(folder: Path) -> None:

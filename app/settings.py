@@ -68,7 +68,7 @@ def _direct_url(value: SecretStr) -> SecretStr:
     return value
 
 
-def _expanded(path: Path) -> Path:
+def _expand(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError:
@@ -80,18 +80,18 @@ def _expanded(path: Path) -> Path:
 def _folders(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    return [_expanded(Path(part)) for part in value.split(":") if part]
+    return [_expand(Path(part)) for part in value.split(":") if part]
 
 
 def _recycle(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    found = re.fullmatch(r"(\d{1,9})\s*(MB)?", value.strip(), re.IGNORECASE)
-    if found is None:
+    match = re.fullmatch(r"(\d{1,9})\s*(MB)?", value.strip(), re.IGNORECASE)
+    if match is None:
         raise InvalidValueError(
             "is neither a number of jobs nor of MB", fix="use for instance 1000, or 500MB"
         )
-    return Recycle(megabytes=int(found[1])) if found[2] else Recycle(jobs=int(found[1]))
+    return Recycle(megabytes=int(match[1])) if match[2] else Recycle(jobs=int(match[1]))
 
 
 def _words(value: Any) -> Any:
@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     cache_redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
         default=None, validation_alias=AliasChoices("cache_redis_url", "CACHE_REDIS_URL")
     )
-    """None: the cache shares the Redis of the queues."""
+    """URL of the cache's Redis; None: the cache shares the Redis of the queues."""
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = Field(
         default=None, validation_alias=AliasChoices("database_url", "DATABASE_URL")
     )
@@ -165,12 +165,12 @@ class Settings(BaseSettings):
     environment: str = Field(default="local", min_length=1, max_length=40)
     release: Annotated[str, AfterValidator(_release)] = VERSION
     """The deployed version, such as a commit or a tag; it is on every attempt, dead letter and worker."""
-    data_dir: Annotated[Path, AfterValidator(_expanded)] = Field(default_factory=default_data_dir)
+    data_dir: Annotated[Path, AfterValidator(_expand)] = Field(default_factory=default_data_dir)
     handlers: str = ""
-    handlers_python: Annotated[Path, AfterValidator(_expanded)] | None = None
+    handlers_python: Annotated[Path, AfterValidator(_expand)] | None = None
     """The interpreter of custom handlers; None: ours."""
     handlers_path: Annotated[list[Path], NoDecode, BeforeValidator(_folders)] = Field(default_factory=list)
-    """Folders from which custom handlers are imported, beside the working directory."""
+    """Folders from which custom handlers are imported, besides the working directory."""
     handlers_recycle: Annotated[Recycle, NoDecode, BeforeValidator(_recycle)] = Recycle()
     image_dirs: Annotated[list[Path], NoDecode, BeforeValidator(_folders)] = Field(default_factory=list)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -186,9 +186,9 @@ class Settings(BaseSettings):
     http: Annotated[Address | None, NoDecode, BeforeValidator(_http)] = DEFAULT_ADDRESS
     """Address of the HTTP server of the long-running forms; None: no HTTP."""
     admin_token: Annotated[SecretStr, AfterValidator(_token)] | None = None
-    """None: the token in the data directory is used, or made."""
+    """Token of the HTTP API; None: the one in the data directory is used, or made."""
     economical: bool | None = None
-    """None: economical if Upstash runs the Redis."""
+    """Whether idle processes send few commands; None: if Upstash runs the Redis."""
     moderation_url: HttpUrl | None = None
     moderation_key: SecretStr | None = None
     notify_urls: SecretStr | None = None
@@ -219,7 +219,7 @@ class Settings(BaseSettings):
 
     @property
     def http_was_set(self) -> bool:
-        """Whether the address is not the default; then no other will do."""
+        """Whether the address was set: then the program does not start without it."""
         return "http" in self.model_fields_set
 
     @property

@@ -98,8 +98,8 @@ class AsyncProcess(Process):
             context = {"job": job, "queue": Queue(self.queue, ask)}
             end = ended(number, "done", await self.function(context, **kwargs))
         except asyncio.CancelledError as error:
-            how = "failed" if self.foreground else "cancelled"  # by ctrl-C: where it stood is of interest
-            end = ended(number, how, describe(error))
+            outcome = "failed" if self.foreground else "cancelled"  # by ctrl-C: where it stood is of interest
+            end = ended(number, outcome, describe(error))
         except GeneratorExit:
             raise
         except BaseException as error:

@@ -12,8 +12,8 @@ if sys.platform == "linux":
     class _Selector(selectors.EpollSelector):
         """Waits for fractions of a millisecond.
 
-        ``epoll`` counts whole ones, so asyncio rounds up: among other timers one is up to a millisecond late,
-        and jobs that began one after the other end together.
+        ``epoll`` counts whole ones, so asyncio rounds up.  A timer among others is up to a millisecond late
+        then, and jobs that began one after the other end together.
         """
 
         def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:

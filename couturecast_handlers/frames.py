@@ -81,19 +81,19 @@ def main_thread_frames() -> list[Any]:
 
 
 def _frames(walked: Iterable[tuple[types.FrameType, int]]) -> list[Any]:
-    found = [
+    frames = [
         [frame.f_code.co_filename, line or 0, _qualified_name(frame.f_code)]
         for frame, line in walked
         if not _is_ours(frame.f_code)
     ]
-    return found[:_MAX_FRAMES]
+    return frames[:_MAX_FRAMES]
 
 
 def coroutine_frames(task: Any) -> list[Any]:
     """The frames of a suspended task and of what it waits for, the outermost first."""
     from asyncio import Task
 
-    found: list[Any] = []
+    frames: list[Any] = []
     awaited: Any = task.get_coro()
     for _ in range(_MAX_FRAMES * 4):
         if inspect.isgenerator(awaited) and awaited.gi_frame is not None:
@@ -101,10 +101,10 @@ def coroutine_frames(task: Any) -> list[Any]:
             continue
         frame, after = getattr(awaited, "cr_frame", None), getattr(awaited, "cr_await", None)
         if frame is not None:
-            found += _frames([(frame, frame.f_lineno)])
+            frames += _frames([(frame, frame.f_lineno)])
         if isinstance(after, Task):
             after = after.get_coro()
         if after is None:
             break
         awaited = after
-    return found[-_MAX_FRAMES:]
+    return frames[-_MAX_FRAMES:]

@@ -1,4 +1,4 @@
-"""Imports the team's function, and says what is wrong with it in one line, and how to fix that."""
+"""Imports the team's function; an error has what is wrong with it in one line, and how to fix that."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def import_function(name: str) -> Callable[..., Any]:
     """The function ``module:function``.  Raises RefusedError."""
     module_name, _, attribute = name.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
+        target: Any = importlib.import_module(module_name)
         for step in attribute.split("."):
-            found = getattr(found, step)
+            target = getattr(target, step)
     except BaseException as error:
         cause = " ".join(f"{type(error).__name__}: {error}".split())
         raise RefusedError(f"{name!r} cannot be imported: {cause}", _fix(error, module_name)) from error
-    check_function(name, found)
-    return found  # type: ignore[no-any-return]
+    check_function(name, target)
+    return target  # type: ignore[no-any-return]
 
 
 def _fix(error: BaseException, module_name: str) -> str:
@@ -48,15 +48,15 @@ def _fix(error: BaseException, module_name: str) -> str:
     return f"see what it does when it is imported: {sys.executable} -c 'import {module_name}'"
 
 
-def check_function(name: str, found: Any) -> None:
-    """Raises RefusedError if ``found`` can be no handler."""
+def check_function(name: str, target: Any) -> None:
+    """Raises RefusedError if ``target`` cannot be a handler."""
     fix = "write async def f(ctx, **kwargs), or def f(ctx, **kwargs)"
-    if inspect.isclass(found) or not callable(found):
+    if inspect.isclass(target) or not callable(target):
         raise RefusedError(f"{name!r} is no function", fix)
-    if inspect.isgeneratorfunction(found) or inspect.isasyncgenfunction(found):
+    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
         raise RefusedError(f"{name!r} yields: a handler returns its result", fix)
     try:
-        signature = inspect.signature(found)
+        signature = inspect.signature(target)
     except (TypeError, ValueError):  # of one that is written in C
         return
     try:
@@ -103,8 +103,8 @@ def files_of(error: BaseException | None, folders: list[str]) -> dict[str, list[
     while trace is not None:  # a module that fails is not in sys.modules
         files.add(trace.tb_frame.f_code.co_filename)
         trace = trace.tb_next
-    found = _stamps(files)
-    return {**_stamps({os.path.dirname(file) for file in found if file.endswith(".py")}), **found}
+    stamps = _stamps(files)
+    return {**_stamps({os.path.dirname(file) for file in stamps if file.endswith(".py")}), **stamps}
 
 
 def _stamps(files: set[Any]) -> dict[str, list[int]]:
@@ -113,6 +113,6 @@ def _stamps(files: set[Any]) -> dict[str, list[int]]:
     for file in files:
         if isinstance(file, str) and is_of_team(file) and not file.startswith(ours):
             with contextlib.suppress(OSError):
-                found = os.stat(file)
-                stamps[file] = [found.st_mtime_ns, found.st_size]
+                status = os.stat(file)
+                stamps[file] = [status.st_mtime_ns, status.st_size]
     return stamps

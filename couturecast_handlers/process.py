@@ -64,17 +64,17 @@ class Process:
         return number
 
     def ask(
-        self, number: int, verb: str, fields: dict[str, Any], done: Callable[[dict[str, Any]], None]
+        self, number: int, verb: str, fields: dict[str, Any], on_answer: Callable[[dict[str, Any]], None]
     ) -> None:
-        """Ask the appliance for something; ``done`` gets its answer, in another thread."""
+        """Ask the appliance for something; ``on_answer`` gets its answer, in another thread."""
         with self._lock:
             self._asks += 1
-            asked = self._asks
-            self._asked[asked] = done
+            ask_id = self._asks
+            self._asked[ask_id] = on_answer
         try:
-            self.writer.send({"ask": [asked, number, verb, fields]})
+            self.writer.send({"ask": [ask_id, number, verb, fields]})
         except (TypeError, ValueError):
-            del self._asked[asked]
+            del self._asked[ask_id]
             raise
 
     def _obey(self) -> None:
@@ -84,10 +84,10 @@ class Process:
                 if "cancel" in message:
                     self.cancel(message["cancel"])
                 elif "answer" in message:
-                    asked, answer = message["answer"]
-                    done = self._asked.pop(asked, None)
-                    if done is not None:
-                        done(answer)
+                    ask_id, answer = message["answer"]
+                    on_answer = self._asked.pop(ask_id, None)
+                    if on_answer is not None:
+                        on_answer(answer)
                 elif "stack" in message:
                     self.writer.send({"stack": [message["stack"], self.stack(message["stack"])]})
                 elif "files" in message:
@@ -115,11 +115,11 @@ def result_of(answer: dict[str, Any]) -> Any:
     return answer.get("result")
 
 
-def ended(number: int, how: str, value: Any) -> str:
+def ended(number: int, outcome: str, value: Any) -> str:
     """Return how a job ended, as JSON.  Raises TypeError, which names the type that JSON does not have."""
     if value is None:  # most results: spare them the encoder
-        return f'[{number},"{how}",null]'
+        return f'[{number},"{outcome}",null]'
     try:
-        return f'[{number},"{how}",{encode(value)}]'
+        return f'[{number},"{outcome}",{encode(value)}]'
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"the result cannot be written as JSON: {error}") from None

@@ -1,10 +1,13 @@
 """The child's end of its two sockets.
 
-A message is a length (4 bytes, big-endian) and a JSON object.  Over the first socket come ``run`` (a list
-of jobs), and all that goes to the appliance: ``ready`` or ``refused``, then ``ended`` (a list of results and
-errors, by the number of the job), ``ask`` (update a job, enqueue one), ``lines`` (of a job; of none: number
-0), ``stack``, ``files``.  Over the second comes what is obeyed while handlers run: ``cancel`` (a number),
-``stack`` (a number), ``files``, ``answer`` (to an ``ask``).  Its end is the end of the process.
+A message is a length (4 bytes, big-endian) and a JSON object.
+
+- First socket, to the child: ``run`` (a list of jobs).
+- First socket, to the appliance: ``ready`` or ``refused``, then ``ended`` (a list of results and errors, by
+  the number of the job), ``ask`` (update a job, enqueue one), ``lines`` (of a job; of none: number 0),
+  ``stack``, ``files``.
+- Second socket, to the child, obeyed while handlers run: ``cancel`` (a number), ``stack`` (a number),
+  ``files``, ``answer`` (to an ``ask``).  The process ends when this socket is closed.
 """
 
 from __future__ import annotations

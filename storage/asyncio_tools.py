@@ -18,7 +18,7 @@ async def cancel_and_wait(tasks: Sequence[asyncio.Future[T]], *, retry_seconds: 
     that arrives as the write ends (https://github.com/python/cpython/issues/86296).
 
     If the caller is cancelled while it waits, for instance by the retry of an outer `cancel_and_wait`, it
-    still waits to the end, since it would leave the tasks behind, and then raises its cancellation.
+    waits to the end all the same: no task is left behind.  Then it raises its cancellation.
     """
     clock = asyncio.get_running_loop().time
     interruption: asyncio.CancelledError | None = None

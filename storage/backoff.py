@@ -35,7 +35,7 @@ class Backoff:
 class ReconnectBackoff:
     """Delays before a connection is opened again.
 
-    There is none after the first failure, since a server or proxy may close an idle connection at any time.
+    The first retry has no delay, since a server or proxy may close an idle connection at any time.
     """
 
     def __init__(self, first: float, longest: float) -> None:

@@ -27,7 +27,7 @@ class ApplianceError(Exception):
     """Root of everything the program raises on purpose.
 
     ``field`` names the option, setting or parameter that is wrong, ``problem`` is what happened, ``fix``
-    what to do about it; the text of the error is the three of them, separated by colons.
+    what to do about it.  The text of the error is all three, separated by colons.
     """
 
     kind: ClassVar[Kind] = Kind.DEFECT

@@ -232,9 +232,9 @@ class Dashboard(OpeningApp, inherit_bindings=False):
     async def action_jump(self) -> None:
         """Show a letter on each part of the screen; pressing it goes there."""
         if targets := jump_targets(self.screen):
-            chosen = await self.push_screen_wait(JumpDialog(targets))
-            if chosen is not None:
-                chosen.go()
+            target = await self.push_screen_wait(JumpDialog(targets))
+            if target is not None:
+                target.go()
 
     # The end
 

@@ -20,8 +20,8 @@ _dispatch = MessagePump._dispatch_message
 def contain_errors() -> None:
     """Let each widget continue with its next handler, and its next message, after one that raised.
 
-    Textual ends a widget's loop, and with it the app, at the first exception; it has no setting for its own
-    widgets, so its methods are replaced.  The app, a `Dashboard`, reports the error.
+    Textual ends a widget's loop, and with it the app, at the first exception.  It has no setting for its
+    own widgets, so its methods are replaced.  The app, a `Dashboard`, reports the error.
     """
     MessagePump._get_dispatch_methods = _contained_handlers  # type: ignore[assignment, method-assign]
     MessagePump._dispatch_message = _dispatch_contained  # type: ignore[method-assign]
@@ -29,10 +29,10 @@ def contain_errors() -> None:
 
 def _contained_handlers(self: MessagePump, name: str, message: Message) -> Iterable[tuple[type, Handler]]:
     for owner, handler in _handlers_of(self, name, message):
-        yield owner, _contained(self, handler)
+        yield owner, _contain(self, handler)
 
 
-def _contained(pump: MessagePump, handler: Handler) -> Handler:
+def _contain(pump: MessagePump, handler: Handler) -> Handler:
     async def handle(message: Message) -> None:
         try:
             await invoke(handler, message)

@@ -22,7 +22,7 @@ _KILL_SECONDS = 2.0
 
 
 class EditorError(Exception):
-    """The text was not edited; the message says why, and what to do."""
+    """The text was not edited; the message has the reason, and what to do."""
 
 
 async def edit_text(text: str, command: str | None, driver: Driver | None) -> str:
@@ -82,11 +82,11 @@ async def _run(arguments: list[str], driver: NonBlockingDriver) -> None:
 
 
 def _wait(editor: subprocess.Popen[bytes]) -> int:
-    """Wait for its end; if ctrl-z stops it let it go on, since there is no shell to continue it."""
+    """Wait for its end; if ctrl-z stops it, continue it, since there is no shell that could."""
     while True:
         with suppress(ChildProcessError):
-            ended = os.waitid(os.P_PID, editor.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
-            if ended is not None and ended.si_code == os.CLD_STOPPED:
+            status = os.waitid(os.P_PID, editor.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
+            if status is not None and status.si_code == os.CLD_STOPPED:
                 os.killpg(editor.pid, signal.SIGCONT)
                 continue
         return editor.wait()

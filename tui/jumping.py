@@ -16,11 +16,11 @@ from tui.widgets.tab_bar import TabBar
 
 def jump_targets(screen: Screen[Any]) -> list[Target]:
     """The parts of a screen that are shown."""
-    shown = screen.size.region
+    region = screen.size.region
     targets = [
         Target(widget.region.offset, partial(widget.focus))
         for widget in screen.focus_chain
-        if widget.region.overlaps(shown)
+        if widget.region.overlaps(region)
     ]
     for bar in (*screen.query(TabBar), *screen.query(StateBar)):
         message = OpenView if isinstance(bar, TabBar) else StateBar.Chosen

@@ -48,7 +48,7 @@ _IDS = {
     "screen.tab(1)": "jobs.tab-next",
     "select_cursor": "list.open",
 }
-"""Ids of actions whose name does not say it."""
+"""Ids of actions whose name is another word."""
 _SENTENCES = {
     "app.focus_next": "Go to the next list or field.",
     "app.focus_previous": "Go to the list or field before.",
@@ -121,8 +121,8 @@ def word(binding: Binding) -> str:
 
 def sentence(node: DOMNode | type[DOMNode], binding: Binding) -> str:
     """Return what a key does, in one sentence: that of its action's docstring."""
-    if known := binding.tooltip or _SENTENCES.get(binding.action):
-        return known.replace("  ", " ")
+    if explanation := binding.tooltip or _SENTENCES.get(binding.action):
+        return explanation.replace("  ", " ")
     name = binding.action.partition("(")[0].rpartition(".")[2]
     method = getattr(node, f"action_{name}", None)
     text = inspect.getdoc(method) if method is not None else None
@@ -145,8 +145,8 @@ def help_sections(app: App[Any]) -> list[tuple[str, list[tuple[str, str, str]]]]
     for node, binding, enabled, tooltip in app.screen.active_bindings.values():
         if listed(ActiveBinding(node, binding, enabled, tooltip)):
             section = everywhere if node is app else here
-            shown = section.setdefault((word(binding), sentence(node, binding)), [])
-            shown.append(app.get_key_display(binding))
+            keys = section.setdefault((word(binding), sentence(node, binding)), [])
+            keys.append(app.get_key_display(binding))
     sections = (("On this screen", here), ("On every screen", everywhere))
     return [
         (title, [(" ".join(dict.fromkeys(keys)), *words) for words, keys in section.items()])
@@ -180,11 +180,11 @@ def label_with_keys(node: DOMNode, text: str) -> Content:
 @cache
 def _first_bindings() -> Mapping[str, Binding]:
     """By id, the binding that names its key."""
-    found: dict[str, Binding] = {}
+    bindings: dict[str, Binding] = {}
     for cls in _own_classes():
         for _, binding in BindingsMap(cls.__dict__.get("BINDINGS", ())):
-            found.setdefault(binding.id or "", binding)
-    return found
+            bindings.setdefault(binding.id or "", binding)
+    return bindings
 
 
 # Ids
@@ -207,32 +207,32 @@ def _binding_id(owner: type[DOMNode], binding: Binding) -> str | None:
 
 
 def _subject(module: str) -> str:
-    known = next((subject for prefix, subject in _SUBJECTS if module.startswith(prefix)), None)
-    return known or (*module.split("."), "app")[2].replace("_", "-")
+    subject = next((subject for prefix, subject in _SUBJECTS if module.startswith(prefix)), None)
+    return subject or (*module.split("."), "app")[2].replace("_", "-")
 
 
 def _own_classes() -> list[type[DOMNode]]:
     """Our classes that have keys, bases first."""
-    found: dict[type[DOMNode], None] = {}
+    classes: dict[type[DOMNode], None] = {}
 
     def visit(cls: type[DOMNode]) -> None:
         for child in cls.__subclasses__():
             if child.__module__.startswith("tui."):
-                found[child] = None
+                classes[child] = None
             visit(child)
 
     visit(DOMNode)
-    return sorted(found, key=lambda cls: len(cls.__mro__))
+    return sorted(classes, key=lambda cls: len(cls.__mro__))
 
 
 def name_bindings() -> None:
     """Give each binding of our classes its id; Textual's keymap goes by them."""
     for cls in (classes := _own_classes()):
         if own := cls.__dict__.get("BINDINGS"):
-            named: list[BindingType] = [
+            bindings: list[BindingType] = [
                 replace(binding, id=_binding_id(cls, binding)) for binding in Binding.make_bindings(own)
             ]
-            cls.BINDINGS = named
+            cls.BINDINGS = bindings
     for cls in classes:
         cls._merged_bindings = cls._merge_bindings()
 
@@ -244,9 +244,9 @@ def key_entries() -> list[KeyEntry]:
         for _, binding in BindingsMap(cls.__dict__.get("BINDINGS", ())):
             if binding.id is None:
                 continue
-            known = entries.get(binding.id) or KeyEntry(binding.id, (), "")
-            keys = tuple(dict.fromkeys((*known.keys, binding.key)))
-            longest = max(known.sentence, sentence(cls, binding), key=len)
+            entry = entries.get(binding.id) or KeyEntry(binding.id, (), "")
+            keys = tuple(dict.fromkeys((*entry.keys, binding.key)))
+            longest = max(entry.sentence, sentence(cls, binding), key=len)
             entries[binding.id] = KeyEntry(binding.id, keys, longest)
     return [entries[name] for name in sorted(entries)]
 
@@ -257,12 +257,12 @@ def key_entries() -> list[KeyEntry]:
 def parse_keymap(text: str) -> dict[str, str]:
     """Parse ``app.quit=ctrl+q,jobs.abort=X``; an id that comes twice has both keys.  Raises KeymapError."""
     keymap: dict[str, list[str]] = {}
-    known = {entry.id for entry in key_entries()}
+    ids = {entry.id for entry in key_entries()}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, key = (piece.strip() for piece in part.partition("="))
         if not equals or not key:
             raise KeymapError(f"{part!r} is not ID=KEY", fix="use for instance app.quit=ctrl+q")
-        if name not in known:
+        if name not in ids:
             raise KeymapError(f"there is no key {name!r}", fix="docs/keys.md lists the ids")
         keymap.setdefault(name, []).append(_parse_key(part, key))
     result = {name: ",".join(keys) for name, keys in keymap.items()}
@@ -311,12 +311,12 @@ def _conflicts(keymap: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
 
 
 def _keys_by_id(cls: type[DOMNode], keymap: Mapping[str, str]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    keys: dict[str, set[str]] = {}
     for key, binding in cls._merged_bindings or ():
         if binding.id is not None:
             mapped = keymap.get(binding.id)
-            found.setdefault(binding.id, set()).update([key] if mapped is None else mapped.split(","))
-    return found
+            keys.setdefault(binding.id, set()).update([key] if mapped is None else mapped.split(","))
+    return keys
 
 
 def _shown_together(cls: type[DOMNode], other: type[DOMNode]) -> bool:

@@ -133,8 +133,8 @@ class Session:
         firing = {
             (alert.name, alert.queue, alert.subject): alert for alert in self.snapshot.alerts if alert.fires
         }
-        known, self._announced = self._announced, set(firing)
-        return [] if known is None else [alert for key, alert in firing.items() if key not in known]
+        announced, self._announced = self._announced, set(firing)
+        return [] if announced is None else [alert for key, alert in firing.items() if key not in announced]
 
     async def find_well_since(self) -> None:
         """Find out once, after the first snapshot, since when all is well.

@@ -24,7 +24,7 @@ class RememberedState:
         self._path = None if data_dir is None else data_dir / STATE_FILE
         self._values = {} if self._path is None else _read(self._path)
         self._saved = self._values
-        """What the file has."""
+        """The content of the file."""
 
     @property
     def is_saved(self) -> bool:
@@ -58,14 +58,14 @@ def _read(path: Path) -> dict[str, str]:
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 return {}
-            found = json.loads(file.read(_MAX_BYTES).decode())
+            content = json.loads(file.read(_MAX_BYTES).decode())
     except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         return {}
     texts = {
         name: value
-        for name, value in found.items()
+        for name, value in content.items()
         if isinstance(value, str) and max(len(name), len(value)) <= _MAX_VALUE_CHARS
     }
     return dict(list(texts.items())[:_MAX_KEYS])

@@ -113,7 +113,7 @@ MIN_CONTRAST = 4.5
 """Contrast of every text with its background."""
 _BLEND_STEPS = 20
 _MUTED_SHARE, _RULE_SHARE = 0.3, 0.7
-"""How much of the background is in these two, in Textual's themes."""
+"""Share of the background in these two, in Textual's themes."""
 
 
 def themes() -> list[Theme]:

@@ -26,9 +26,9 @@ class ThemedApp(App[int]):
         for theme in themes():
             self.register_theme(theme)
         remembered = state.get("theme")
-        known = remembered if remembered in self.available_themes else None
+        theme_name = remembered if remembered in self.available_themes else None
         default = default_theme(None if self.no_color else self.console.color_system)
-        self.set_reactive(App.theme, known or default)
+        self.set_reactive(App.theme, theme_name or default)
         self._parsed_variables = self.get_css_variables()
         """Those with which the styles are parsed."""
         self.stylesheet.set_variables(self._parsed_variables)

@@ -1,4 +1,4 @@
-"""Errors of the engine.  Each message says what happened, to what, and what to do about it."""
+"""Errors of the engine.  Each message has what happened, to what, and what to do about it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class InvalidJobError(WorkersError, PermanentError):
 
 
 class InvalidJsonError(WorkersError):
-    """A text that should be JSON is not, or holds what JSON cannot; the message says what and where."""
+    """A text that should be JSON is not, or holds what JSON cannot; the message has what and where."""
 
     kind = Kind.USAGE
 
@@ -60,7 +60,7 @@ class NotifyUrlError(WorkersError):
 
 
 class ReadOnlyError(WorkersError):
-    """A verb that changes something was asked for in read-only mode."""
+    """A verb that changes something was called in read-only mode."""
 
     kind = Kind.READ_ONLY
 

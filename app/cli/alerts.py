@@ -61,11 +61,11 @@ def acknowledge(
     _check_name(name)
 
     async def run(operations: Operations) -> int:
-        marked = await operations.alerts.acknowledge(name, queue, reason)
-        subjects = [name if record.queue == "" else f"{name} of {record.queue}" for record in marked]
+        records = await operations.alerts.acknowledge(name, queue, reason)
+        subjects = [name if record.queue == "" else f"{name} of {record.queue}" for record in records]
         _print_done(
             f"acknowledged: {', '.join(dict.fromkeys(subjects))}"
-            if marked
+            if records
             else f"{_describe(name, queue)} is acknowledged already"
         )
         return 0

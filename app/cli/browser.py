@@ -143,6 +143,6 @@ def _session_arguments(data_dir: Path) -> list[str]:
 
 def _session_environment(*, writable: bool) -> dict[str, str]:
     """Return the variables of a session: ours, but for those of the terminal, which is another one."""
-    kept = {name: value for name, value in os.environ.items() if name not in _LEFT_OUT}
+    inherited = {name: value for name, value in os.environ.items() if name not in _LEFT_OUT}
     terminal = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8"}
-    return kept | terminal | ({} if writable else {"COUTURECAST_READ_ONLY": "1"})
+    return inherited | terminal | ({} if writable else {"COUTURECAST_READ_ONLY": "1"})

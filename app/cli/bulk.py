@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BulkOptions:
-    """How a bulk change is made: only previewed, without a question, why, and printed for whom."""
+    """Options of a bulk change: preview it only, skip the question, its reason, and print JSON."""
 
     dry_run: bool = False
     yes: bool = False
@@ -55,9 +55,9 @@ async def make_change(change: BulkChange, options: BulkOptions) -> None:
         return
     if change.total and change.question and options.asks:
         confirm(change.question)
-    done = await change.make() if change.total or change.even_if_none else 0
-    document = {"dry_run": False, **change.result_document(done)}
-    output.print_result(change.result_text(done), document, as_json=options.as_json)
+    result = await change.make() if change.total or change.even_if_none else 0
+    document = {"dry_run": False, **change.result_document(result)}
+    output.print_result(change.result_text(result), document, as_json=options.as_json)
 
 
 def go_on_after_preview(summary: str, document: Mapping[str, Any], options: BulkOptions) -> bool:

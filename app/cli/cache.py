@@ -114,8 +114,8 @@ async def _evict_keys(operations: Operations, names: Sequence[str], options: Bul
     """1 if some of the named entries do not exist."""
     check_writable(operations, "cache evict", options)
     keys = await operations.cache.existing_keys(names)
-    found = set(keys)
-    missing = [name for name in names if name not in found]
+    existing = set(keys)
+    missing = [name for name in names if name not in existing]
     summary = plural(len(keys), "entry")
     if missing:
         summary += f" of {len(names)} named; not there: {listed(missing)}"

@@ -150,8 +150,8 @@ async def _discard(operations: Operations, selection: Selection, options: BulkOp
         document=preview_document(preview, excluded),
         question=f"Discard {letters}? They can be restored" if is_confirmed(selection) else "",
         make=lambda: operations.dead_letters.discard(preview.selection, options.reason),
-        result_text=lambda done: _result(done, "discarded", "failed-jobs restore undoes it"),
-        result_document=lambda done: {"total": done, "left_out": excluded},
+        result_text=lambda count: _result(count, "discarded", "failed-jobs restore undoes it"),
+        result_document=lambda count: {"total": count, "left_out": excluded},
     )
     await make_change(change, options)
     return 1 if excluded and not options.dry_run else 0
@@ -189,8 +189,8 @@ async def _restore(operations: Operations, selection: Selection, options: BulkOp
         document={"total": total, "left_out": excluded},
         question=f"Restore {plural(total, 'letter')}?" if is_confirmed(selection) else "",
         make=lambda: operations.dead_letters.restore(selection, options.reason),
-        result_text=lambda done: _result(done, "restored"),
-        result_document=lambda done: {"total": done, "left_out": excluded},
+        result_text=lambda count: _result(count, "restored"),
+        result_document=lambda count: {"total": count, "left_out": excluded},
     )
     await make_change(change, options)
     return 1 if excluded and not options.dry_run else 0
@@ -298,12 +298,12 @@ async def _archive(operations: Operations, days: int, options: BulkOptions) -> i
         document={"total": total},
         question=f"Move {letters} into the archive? They can be read and replayed there",
         make=lambda: operations.dead_letters.archive(days=days),
-        result_text=lambda done: _result(done, "archived", "failed-jobs list --archived shows them"),
-        result_document=lambda done: {"total": done},
+        result_text=lambda count: _result(count, "archived", "failed-jobs list --archived shows them"),
+        result_document=lambda count: {"total": count},
     )
     await make_change(change, options)
     return 0
 
 
-def _result(done: int, participle: str, hint: str = "") -> str:
-    return f"{plural(done, 'letter')} {participle}{f'; {hint}' if hint and done else ''}"
+def _result(count: int, participle: str, hint: str = "") -> str:
+    return f"{plural(count, 'letter')} {participle}{f'; {hint}' if hint and count else ''}"

@@ -88,7 +88,7 @@ def drainer(names: Sequence[str], *, now: bool = False) -> Drain:
 
 
 async def drain_and_print(operations: Operations, request: Drain, wait: float, *, as_json: bool) -> int:
-    """Drain, wait for the end, print how far each is; 3 if jobs were put back, 1 if one is not as asked."""
+    """Drain, wait for the end, print how far each is; 3 if jobs were returned, 1 if a drain has a problem."""
     from app.cli.render.workers import results_text
 
     results = await request(operations)
@@ -128,9 +128,9 @@ def _names_of_own_processes(data_dir: Path | None) -> list[str]:
     from app.running import running_processes
 
     settings, _ = load_settings(data_dir)
-    found = running_processes(settings.data_dir)
-    if not found:
+    processes = running_processes(settings.data_dir)
+    if not processes:
         raise UsageError(
             f"no process runs in {settings.data_dir}", fix="name one with --worker ID, or give --all"
         )
-    return [f"{socket.gethostname()}:{process.pid}" for process in found]
+    return [f"{socket.gethostname()}:{process.pid}" for process in processes]

@@ -27,7 +27,7 @@ commands = typer.Typer(rich_markup_mode=None)
 
 _POLL_SECONDS = 2.0
 _FIRST_EVENTS = 10
-"""Events before those that follow, if no option says how many."""
+"""Events before those that follow, by default."""
 
 
 @commands.command("events")

@@ -38,7 +38,7 @@ class JobLines(PendingLines):
 
     @property
     def share(self) -> float | None:
-        """How much of the file has been read, from 0 to 1."""
+        """Share of the file that has been read, from 0 to 1."""
         return None if not self.size else min(1.0, self.read_bytes / self.size)
 
     def __iter__(self) -> Iterator[NewJob]:

@@ -134,11 +134,11 @@ def list_findings(data_dir: DataDir = None, as_json: Json = False) -> None:
     from app.cli.render.jobs import finding_document, findings_text
 
     async def run(operations: Operations) -> int:
-        found = await operations.jobs.findings()
+        alike = await operations.jobs.findings()
         if as_json:
-            output.print_json({"items": [finding_document(finding) for finding in found], "next": None})
+            output.print_json({"items": [finding_document(finding) for finding in alike], "next": None})
         else:
-            output.print_text(findings_text(found))
+            output.print_text(findings_text(alike))
         return 0
 
     run_operation(data_dir, run, database="optional")
@@ -244,11 +244,11 @@ async def _change(
         question=f"{_QUESTIONS[verb].format(jobs=jobs, queue=queue)}?" if asks else "",
         make=make,
         result_text=lambda _: changes_text([*changes, *refused]),
-        result_document=lambda done: {
-            "total": done,
+        result_document=lambda count: {
+            "total": count,
             "jobs": [change_document(change) for change in [*changes, *refused]],
         },
     )
     await make_change(change, options)
-    left = [change for change in [*changes, *refused] if change.outcome != "done"]
-    return 1 if left and not options.dry_run else 0
+    unchanged = [change for change in [*changes, *refused] if change.outcome != "done"]
+    return 1 if unchanged and not options.dry_run else 0

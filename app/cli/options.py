@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def _anywhere(context: typer.Context, value: Path | None) -> Path | None:
+def _find_data_dir(context: typer.Context, value: Path | None) -> Path | None:
     """The option may stand before the command as well as after it."""
     return value or context.find_root().params.get("data_dir")
 
@@ -19,7 +19,7 @@ DataDir = Annotated[
         "--data-dir",
         help="Where the embedded servers keep their data.",
         metavar="DIR",
-        callback=_anywhere,
+        callback=_find_data_dir,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]

@@ -55,7 +55,7 @@ def print_page_note(following: str | None) -> None:
 def print_result(text: str, document: Mapping[str, Any], *, as_json: bool) -> None:
     """Print what was changed.
 
-    If stdout cannot be written, warn only: the change is made, and a script that sees a failure repeats it.
+    If stdout cannot be written, warn only: the change is made, and a script would repeat it after a failure.
     """
     try:
         if as_json:

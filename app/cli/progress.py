@@ -61,7 +61,7 @@ async def run_plan_with_progress(operations: Operations, plan: Plan, halt: float
                 either: set[asyncio.Future[Any]] = {running, interrupted}
                 await asyncio.wait(either, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                 if interrupted.done() and not running.done():
-                    raise _interrupted(
+                    raise _interrupted_error(
                         f"plan {plan.id} is kept, resume it with {resume_command(plan)}", interrupted.result()
                     )
                 started = time.monotonic()
@@ -90,13 +90,15 @@ async def wait_for_jobs(operations: Operations, plan: Plan) -> Plan:
         while plan.ledger.enqueued:
             await asyncio.wait({interrupted}, timeout=_POLL_SECONDS)
             if interrupted.done():
-                raise _interrupted(f"the jobs go on, {command} shows how they end", interrupted.result())
+                raise _interrupted_error(
+                    f"the jobs go on, {command} shows how they end", interrupted.result()
+                )
             plan = await operations.replays.get_plan(plan.id)
             show(plan)
     return plan
 
 
-def _interrupted(consequence: str, number: signal.Signals) -> CommandInterruptedError:
+def _interrupted_error(consequence: str, number: signal.Signals) -> CommandInterruptedError:
     return CommandInterruptedError(f"interrupted: {consequence}", exit_code=128 + number)
 
 
@@ -160,13 +162,13 @@ def show_progress(title: str, total: int) -> Iterator[Show]:
     """Shows how many of ``total`` are done, on stderr."""
     if not sys.stderr.isatty():
         print_line = _spaced_lines(title)
-        yield lambda done, words: print_line(
-            f"{count(done)} of {count(total)}{f', {words}' if words else ''}"
+        yield lambda completed, words: print_line(
+            f"{count(completed)} of {count(total)}{f', {words}' if words else ''}"
         )
         return
     with _bar(TextColumn("{task.completed:,.0f}/{task.total:,.0f}")) as bar:
         task = bar.add_task(title, total=total, words="")
-        yield lambda done, words: bar.update(task, completed=done, words=words)
+        yield lambda completed, words: bar.update(task, completed=completed, words=words)
 
 
 @contextmanager

@@ -64,12 +64,12 @@ def enqueue(
 async def _enqueue_one(
     operations: Operations, *, queue: str, data: dict[str, Any], key: str | None, delay: float, as_json: bool
 ) -> int:
-    done = await operations.enqueue(queue, data, key=key, delay=delay)
-    if done is None:
+    enqueued_key = await operations.enqueue(queue, data, key=key, delay=delay)
+    if enqueued_key is None:
         output.print_result(f"0 jobs enqueued on {queue}", {"queue": queue, "keys": [None]}, as_json=as_json)
         output.print_note(f"error: a job with the key {escape(str(key))} is queued already")
         return 1
-    output.print_result(escape(done), {"queue": queue, "keys": [done]}, as_json=as_json)
+    output.print_result(escape(enqueued_key), {"queue": queue, "keys": [enqueued_key]}, as_json=as_json)
     return 0
 
 

@@ -1,6 +1,6 @@
 """Ids from the database, and keys of jobs from Redis, for the completion of a command line.
 
-Nothing is created, migrated or printed: the operator has only pressed TAB.
+They create, migrate and print nothing: the operator has only pressed TAB.
 """
 
 from __future__ import annotations

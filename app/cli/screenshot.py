@@ -72,14 +72,14 @@ def _parse_view(text: str) -> str:
     by_key = {str(key): name for key, name in enumerate(VIEWS, 1)}
     name = by_key.get(text, text)
     if name not in VIEWS:
-        known = ", ".join(f"{key} {name}" for key, name in by_key.items())
-        raise UsageError(f"unknown view {text!r}", field="--view", fix=f"use one of {known}")
+        names = ", ".join(f"{key} {name}" for key, name in by_key.items())
+        raise UsageError(f"unknown view {text!r}", field="--view", fix=f"use one of {names}")
     return name
 
 
 def _parse_size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", text)
-    columns, rows = (int(found[1]), int(found[2])) if found else (0, 0)
+    match = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", text)
+    columns, rows = (int(match[1]), int(match[2])) if match else (0, 0)
     (min_columns, min_rows), (max_columns, max_rows) = SMALLEST_TERMINAL, _LARGEST
     if not (min_columns <= columns <= max_columns and min_rows <= rows <= max_rows):
         raise UsageError(
@@ -110,5 +110,5 @@ async def _draw(
 def _check_theme(dashboard: Dashboard, theme: str) -> None:
     """Raises UsageError."""
     if theme not in dashboard.available_themes:
-        known = ", ".join(sorted(dashboard.available_themes))
-        raise UsageError(f"unknown theme {theme!r}", field="--theme", fix=f"use one of {known}")
+        names = ", ".join(sorted(dashboard.available_themes))
+        raise UsageError(f"unknown theme {theme!r}", field="--theme", fix=f"use one of {names}")

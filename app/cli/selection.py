@@ -50,7 +50,7 @@ def bulk_options(
 
 
 def excluded_ids(selection: Selection, preview: Preview) -> tuple[int, ...]:
-    """Those of the named ids that a change leaves as they are."""
+    """Return the named ids that a change leaves as they are."""
     if isinstance(selection, LetterFilter) or isinstance(preview.selection, LetterFilter):
         return ()
     changed = set(preview.selection)

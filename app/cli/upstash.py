@@ -116,20 +116,20 @@ def apply(
 
 def _make_changes(upstash: UpstashApi, changes: Sequence[Change], specs: Mapping[str, DatabaseSpec]) -> None:
     """Make the changes in their order.  Raises UpstashError, which names those that were made."""
-    done: list[Change] = []
+    made: list[Change] = []
     try:
         for change in changes:
             if change.what == "create":
                 _create(upstash, specs[change.database])
             else:
                 upstash.change(change)
-            done.append(change)
+            made.append(change)
             output.print_note(f"done: {change}")
     except AppError as error:
-        raise UpstashError(f"{error}{_so_far(done)}") from None
+        raise UpstashError(f"{error}{_so_far(made)}") from None
     except KeyboardInterrupt:
         raise CommandInterruptedError(
-            f"interrupted: the change that was under way may have been made{_so_far(done)}"
+            f"interrupted: the change that was under way may have been made{_so_far(made)}"
         ) from None
 
 
@@ -142,10 +142,10 @@ def _create(upstash: UpstashApi, spec: DatabaseSpec) -> None:
     upstash.create(spec)
 
 
-def _so_far(done: Sequence[Change]) -> str:
-    if not done:
+def _so_far(made: Sequence[Change]) -> str:
+    if not made:
         return "; nothing was changed before"
-    return f"; done before: {'; '.join(map(str, done))}; apply again does the rest"
+    return f"; done before: {'; '.join(map(str, made))}; apply again does the rest"
 
 
 @commands.command()

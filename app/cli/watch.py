@@ -52,17 +52,17 @@ class _Reader:
         self._next_details = 0.0
 
     async def read(self) -> Overview | None:
-        """None if Redis has not answered once."""
+        """Read the overview; None if Redis has not answered once."""
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 snapshot = await self._operations.snapshot()
         except TimeoutError:
-            return self._old(f"no answer for {_TIMEOUT_SECONDS:g} s")
+            return self._last_overview(f"no answer for {_TIMEOUT_SECONDS:g} s")
         except OPERATION_ERRORS as error:
-            return self._old(str(error))
+            return self._last_overview(str(error))
         if snapshot.is_old:
             self._last = replace(self._last, snapshot=snapshot) if self._last is not None else None
-            return self._old(snapshot.redis.error or "")
+            return self._last_overview(snapshot.redis.error or "")
         self._figures_at = time.monotonic()
         overview = replace(self._last, snapshot=snapshot, error=None) if self._last else Overview(snapshot)
         if time.monotonic() >= self._next_details:
@@ -71,7 +71,7 @@ class _Reader:
         self._last = overview
         return overview
 
-    def _old(self, error: str) -> Overview | None:
+    def _last_overview(self, error: str) -> Overview | None:
         age = time.monotonic() - self._figures_at
         return replace(self._last, error=error, age=age) if self._last is not None else None
 
@@ -80,17 +80,17 @@ class _Reader:
 def _screen() -> Iterator[Show]:
     """Shows in place, on the terminal's other screen: the one before is there again at the end."""
     console = Console(theme=STYLES, highlight=False)
-    shown: list[Overview] = []
+    overviews: list[Overview] = []
     loop = asyncio.get_running_loop()
 
     with Live(console=console, screen=True, auto_refresh=False, transient=True) as live:
 
         def show(overview: Overview) -> None:
-            shown[:] = [overview]
+            overviews[:] = [overview]
             live.update(Group(*status_parts(overview, width=console.width)), refresh=True)
 
         def show_again() -> None:
-            for overview in shown:
+            for overview in overviews:
                 show(overview)
 
         loop.add_signal_handler(signal.SIGWINCH, show_again)

@@ -130,6 +130,6 @@ async def _confirm_drain(operations: Operations, worker: str | None, *, now: boo
         raise ReadOnlyError("drain")
     workers = await operations.workers.list()
     selected = [find_worker(workers, worker)] if worker is not None else workers
-    living = [candidate for candidate in selected if candidate.state != "dead"]
-    output.print_note(question_text(living, now=now))
+    live_workers = [candidate for candidate in selected if candidate.state != "dead"]
+    output.print_note(question_text(live_workers, now=now))
     confirm("drain?")

@@ -1,4 +1,4 @@
-"""Tells private hosts from public ones: what goes to a public host leaves the private network."""
+"""Distinguishes private hosts from public ones: what goes to a public host leaves the private network."""
 
 from __future__ import annotations
 

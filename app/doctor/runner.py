@@ -54,25 +54,25 @@ async def run_checks(config: LoadedSettings) -> list[CheckResult]:
         asyncio.gather(*(_open_safely(_open_other(config, address)) for address in others)),
     )
     _share_facts(redis, cache)
-    placed = list(zip(others, opened_others, strict=True))
-    _share_placement(config, redis, placed, cache)
+    other_servers = list(zip(others, opened_others, strict=True))
+    _share_placement(config, redis, other_servers, cache)
     if isinstance(database, Postgres):
         database.redises = [server for server in (redis, *opened_others) if isinstance(server, RedisServer)]
     try:
         servers = await asyncio.gather(
             _check_redis(config, redis),
-            *(_check_other(address, server) for address, server in placed),
+            *(_check_other(address, server) for address, server in other_servers),
             _check_cache(cache),
             _check_database(database),
         )
         settings, machine = await asyncio.gather(*local)
     finally:
-        opened = [
+        open_servers = [
             server
             for server in (redis, cache, database, *opened_others)
             if isinstance(server, RedisServer | Postgres)
         ]
-        await asyncio.gather(*(server.close() for server in opened))
+        await asyncio.gather(*(server.close() for server in open_servers))
     return [*check_settings(config), *settings, *(result for group in servers for result in group), *machine]
 
 
@@ -157,11 +157,11 @@ def _share_facts(redis: object, cache: object) -> None:
 def _share_placement(
     config: LoadedSettings, redis: object, others: Sequence[tuple[RedisAddress, object]], cache: object
 ) -> None:
-    """Tell each Redis of several which queues it holds, and what it has in common with another."""
+    """Note for each Redis of several which queues it holds, and what it has in common with another."""
     if not others:
         return
-    placed = {name for address, _ in others for name in address.queues}
-    holders = [(redis, tuple(name for name in config.policies if name not in placed))]
+    placed_queues = {name for address, _ in others for name in address.queues}
+    holders = [(redis, tuple(name for name in config.policies if name not in placed_queues))]
     holders += [(server, address.queues) for address, server in others]
     servers = []
     for server, queues in holders:

@@ -1,4 +1,4 @@
-"""Who sends a request: the token, and the name under which actions are recorded."""
+"""The sender of a request: its token, and the name under which actions are recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which dead letters a request selects: by id, or by a filter."""
+"""The dead letters that a request selects: by id, or by a filter."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ LINE_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
 """Without a byte, after which the lines that have come are enqueued: fewer and larger batches cost less."""
 _POLL_SECONDS = 0.5
-"""Between two looks whether the process ends."""
+"""Between two checks whether the process ends."""
 _MAX_LISTED = 20
 
 Parse = Callable[[Any], NewJob]
@@ -54,10 +54,9 @@ class JobLines(PendingLines):
         self._disconnected = False
 
     async def enqueue(self, operations: Operations, queue: str) -> None:
-        """Enqueue all jobs while the body is read.  Raises ProblemError, which says how to go on."""
-        await operations.enqueue_many(
-            queue, [], audited=False
-        )  # read-only mode refuses before the body comes
+        """Enqueue all jobs while the body is read.  Raises ProblemError, which has how to go on."""
+        # Read-only mode refuses before the body comes.
+        await operations.enqueue_many(queue, [], audited=False)
         try:
             async for block in self._blocks():
                 jobs = operations.enqueue_stream(queue, self._jobs(block), audited=False)
@@ -67,22 +66,22 @@ class JobLines(PendingLines):
                 if self._problem is not None:
                     raise self._problem
         except InvalidJobError as error:
-            raise self._stopped(validation_problem([(f"line {self.next_line}", str(error))])) from None
+            raise self._stop_problem(validation_problem([(f"line {self.next_line}", str(error))])) from None
         except RedisError as error:
             unsure = "" if isinstance(error, ResponseError) else ", and perhaps some more"
             unavailable = ProblemError(503, explain(error), headers=RETRY_AFTER)
-            raise self._stopped(unavailable, unsure) from None
+            raise self._stop_problem(unavailable, unsure) from None
         except (ProblemError, ClientDisconnect, OSError) as error:
             problem = problem_of(error)
             assert problem is not None  # noqa: S101
-            raise self._stopped(problem) from None
+            raise self._stop_problem(problem) from None
 
     @property
     def duplicate_lines(self) -> str:
         """The lines of the jobs whose key was queued already."""
-        shown = ", ".join(map(str, self._duplicate_lines))
+        lines = ", ".join(map(str, self._duplicate_lines))
         more = self.duplicates - len(self._duplicate_lines)
-        return f"{shown} and {more} more" if more else shown
+        return f"{lines} and {more} more" if more else lines
 
     def _note(self, keys: list[str | None]) -> None:
         for line, key in zip(self.confirm(len(keys)), keys, strict=True):
@@ -93,7 +92,7 @@ class JobLines(PendingLines):
             if len(self._duplicate_lines) < _MAX_LISTED:
                 self._duplicate_lines.append(line)
 
-    def _stopped(self, problem: ProblemError, unsure: str = "") -> ProblemError:
+    def _stop_problem(self, problem: ProblemError, unsure: str = "") -> ProblemError:
         """Return the problem with what was enqueued before it, and how to go on."""
         members = problem.problem.model_dump(include={"errors"}) | {
             "enqueued": self.enqueued,

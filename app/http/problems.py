@@ -1,4 +1,4 @@
-"""Errors as the client sees them: application/problem+json (RFC 9457)."""
+"""Errors as the client gets them: application/problem+json (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -153,11 +153,11 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def _of_validation(errors: Sequence[Any]) -> ProblemError:
     in_path = [error for error in errors if error["loc"][0] == "path"]
     if in_path:  # the path does not name an existing thing
-        return ProblemError(404, "; ".join(f"{name}: {text}" for name, text in _named(in_path)))
-    return validation_problem(_named(errors))
+        return ProblemError(404, "; ".join(f"{name}: {text}" for name, text in _named_messages(in_path)))
+    return validation_problem(_named_messages(errors))
 
 
-def _named(errors: Sequence[Any]) -> Iterator[tuple[str, str]]:
+def _named_messages(errors: Sequence[Any]) -> Iterator[tuple[str, str]]:
     """Yield a name and a message for each error, without the value."""
     for error in errors[:_MAX_ERRORS]:
         place, *steps = error["loc"]

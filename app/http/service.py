@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 1.0
 _MAX_DELAY_SECONDS = 2.0
-"""For the first frame of a dashboard, which would be 0.2 s later if HTTP's modules were loaded beside it."""
+"""For the first frame of a dashboard, which would be 0.2 s later if HTTP's modules were loaded with it."""
 
 
 def open_listener(settings: Settings) -> tuple[socket.socket | None, str]:

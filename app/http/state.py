@@ -20,9 +20,9 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-REDIS_SILENT = "Redis is silent"
-REDIS_REFUSES = "Redis refuses the connection"
-"""For answers without a token: the server's address is for the log, and for those who have the token."""
+SILENT = "is silent"
+REFUSES_CONNECTION = "refuses the connection"
+"""Both follow a name of Redis in answers that need no token: its address is only for those who have it."""
 
 _REUSE_SECONDS = 1.0
 """How long an answer of Redis is reused: probes and scrapers cost one call a second at most."""
@@ -34,10 +34,11 @@ def describe_redis_error(error: Exception, queues: Sequence[str] = ()) -> str:
     """Return why Redis does not answer or refuses, without its address; of several, that of ``queues``."""
     refusal = refusal_of(error)
     if refusal is not None:
-        text = f"Redis {refusal.problem} ({refusal.code})"
+        problem = f"{refusal.problem} ({refusal.code})"
     else:
-        text = REDIS_SILENT if isinstance(error, TimeoutError | RedisTimeoutError) else REDIS_REFUSES
-    return text.replace("Redis", f"Redis of {', '.join(queues)}", 1) if queues else text
+        problem = SILENT if isinstance(error, TimeoutError | RedisTimeoutError) else REFUSES_CONNECTION
+    name = f"Redis of {', '.join(queues)}" if queues else "Redis"
+    return f"{name} {problem}"
 
 
 class HttpState:
@@ -125,6 +126,6 @@ class CoalescedCall(Generic[T]):
 
 
 def _consume_exception(result: asyncio.Future[T]) -> None:
-    """Mark an error as seen: no request may wait for it any more."""
+    """Mark an error as retrieved: no request may wait for it any more."""
     if not result.cancelled():
         result.exception()

@@ -71,11 +71,11 @@ async def open_connections(
     if stop_tracing is not None:
         stack.push_async_callback(asyncio.to_thread, stop_tracing)
     redises = await open_redises(settings, policies, data_dir, stack, redis)
-    opened = await open_database(settings, data_dir, stack, database)
-    events = EventLog(EventRepository(opened))
+    opened_database = await open_database(settings, data_dir, stack, database)
+    events = EventLog(EventRepository(opened_database))
     stack.push_async_callback(events.close)
     clients, queues = _open_queues(redises, policies, events, stack)
-    return Connections(settings, data_dir, opened, redises, clients, queues, events)
+    return Connections(settings, data_dir, opened_database, redises, clients, queues, events)
 
 
 def _open_queues(

@@ -68,9 +68,9 @@ def demo_settings(settings: Settings) -> Settings:
 
 def demo_policies(policies: Mapping[str, QueuePolicy]) -> dict[str, QueuePolicy]:
     """Return the policies with all queues on the embedded server."""
-    placed = [name for name, policy in policies.items() if policy.redis_url]
-    if placed:
-        log.warning("--demo uses embedded servers: the Redises of single queues are ignored", queues=placed)
+    queues = [name for name, policy in policies.items() if policy.redis_url]
+    if queues:
+        log.warning("--demo uses embedded servers: the Redises of single queues are ignored", queues=queues)
     return {name: replace(policy, redis_url="") for name, policy in policies.items()}
 
 
@@ -175,6 +175,6 @@ def _alert(number: int) -> tuple[str, dict[str, Any]]:
 
 
 def _color(number: int, images: list[str]) -> tuple[str, dict[str, Any]]:
-    missing = number % 23 == 0
-    image = f"lost-upload-{number}.jpg" if missing else images[number % len(images)]
+    is_missing = number % 23 == 0
+    image = f"lost-upload-{number}.jpg" if is_missing else images[number % len(images)]
     return COLOR, {"item_id": f"garment-{number}", "image": image}

@@ -49,19 +49,19 @@ async def open_foreground(
         raise UnknownQueueError(queue, tuple(policies))
     custom, policy = custom_handlers(settings, policies), policies[queue]
     database: DatabaseUse = "optional" if queue in custom else "required"
-    async with open_appliance(settings, policies, database=database) as opened, AsyncExitStack() as stack:
-        opened.operations.foreground.check(queue, data)
+    async with open_appliance(settings, policies, database=database) as appliance, AsyncExitStack() as stack:
+        appliance.operations.foreground.check(queue, data)
         functions = await open_handlers(
             {queue: policy},
             custom,
             settings,
-            opened.database,
-            enqueue=opened.enqueueing.enqueue,
-            enqueue_job=opened.enqueueing.enqueue_function,
-            invalidate=opened.invalidate,
+            appliance.database,
+            enqueue=appliance.enqueueing.enqueue,
+            enqueue_job=appliance.enqueueing.enqueue_function,
+            invalidate=appliance.invalidate,
             stack=stack,
             streams=streams,
         )
         pool = HandlerPool.of(functions[queue])
-        about = pool.processes[0].about if pool is not None else None
-        yield ForegroundHandler(opened.operations, policy, functions[queue], custom.get(queue), about)
+        facts = pool.processes[0].about if pool is not None else None
+        yield ForegroundHandler(appliance.operations, policy, functions[queue], custom.get(queue), facts)

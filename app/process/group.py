@@ -50,8 +50,8 @@ class ProcessGroup:
 
     def unready(self) -> list[str]:
         """Return why the group does not take jobs with all of its processes."""
-        missing = self.count - len(self._ready)
-        return [f"{missing} of {self.count} worker processes do not run"] if missing else []
+        missing_count = self.count - len(self._ready)
+        return [f"{missing_count} of {self.count} worker processes do not run"] if missing_count else []
 
     async def started(self) -> None:
         """Wait until all processes take jobs.  Raises AppError if one has ended instead."""

@@ -166,25 +166,25 @@ class Lifecycle:
 
     async def serve(self) -> None:
         """Take jobs, serve HTTP and show the dashboard; with workers a stop signal drains from now on."""
-        opened = self._appliance
-        token = admin_token(opened.settings, opened.data_dir) if self._listener is not None else ""
-        if opened.process is not None:
-            await _start_workers(opened, opened.process)
-            self._drained = asyncio.create_task(opened.process.drained())
+        appliance = self._appliance
+        token = admin_token(appliance.settings, appliance.data_dir) if self._listener is not None else ""
+        if appliance.process is not None:
+            await _start_workers(appliance, appliance.process)
+            self._drained = asyncio.create_task(appliance.process.drained())
             if self._options.until_eof:
-                drain_at_end_of_input(opened.process.begin_drain)
-            self._run_in_background(self._systemd.report(opened.process, opened.operations.stuck))
+                drain_at_end_of_input(appliance.process.begin_drain)
+            self._run_in_background(self._systemd.report(appliance.process, appliance.operations.stuck))
         if self._options.processes is not None:
             await self._start_group(self._options.processes)
         if self._dashboard is None:
             write_within(0.0, sys.stdout, "ready\n")
         http = serve_in_background(
             self._listener,
-            opened.operations,
-            opened.process,
+            appliance.operations,
+            appliance.process,
             token,
-            self._drained if opened.process is not None else None,
-            opened.settings.release,
+            self._drained if appliance.process is not None else None,
+            appliance.settings.release,
             self._unready,
             after=None if self._dashboard is None else self._dashboard.painted,
         )
@@ -192,7 +192,7 @@ class Lifecycle:
         if self._options.demo:
             from app.process.demo import run_feed
 
-            self._run_in_background(run_feed(opened))
+            self._run_in_background(run_feed(appliance))
         if self._dashboard is not None:
             if self._drained is None:
                 self._dashboard_code = await self._dashboard.show()
@@ -245,7 +245,7 @@ class Lifecycle:
 
 async def _open_appliance(stack: AsyncExitStack, options: RunOptions) -> Appliance:
     settings = options.settings
-    opened = await stack.enter_async_context(
+    appliance = await stack.enter_async_context(
         open_appliance(
             settings,
             options.policies,
@@ -256,22 +256,22 @@ async def _open_appliance(stack: AsyncExitStack, options: RunOptions) -> Applian
     )
     cache = settings.cache_redis_url
     cache_url = cache.get_secret_value() if cache is not None else None
-    for redis in opened.redises:
+    for redis in appliance.redises:
         warn_if_unchecked(redis.url)
     checks = (
         check_eviction(
             redis.url,
-            cache_url if redis.url == opened.redis_url else cache_url or opened.redis_url,
+            cache_url if redis.url == appliance.redis_url else cache_url or appliance.redis_url,
             redis.variable,
         )
-        for redis in opened.redises
+        for redis in appliance.redises
         if redis.queues and redis.answers
     )
     await asyncio.gather(*checks)
-    return opened
+    return appliance
 
 
-async def _start_workers(opened: Appliance, process: WorkerProcess) -> None:
+async def _start_workers(appliance: Appliance, process: WorkerProcess) -> None:
     """Take jobs; from now on a stop signal drains, and a second SIGINT ends the wait.
 
     Waits for a Redis that does not serve yet; a stop signal ends that wait.
@@ -297,8 +297,8 @@ async def _start_workers(opened: Appliance, process: WorkerProcess) -> None:
             raise InterruptedStartError(START_INTERRUPT_CODES[received[0]])
         await process.start()
 
-    redis = next(redis for redis in opened.redises if redis.url == process.links[0].url)
-    await until_redis_serves(start, redis.url, opened.settings.start_timeout, redis.variable)
+    redis = next(redis for redis in appliance.redises if redis.url == process.links[0].url)
+    await until_redis_serves(start, redis.url, appliance.settings.start_timeout, redis.variable)
     await process.taking(_FIRST_TURN_SECONDS)
 
 

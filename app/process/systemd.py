@@ -56,14 +56,14 @@ class SystemdNotifier:
         if not process.draining:
             self.send("READY=1")
         interval = self.watchdog_seconds / 2 if self.watchdog_seconds is not None else _STATUS_SECONDS
-        while not process.is_ending:  # a drain that can be undone is no end yet
+        while not process.is_ending:  # a drain that can be undone is not the end yet
             await self._report_progress(process, stuck)
             if process.draining:
                 await asyncio.sleep(min(interval, _DRAIN_POLL_SECONDS))
             else:
                 await process.drain_began(interval)
-        left = (process.drain_deadline_in or 0.0) + _CLOSING_SECONDS
-        self.send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(left * _MICROSECONDS)}")
+        seconds = (process.drain_deadline_in or 0.0) + _CLOSING_SECONDS
+        self.send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(seconds * _MICROSECONDS)}")
         while True:
             await self._report_progress(process, stuck)
             await asyncio.sleep(interval)
@@ -77,8 +77,8 @@ class SystemdNotifier:
         while not group.draining:
             self.send("WATCHDOG=1", f"STATUS={'; '.join(group.unready()) or f'{group.count} processes run'}")
             await asyncio.sleep(min(interval, _DRAIN_POLL_SECONDS))
-        left = group.drain_seconds + _CLOSING_SECONDS
-        self.send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(left * _MICROSECONDS)}")
+        seconds = group.drain_seconds + _CLOSING_SECONDS
+        self.send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(seconds * _MICROSECONDS)}")
         while True:
             self.send("WATCHDOG=1", "STATUS=draining")
             await asyncio.sleep(interval)

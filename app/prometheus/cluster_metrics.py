@@ -22,7 +22,7 @@ def _gauge(
     return MetricDefinition(name, "gauge", scope, text, (), read_snapshot(read))
 
 
-def _labelled(
+def _labelled_gauge(
     name: str, text: str, labels: Sequence[str], read: Callable[[Facts], Iterable[Sample]]
 ) -> MetricDefinition:
     return MetricDefinition(name, "gauge", "cluster", text, tuple(labels), read)
@@ -65,8 +65,8 @@ def _processes(facts: Facts) -> Iterator[Sample]:
 
 
 def _alerts(facts: Facts) -> Iterable[Sample]:
-    found = () if facts.snapshot is None else facts.snapshot.alerts
-    firing = {(alert.name, alert.queue or "", alert.severity): 1 for alert in found if alert.fires}
+    alerts = () if facts.snapshot is None else facts.snapshot.alerts
+    firing = {(alert.name, alert.queue or "", alert.severity): 1 for alert in alerts if alert.fires}
     return list(firing.items())
 
 
@@ -99,13 +99,13 @@ def _notifications(facts: Facts) -> Iterator[Sample]:
 
 
 CLUSTER_METRICS: tuple[MetricDefinition, ...] = (
-    _labelled(
+    _labelled_gauge(
         "redis_up",
         "1 if Redis answers; of several, if all do.",
         (),
         lambda facts: [((), int(facts.is_redis_up))],
     ),
-    _labelled(
+    _labelled_gauge(
         "redis_writable",
         "1 if Redis answers and takes writes; 0 if it, or one of several, is unavailable, read-only or full.",
         (),
@@ -147,32 +147,32 @@ CLUSTER_METRICS: tuple[MetricDefinition, ...] = (
         "How long the oldest of these has waited; 0 if none waits.",
         _oldest_letter_age,
     ),
-    _labelled(
+    _labelled_gauge(
         "replay_plans",
         "Replay plans by state; interrupted: the process that ran it is gone.",
         ("state",),
         _plans,
     ),
-    _labelled("workers", "Living worker processes, neither dead nor blocked.", (), _workers),
-    _labelled(
+    _labelled_gauge("workers", "Living worker processes, neither dead nor blocked.", (), _workers),
+    _labelled_gauge(
         "processes",
         "Worker processes by state; dead: it is gone and still holds jobs.",
         ("state",),
         _processes,
     ),
-    _labelled(
+    _labelled_gauge(
         "alert",
         "1 for each alert that fires here and is not silenced; queue is empty for an alert of the servers.",
         ("alert", "queue", "severity"),
         _alerts,
     ),
-    _labelled(
+    _labelled_gauge(
         "alert_limit",
         "The figure above which an alert breaches, in the alert's unit.",
         ("alert", "queue"),
         _limits(lambda facts, name, queue: facts.thresholds.limit(name, queue)),
     ),
-    _labelled(
+    _labelled_gauge(
         "alert_end_limit",
         "The figure at which an alert ends, in the alert's unit.",
         ("alert", "queue"),

@@ -21,7 +21,7 @@ KINDS = ("wait", "run")
 """Values of the label ``kind`` of these, but the last."""
 
 _BASELINE_MINUTES = 5
-"""Minutes with jobs without which there is no baseline: as in `breaches`."""
+"""Minutes with jobs that a baseline needs, as in `breaches`."""
 
 
 def alert_name(name: str) -> str:
@@ -37,28 +37,28 @@ class Expressions:
 
     def recordings(self) -> list[tuple[str, Mapping[str, str], str]]:
         """Name, labels and expression of each recorded figure that an alert reads, in their order."""
-        ended = (
+        increases = (
             self._increase(f"couturecast_{name}_total") for name in ("jobs_completed", "attempts_failed")
         )
-        found: list[tuple[str, Mapping[str, str], str]] = [(ATTEMPTS_ENDED, {}, " + ".join(ended))]
+        recordings: list[tuple[str, Mapping[str, str], str]] = [(ATTEMPTS_ENDED, {}, " + ".join(increases))]
         for kind in KINDS:
             metric = f"couturecast_queue_{kind}_seconds"
-            found += [
+            recordings += [
                 (P95, {"kind": kind}, f"{self._percentile(kind, '5m')} >= 0"),
                 (LATENCY_JOBS, {"kind": kind}, self._increase(f"{metric}_count")),
                 (BASELINE, {"kind": kind}, self._baseline(kind)),
             ]
-        return found
+        return recordings
 
     def minute_recordings(self) -> list[tuple[str, Mapping[str, str], str]]:
-        """Those that are recorded once a minute: the baseline is their median."""
+        """The recordings of once a minute: the baseline is their median."""
         return [(MINUTE_P95, {"kind": kind}, self._minute(kind)) for kind in KINDS]
 
     def of_alert(self, name: str) -> str:
-        """The condition of an alert of the table; of one without a figure, what our processes found."""
+        """The condition of an alert of the table; for one without a figure, the result of our processes."""
         conditions = {
-            rules.REDIS: f"min{self._by()}(couturecast_redis_writable) == 0",
-            rules.DATABASE: f"min{self._by()}(couturecast_database_writable) == 0",
+            rules.REDIS: f"min{self._by_labels()}(couturecast_redis_writable) == 0",
+            rules.DATABASE: f"min{self._by_labels()}(couturecast_database_writable) == 0",
             rules.REDIS_EVICTION: f"{self._largest('redis_evicts_jobs')} == 1",
             rules.BLOCKED: self._largest('processes{state="blocked"}') + " > 0",
             rules.NO_WORKER: f"{self._queue('workers')} == 0",
@@ -66,7 +66,7 @@ class Expressions:
             rules.BROKEN_KEYS: f"{self._queue('broken_keys')} > 0",
             rules.LETTERS_WAITING: (
                 f"{self._largest('letters_oldest_age_seconds')}"
-                f" > {self._on()} {self._limit(rules.LETTERS_WAITING)}"
+                f" > {self._on_labels()} {self._limit(rules.LETTERS_WAITING)}"
             ),
             rules.REDIS_MEMORY: self._memory(),
             rules.BACKLOG: self._until_end(rules.BACKLOG, self._queue("depth"), "queue"),
@@ -82,14 +82,14 @@ class Expressions:
     def _failing(self) -> str:
         share = self._until_end(rules.FAILING, self._queue("failure_ratio"), "queue")
         minimum = BY_NAME[rules.FAILING].minimum
-        return f"(\n{_indent(share)}\n)\nand {self._on('queue')} {ATTEMPTS_ENDED} >= {minimum}"
+        return f"(\n{_indent(share)}\n)\nand {self._on_labels('queue')} {ATTEMPTS_ENDED} >= {minimum}"
 
     def _slow(self) -> str:
-        on = self._on("queue", "kind")
+        on = self._on_labels("queue", "kind")
 
         def times_baseline(metric: str) -> str:
             limit = self._limit(rules.SLOW, "queue", metric=metric)
-            return f"({BASELINE}\n    * {self._on('queue')} group_left () {limit})"
+            return f"({BASELINE}\n    * {self._on_labels('queue')} group_left () {limit})"
 
         above = f"{P95}\n  > {on} {times_baseline('alert_limit')}\n  > {SLOW_FLOOR_SECONDS}"
         above_end = f"{P95}\n  > {on} {times_baseline('alert_end_limit')}"
@@ -99,51 +99,51 @@ class Expressions:
 
     def _until_end(self, name: str, figure: str, *labels: str) -> str:
         """Above its limit; once it is an alert, or pending, above the lower figure at which it ends."""
-        on = self._on(*labels)
+        on = self._on_labels(*labels)
         above = f"{figure}\n  > {on} {self._limit(name, *labels)}"
         above_end = f"{figure}\n  > {on} {self._limit(name, *labels, metric='alert_end_limit')}"
         return f"{above}\n{_while_alert(name, above_end, on)}"
 
     def _found_by_us(self, name: str) -> str:
         labels = ("queue",) if BY_NAME[name].of_queue else ()
-        return f'max{self._by(*labels)}(couturecast_alert{{alert="{name}"}}) == 1'
+        return f'max{self._by_labels(*labels)}(couturecast_alert{{alert="{name}"}}) == 1'
 
     def _minute(self, kind: str) -> str:
         """The percentile of one minute; minutes in which the queue is slow do not count."""
         percentile = f"{self._percentile(kind, '1m')} >= 0"
-        return f"({percentile})\nunless {self._on('queue')} {_alerts(rules.SLOW, kind=kind)}"
+        return f"({percentile})\nunless {self._on_labels('queue')} {_alerts(rules.SLOW, kind=kind)}"
 
     def _baseline(self, kind: str) -> str:
         """Ours, which has pinned values and the last week; else the same median of the last hour."""
         minutes = f'{MINUTE_P95}{{kind="{kind}"}}[55m] offset 5m'
         return (
             f"{self._queue(f'{kind}_baseline_seconds')}\n"
-            f"or {self._on('queue')}\n"
+            f"or {self._on_labels('queue')}\n"
             f"(\n  clamp_min(quantile_over_time(0.5, {minutes}), {BASELINE_FLOOR_SECONDS})\n"
             f"  and count_over_time({minutes}) >= {_BASELINE_MINUTES}\n)"
         )
 
     def _percentile(self, kind: str, window: str) -> str:
         buckets = f"increase(couturecast_queue_{kind}_seconds_bucket[{window}])"
-        return f"histogram_quantile(0.95, max{self._by('queue', 'le')}({buckets}))"
+        return f"histogram_quantile(0.95, max{self._by_labels('queue', 'le')}({buckets}))"
 
     def _increase(self, counter: str) -> str:
-        return f"max{self._by('queue')}(increase({counter}[5m]))"
+        return f"max{self._by_labels('queue')}(increase({counter}[5m]))"
 
     def _queue(self, name: str) -> str:
-        return f"max{self._by('queue')}(couturecast_queue_{name})"
+        return f"max{self._by_labels('queue')}(couturecast_queue_{name})"
 
     def _largest(self, name: str) -> str:
-        return f"max{self._by()}(couturecast_{name})"
+        return f"max{self._by_labels()}(couturecast_{name})"
 
     def _limit(self, name: str, *labels: str, metric: str = "alert_limit") -> str:
-        return f'max{self._by(*labels)}(couturecast_{metric}{{alert="{name}"}})'
+        return f'max{self._by_labels(*labels)}(couturecast_{metric}{{alert="{name}"}})'
 
-    def _by(self, *labels: str) -> str:
-        kept = ", ".join((*labels, *self.labels))
-        return f" by ({kept}) " if kept else ""
+    def _by_labels(self, *labels: str) -> str:
+        names = ", ".join((*labels, *self.labels))
+        return f" by ({names}) " if names else ""
 
-    def _on(self, *labels: str) -> str:
+    def _on_labels(self, *labels: str) -> str:
         return f"on ({', '.join((*labels, *self.labels))})"
 
 

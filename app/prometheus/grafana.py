@@ -66,7 +66,7 @@ _MARKS = (
     ),
     ("Replays", "green", "replay", "", f'max(couturecast_replay_plans{{{CLUSTER}, state="running"}}) > 0'),
 )
-"""What every chart marks: name, colour, title, text, and a query that has a value for as long as it lasts."""
+"""Marks on every chart: name, colour, title, text, and a query that has a value for as long as it lasts."""
 
 
 def _annotation(name: str, color: str, title: str, text: str, expression: str) -> dict[str, Any]:

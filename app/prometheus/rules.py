@@ -90,8 +90,8 @@ def _duration(seconds: float) -> str:
 def _describe(rule: AlertRule) -> str:
     breach = rule.breach
     if rule.limit is not None:
-        shown = rule.limit * 100 if rule.unit == "share" else rule.limit
-        breach = breach.format(limit=_UNITS[rule.unit].format(shown))
+        limit = rule.limit * 100 if rule.unit == "share" else rule.limit
+        breach = breach.format(limit=_UNITS[rule.unit].format(limit))
     condition = f"{'By default it' if rule.limit is not None else 'It'} fires when {breach}."
     end = f" It ends when {rule.end}."
     now = f" Now: {_FIGURES[rule.unit]}." if rule.unit and rule.name != "stalled" else ""

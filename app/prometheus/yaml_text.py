@@ -21,13 +21,13 @@ def _mapping(value: Mapping[str, Any]) -> Iterator[str]:
     for key, item in value.items():
         if isinstance(item, Mapping):
             yield f"{key}:"
-            yield from _indented(_mapping(item))
+            yield from _indent(_mapping(item))
         elif isinstance(item, list):
             yield f"{key}:"
-            yield from _indented(_list(item))
+            yield from _indent(_list(item))
         elif isinstance(item, str) and "\n" in item:
             yield f"{key}: |-"
-            yield from _indented(iter(item.split("\n")))
+            yield from _indent(iter(item.split("\n")))
         else:
             yield f"{key}: {_scalar(item)}"
 
@@ -36,10 +36,10 @@ def _list(values: list[Any]) -> Iterator[str]:
     for value in values:
         lines = list(_mapping(value)) if isinstance(value, Mapping) else [_scalar(value)]
         yield f"- {lines[0]}"
-        yield from _indented(iter(lines[1:]))
+        yield from _indent(iter(lines[1:]))
 
 
-def _indented(lines: Iterator[str]) -> Iterator[str]:
+def _indent(lines: Iterator[str]) -> Iterator[str]:
     return (f"  {line}" for line in lines)
 
 

@@ -158,8 +158,8 @@ class _Scan:
     def resumes(self) -> bool:
         """Whether whole commands follow where `run` stopped.
 
-        A payload may look like commands.  So inside of a command that the end of the file cuts off, only
-        commands up to that very end count: then a length is wrong, and nothing was cut off.
+        A payload may contain commands.  So within the command that the end of the file cuts off, commands
+        count only if they reach that end: then a length is wrong, and nothing was cut off.
         """
         start, size = self._stopped_at, self._size
         tried: set[int] = set()

@@ -82,17 +82,17 @@ def _make(settings: Settings, data_dir: Path, use: DatabaseUse) -> Database:
 
 
 async def _wait_for(database: Database, timeout: float) -> None:
-    waited = False
+    has_waited = False
 
     def wait(cause: str) -> None:
-        nonlocal waited
-        waited = True
+        nonlocal has_waited
+        has_waited = True
         log.warning("waiting for the database", cause=cause)
 
     try:
         await database.start(timeout=timeout, on_waiting=wait)
     except (DatabaseUnavailableError, MigrationError) as error:
-        given_up = waited and not isinstance(error, DirectConnectionError | MigrationError)
+        given_up = has_waited and not isinstance(error, DirectConnectionError | MigrationError)
         prefix = f"given up after {timeout:g} s: " if given_up else ""
         problem, field = f"{prefix}{error.problem}", _field(error)
         raise UnavailableError(problem, field=field, fix=error.fix) from None

@@ -165,10 +165,10 @@ class EmbeddedServer:
     def _config(self) -> str:
         options = {
             "port": "0",
-            "unixsocket": _quoted(self.socket),
+            "unixsocket": _quote(self.socket),
             "unixsocketperm": "600",
-            "dir": _quoted(self.directory),
-            "pidfile": _quoted(self.directory / "pid"),
+            "dir": _quote(self.directory),
+            "pidfile": _quote(self.directory / "pid"),
             "daemonize": "no",
             "save": '""',
             "appendonly": "yes",
@@ -338,7 +338,7 @@ def _try_lock(lock: int) -> bool:
     return True
 
 
-def _quoted(path: Path) -> str:
+def _quote(path: Path) -> str:
     """Quote ``path`` for Valkey's configuration."""
     escaped = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'

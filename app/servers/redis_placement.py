@@ -57,9 +57,9 @@ class RedisAddress:
 def redis_addresses(main_url: str, policies: Mapping[str, QueuePolicy]) -> list[RedisAddress]:
     """The distinct Redises, the main one first."""
     addresses = []
-    for url, placed in group_by_url(policies.values(), main_url).items():
-        variable = REDIS_VARIABLE if url == main_url else redis_variable(placed[0].name)
-        addresses.append(RedisAddress(url, tuple(policy.name for policy in placed), variable))
+    for url, group in group_by_url(policies.values(), main_url).items():
+        variable = REDIS_VARIABLE if url == main_url else redis_variable(group[0].name)
+        addresses.append(RedisAddress(url, tuple(policy.name for policy in group), variable))
     return addresses
 
 
@@ -107,10 +107,10 @@ async def _wait_for_first(
         pending, answering = set(waits), list[RedisAddress]()
         while pending and not answering:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            answering += _answering(done, waits)
+            answering += _answering_addresses(done, waits)
         if pending:
             done, pending = await asyncio.wait(pending, timeout=_OTHERS_SECONDS)
-            answering += _answering(done, waits)
+            answering += _answering_addresses(done, waits)
     finally:
         await cancel_and_wait([wait for wait in waits if not wait.done()])
     if not answering:
@@ -125,10 +125,10 @@ async def _wait_for_first(
     return [address for address in addresses if address in answering]
 
 
-def _answering(
+def _answering_addresses(
     done: set[asyncio.Task[None]], addresses: Mapping[asyncio.Task[None], RedisAddress]
 ) -> list[RedisAddress]:
-    """Those that answered.  Raises what waiting would not change."""
+    """Return the addresses that answered.  Raises errors that waiting would not change."""
     answering = []
     for wait in done:
         error = wait.exception()
@@ -140,7 +140,7 @@ def _answering(
 
 
 async def _check_placement(addresses: Sequence[RedisAddress], policies: Mapping[str, QueuePolicy]) -> None:
-    """Refuse two names of one Redis, and say where jobs were left behind.  Raises UsageError."""
+    """Refuse two names of one Redis, and warn where jobs were left behind.  Raises UsageError."""
     clients = {address: make_client(address.url) for address in addresses}
     try:
         async with asyncio.timeout(_ASK_SECONDS):
@@ -162,7 +162,7 @@ async def find_same(clients: Mapping[RedisAddress, Redis]) -> tuple[RedisAddress
     key = f"couturecast:probe:{secrets.token_hex(8)}:"
     keys = {address: f"{key}{number}" for number, address in enumerate(clients)}
     await _on_all(clients, lambda address, client: client.set(keys[address], 1, px=_PROBE_MS))
-    found = dict(
+    values = dict(
         zip(
             clients,
             await _on_all(clients, lambda _, client: execute(client, "MGET", *keys.values())),
@@ -171,7 +171,7 @@ async def find_same(clients: Mapping[RedisAddress, Redis]) -> tuple[RedisAddress
     )
     names = list(clients)
     for one, other in combinations(names, 2):
-        if found[one][names.index(other)] is not None:
+        if values[one][names.index(other)] is not None:
             return one, other
     return None
 

@@ -54,7 +54,7 @@ class UpstashApi:
         return [_parse(described) for described in answer if described["database_name"] in names]
 
     def create(self, spec: DatabaseSpec) -> None:
-        """Create a database.  Raises UpstashError; its text says if the database may have been created."""
+        """Create a database.  Raises UpstashError, whose text has it if the database may exist now."""
         body = {
             "database_name": spec.name,
             "platform": platform_of(spec.region),

@@ -1,4 +1,4 @@
-"""Who may use the dashboard in a browser: the token, the login that it is exchanged for, and the origin."""
+"""Access to the dashboard in a browser: the token, the login that it is exchanged for, and the origin."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class SessionOptions:
     environment: Mapping[str, str]
     max_sessions: int
     names: frozenset[str]
-    """Names by which browsers may reach this server, beside its addresses and localhost."""
+    """Names by which browsers may reach this server, besides its addresses and localhost."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class BrowserServer:
     options: SessionOptions
     logins: Logins
     cookie: str
-    """Its name; cookies are shared by all ports of a host, so it has that of this server."""
+    """Name of the cookie; all ports of a host share cookies, so it has that of this server."""
     sessions: set[web.WebSocketResponse] = field(default_factory=set)
 
     def application(self) -> web.Application:
@@ -131,7 +131,7 @@ class BrowserServer:
 
     @property
     def _is_full(self) -> bool:
-        """Whether no browser more may open one; a session that is closing is not counted, as in a reload."""
+        """Whether no further session may begin; one that is closing does not count, as in a reload."""
         return sum(not session.closed for session in self.sessions) >= self.options.max_sessions
 
     @property
@@ -204,7 +204,7 @@ async def _send_output(program: TerminalProgram, websocket: web.WebSocketRespons
 
 
 async def _apply(text: str, program: TerminalProgram, websocket: web.WebSocketResponse) -> None:
-    """Do what a message of the client is about; one of any other form is ignored."""
+    """Handle a message of the client; one of any other form is ignored."""
     try:
         kind, value = json.loads(text)
     except (ValueError, TypeError, RecursionError):

@@ -34,8 +34,8 @@ _OUTCOMES = {Source.FRESH: "hits", Source.LOADED: "misses", Source.STALE: "stale
 class Cache(Generic[T]):
     """Caches values of type ``kind`` (a pydantic model, or what a TypeAdapter takes) as JSON in ``store``.
 
-    Create one per process and invalidate through it: invalidations that Redis has not confirmed are retried,
-    and until they succeed this process bypasses the cache for the entries they cover.
+    Create one per process and invalidate through it.  Invalidations that Redis has not confirmed are retried;
+    until they succeed, this process bypasses the cache for the entries that they cover.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Cache(Generic[T]):
 
     @property
     def counts(self) -> Counter[str]:
-        """How reads of this process ended: hits, misses, stale, errors; and loads, load_failures."""
+        """Outcomes of this process' reads: hits, misses, stale, errors; and loads, load_failures."""
         return self._counter.totals
 
     async def close(self) -> None:

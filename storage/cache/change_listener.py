@@ -2,7 +2,7 @@
 
 One process of the cluster listens, over a connection of its own, and holds an advisory lock while it does.
 The others poll that lock over their pool.  Changes made while none listens are missed, so a new listener
-first asks for a full resync.
+first requests a full resync.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ _KEEPALIVE_SQL = (
     "('tcp_keepalives_idle', '15'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3')"
     ") AS ours (name, value) USING (name)"
 )
-"""Keeps the server from closing the connection for being idle, and lets it close the connection within 30 s
-if this host is gone, so that another process can listen."""
+"""Keeps the server from closing the connection for being idle.  If this host is gone, the server closes it
+within 30 s, so that another process can listen."""
 
 
 async def notifications_arrive(database: Database, *, seconds: float = _REPLY_SECONDS) -> bool:

@@ -46,7 +46,7 @@ class CacheKey:
 
     def __str__(self) -> str:
         """The key as lists show it: ``user:name``, with special characters of a pattern written as %XX."""
-        return f"{_quoted(self.user_id)}:{_quoted(self.name, ':')}"
+        return f"{_quote(self.user_id)}:{_quote(self.name, ':')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def load_lock_key(key: CacheKey) -> str:
 
 def owner_index_key(user_id: str) -> str:
     """The Redis key of the sorted set that lists a user's entries."""
-    return _OWNED + _quoted(user_id)
+    return _OWNED + _quote(user_id)
 
 
 def version_key(tag: str) -> str:
@@ -136,7 +136,7 @@ def display_key(key: bytes) -> str:
 
 def quote_tag(tag: str) -> str:
     """A tag as it is written in a version's key."""
-    return _quoted(tag, ":")
+    return _quote(tag, ":")
 
 
 def encode_header(header: EntryHeader) -> bytes:
@@ -186,7 +186,7 @@ def list_row(
 
 
 @lru_cache(maxsize=4_096)
-def _quoted(text: str, safe: str = "") -> str:
+def _quote(text: str, safe: str = "") -> str:
     return quote(text, safe=f"@._-+ {safe}", errors="surrogatepass")
 
 

@@ -89,17 +89,17 @@ class PendingInvalidations:
         backoff = Backoff(_FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS)
         while self._tags or self._unconfirmed_locks:
             await asyncio.sleep(backoff.next())
-            sent = dict(self._tags)
+            tags = dict(self._tags)
             try:
-                if sent:
-                    await self._store.invalidate(sent)
+                if tags:
+                    await self._store.invalidate(tags)
                 await self._release_locks()
             except CacheUnavailableError:
                 continue
             backoff.reset()
             # A tag that has changed again since it was sent stays pending.
-            self._tags = {tag: number for tag, number in self._tags.items() if sent.get(tag) != number}
-            log.info("the cache's Redis has taken the pending invalidations", tags=len(sent))
+            self._tags = {tag: number for tag, number in self._tags.items() if tags.get(tag) != number}
+            log.info("the cache's Redis has taken the pending invalidations", tags=len(tags))
 
     async def _release_locks(self) -> None:
         while self._unconfirmed_locks:

@@ -142,8 +142,8 @@ class LoadCoordinator(Generic[T]):
         except CacheUnavailableError:
             return await self.load_uncached(key, loader, Source.DIRECT)
         result = await self._run_locked(key, lock, loader) if turn is Turn.OURS else None
-        # Invariant: a load can be joined only until Redis is asked, below, whether its value is valid.  So
-        # the answer is newer than the start of every read that joined; a later reader asks for itself.
+        # Invariant: a load can be joined only until Redis checks, below, whether its value is valid.  So
+        # the check is newer than the start of every read that joined; a later reader has its own check.
         self._close(key, load)
         if result is not None:
             return await self._store(key, lock, result)

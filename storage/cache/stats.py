@@ -20,7 +20,7 @@ _REPORT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """How reads ended in the last hour, in all processes."""
+    """Outcomes of the reads of the last hour, in all processes."""
 
     hits: int = 0
     misses: int = 0
@@ -57,7 +57,7 @@ class ReadCounter:
         return counts
 
     def take_due(self) -> Counter[str]:
-        """As `take`, but nothing until the last report is `_REPORT_SECONDS` old."""
+        """Like `take`, but returns nothing until the last report is `_REPORT_SECONDS` old."""
         due = self._unreported and time.monotonic() - self._reported_at >= _REPORT_SECONDS
         return self.take() if due else Counter()
 
@@ -78,18 +78,18 @@ class LastHour:
 
     def update(self, minute: int, counts: Iterable[tuple[int, Mapping[str, int]]]) -> CacheStats:
         """Take the counts of the missing minutes, and return the statistics."""
-        known = {number: self._minutes[number] for number in _hour(minute) if number in self._minutes}
-        known |= counts
-        self._minutes = {number: counts for number, counts in known.items() if number < minute}
+        minutes = {number: self._minutes[number] for number in _hour(minute) if number in self._minutes}
+        minutes |= counts
+        self._minutes = {number: counts for number, counts in minutes.items() if number < minute}
         totals: Counter[str] = Counter()
-        for minute_counts in known.values():
+        for minute_counts in minutes.values():
             totals.update(minute_counts)
         return CacheStats(
             totals["hits"],
             totals["misses"],
             totals["stale"],
             totals["errors"],
-            tuple(_hit_rate(known[number]) for number in _hour(minute)),
+            tuple(_hit_rate(minutes[number]) for number in _hour(minute)),
         )
 
 

@@ -54,7 +54,7 @@ _BACKOFF_SECONDS = 0.5
 _SCAN_COUNT = 1_000
 """Keys that one SCAN examines; they may be those of jobs."""
 _MAX_SCANS = 100
-"""SCANs of one page: it may have fewer entries than were asked for, and still a next page."""
+"""SCANs of one page: it may have fewer entries than its limit, and still a next page."""
 _MAX_POSITION = 2**64 - 1
 """Largest position of a SCAN: Redis refuses a larger one."""
 _UNLINK_BATCH = 1_000
@@ -174,7 +174,7 @@ class RedisCacheStore:
                 return list(keys)
 
     async def existing(self, keys: Sequence[str]) -> list[str]:
-        """Those of some listed keys whose entries exist, in their order; in one round trip."""
+        """Return the listed keys whose entries exist, in their order; in one round trip."""
         replies = await self._pipeline([("EXISTS", ENTRY + key) for key in keys])
         return [key for key, exists in zip(keys, replies, strict=True) if exists]
 
@@ -183,7 +183,7 @@ class RedisCacheStore:
         rows = await self._rows([(ENTRY + key).encode()])
         if not rows:
             return None
-        (body,) = await self._guarded(self._redis.round_trip([("GET", ENTRY + key)]))
+        (body,) = await self._guard(self._redis.round_trip([("GET", ENTRY + key)]))
         if isinstance(body, Exception):  # a value of another type
             return rows[0], b""
         return None if body is None else (rows[0], body.partition(b"\n")[2])
@@ -206,9 +206,9 @@ class RedisCacheStore:
         Minutes that are over are read once: after the first time it takes two commands.
         """
         minute = int((await self._command("TIME"))[0]) // 60
-        missing = self._last_hour.missing(minute)
-        replies = await self._pipeline([("HGETALL", minute_key(number)) for number in missing])
-        return self._last_hour.update(minute, zip(missing, map(parse_counts, replies), strict=True))
+        missing_minutes = self._last_hour.missing(minute)
+        replies = await self._pipeline([("HGETALL", minute_key(number)) for number in missing_minutes])
+        return self._last_hour.update(minute, zip(missing_minutes, map(parse_counts, replies), strict=True))
 
     async def server_info(self) -> ServerInfo:
         """Facts about the cache's Redis; none if our user may not read them."""
@@ -231,7 +231,7 @@ class RedisCacheStore:
         commands: list[tuple[Any, ...]] = []
         for key in keys:
             commands += (("GETRANGE", key, 0, HEADER_BYTES), ("STRLEN", key), ("PTTL", key))
-        replies = await self._guarded(self._redis.round_trip(commands))
+        replies = await self._guard(self._redis.round_trip(commands))
         _raise_refusal(replies[2])
         starts, sizes, ttls_ms = replies[::3], replies[1::3], replies[2::3]
         headers = [decode_header(start) if isinstance(start, bytes) else None for start in starts]
@@ -272,18 +272,18 @@ class RedisCacheStore:
     async def _pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         if not commands:
             return []
-        replies = await self._guarded(self._redis.round_trip(commands))
+        replies = await self._guard(self._redis.round_trip(commands))
         for reply in replies:
             _raise_refusal(reply)
         return replies
 
     async def _run(self, calls: Sequence[ScriptCall]) -> list[Any]:
         """Run scripts; only a refusal of the first is an error."""
-        replies = await self._guarded(run_scripts(self._redis, calls))
+        replies = await self._guard(run_scripts(self._redis, calls))
         _raise_refusal(replies[0])
         return replies
 
-    async def _guarded(self, request: Coroutine[Any, Any, list[Any]]) -> list[Any]:
+    async def _guard(self, request: Coroutine[Any, Any, list[Any]]) -> list[Any]:
         """Await replies, unless Redis did not answer a moment ago."""
         if time.monotonic() < self._retry_at:
             request.close()
@@ -314,6 +314,6 @@ def _decode_cursor(text: str | None) -> int:
         return 0
     if not re.fullmatch(r"\d{1,20}", text, re.ASCII) or int(text) > _MAX_POSITION:
         raise InvalidCursorError(
-            f"{text[:40]!r} is no cursor of a cache page", fix="leave it out for the first page"
+            f"{text[:40]!r} is not a cursor of a cache page", fix="leave it out for the first page"
         )
     return int(text)

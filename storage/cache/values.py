@@ -85,7 +85,7 @@ class CachedValues(Generic[T]):
         return self._decode(key, await self.read_entry(key))
 
     async def read_entry(self, key: CacheKey) -> StoredEntry | None:
-        """As `read`, without decoding the value."""
+        """Like `read`, without decoding the value."""
         if self._pending.covers(key):
             return None
         counts = self._counter.take_due()

@@ -61,10 +61,10 @@ def parse_direct_target(url: str) -> PostgresTarget:
 def create_postgres_engine(
     current_target: Callable[[], PostgresTarget], statement_seconds: float | None, **options: Any
 ) -> AsyncEngine:
-    """An engine that asks for the target before each connection.
+    """An engine that calls ``current_target`` before each connection.
 
-    Behind a transaction pooler every statement is the nameless one, which the next statement replaces, so
-    that nothing stays on the server's connection for the pooler's next client.
+    Behind a transaction pooler every statement is the nameless one, which the next statement replaces.  So
+    nothing stays on the server's connection for the pooler's next client.
     """
     nameless = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": lambda: ""}
 

@@ -98,7 +98,7 @@ class Database:
 
     @property
     def no_session_reason(self) -> str | None:
-        """Why there is no `dedicated_connection`, and how to fix it; None if there is."""
+        """The reason why there is no `dedicated_connection`, and how to fix it; None if there is."""
         if self._target is None:
             return "SQLite sends no notifications"
         if self._target.behind_pooler and self._direct is None:

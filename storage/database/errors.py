@@ -20,7 +20,7 @@ _UNAVAILABLE = (OSError, TimeoutError, DBAPIError, PoolTimeoutError)
 _STATEMENT_ERROR_CLASSES = ("21", "22", "23", "42", "54")
 """SQLSTATE classes of a statement that would be refused again: its values, its constraints, its text."""
 PREPARED_STATEMENT_STATES = ("26000", "42P05")
-"""SQLSTATEs of a prepared statement that another client of a pooler made, or that its server never saw."""
+"""SQLSTATEs of a prepared statement that another client of a pooler made, or that its server lacks."""
 _DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 _NOT_PERMITTED = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH)
 _PRIMARY_CODE = 0xFF
@@ -72,8 +72,8 @@ def _translate(
 def is_refusal(error: BaseException) -> bool:
     """Whether the database answered, and would answer the same statement in the same way again.
 
-    Other errors of a driver (too many clients, starting up, read-only, disk full, a wrong password) pass or
-    are for the operator to fix: the statement is not the reason.
+    Other errors of a driver (too many clients, starting up, read-only, disk full, a wrong password) pass by
+    themselves or are the operator's to fix.  They are not about the statement.
     """
     if not isinstance(error, DBAPIError) or error.connection_invalidated:
         return False

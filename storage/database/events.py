@@ -74,8 +74,8 @@ class NewEvent:
     """Something that happened, as it is written.
 
     ``message`` is one line for people.  ``subject`` is the id of what the event is about: a plan, a worker,
-    a fingerprint, a release.  ``actor`` is the operator who caused it, if one did.  Of events with the same
-    ``dedupe`` only the first is written.
+    a fingerprint, a release.  ``actor`` is the operator who caused it, if one did.  Only the first of the
+    events with the same ``dedupe`` is written.
     """
 
     kind: EventKind

@@ -233,7 +233,7 @@ def _explain(error: Exception) -> _Explanation | None:
 
 
 def _explain_refusal(error: asyncpg.PostgresError, message: str) -> _Explanation:
-    """As `_explain`, for a server that refuses the connection."""
+    """Like `_explain`, for a server that refuses the connection."""
     if isinstance(error, asyncpg.TooManyConnectionsError):
         fix = "run fewer processes, or with a smaller pool each, or give the server more"
         return _Explanation(f": all of its connections are taken ({message})", fix)

@@ -46,8 +46,8 @@ def prepare_connection(connection: Any, record: object) -> None:
 def begin_transaction(busy_seconds: float, connection: Connection) -> None:
     """Begin a transaction; one that writes takes the write lock at once, since only BEGIN can wait for it.
 
-    It waits ``busy_seconds`` for another writer: between tries, in the event loop, since a wait of SQLite's
-    own in the connection's thread could not be cancelled.
+    It waits ``busy_seconds`` for another writer.  The wait is in the event loop, between tries: one of SQLite
+    itself, in the connection's thread, could not be cancelled.
     """
     mode = connection.get_execution_options().get("begin", "DEFERRED")
     _let_sqlite_wait(connection, 0.0 if mode == "IMMEDIATE" else busy_seconds)

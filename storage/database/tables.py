@@ -83,7 +83,7 @@ class DeadLetterColumns:
     root_id: Mapped[int | None] = mapped_column(BigInteger)
     """The first letter of the lineage; null if this is the first."""
     deaths: Mapped[int] = mapped_column(Integer, server_default="1")
-    """How often in a row the lineage has died of this error, including this time."""
+    """Deaths in a row of the lineage by this error, including this one."""
 
 
 def _letter_indexes(table: str) -> tuple[Any, ...]:
@@ -187,7 +187,7 @@ class OperatorActionRow(Base):
 
 
 class EventRow(Base):
-    """Something that happened.  ``dedupe`` makes several processes that see the same write it once."""
+    """Something that happened.  If several processes notice the same, ``dedupe`` has it written once."""
 
     __tablename__ = "events"
     __table_args__ = (
@@ -195,7 +195,7 @@ class EventRow(Base):
         Index("ix_events_newest", "at", "id"),
         Index("ix_events_kind", "kind", "at", "id"),
         Index("ix_events_queue", "queue", "at", "id"),
-        {"sqlite_autoincrement": True},  # so that a follower never sees an id again
+        {"sqlite_autoincrement": True},  # so that a follower never gets an id again
     )
 
     id: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=True)
@@ -254,7 +254,7 @@ class AlertRow(Base):
 
 
 class SilenceRow(Base):
-    """A time in which alerts notify nobody; null selects all alerts, and all queues."""
+    """A time in which alerts send no notifications; null selects all alerts, and all queues."""
 
     __tablename__ = "silences"
     __table_args__ = (Index("ix_silences_until", "until"),)

@@ -85,7 +85,7 @@ LocalTime = Annotated[AwareDatetime, BeforeValidator(_parse_local), AfterValidat
 
 
 class LetterFilter(BaseModel):
-    """Selects the letters that meet all conditions; None or an empty value is no condition.
+    """Selects the letters that meet all conditions; None or an empty value sets none.
 
     ``state`` None selects all states.  ``since`` and ``until`` bound the time of death: from, and before.
     ``error`` is contained in ``type: message`` of the error, whatever the case of its letters.  ``args`` are
@@ -120,7 +120,7 @@ class LetterFilter(BaseModel):
         try:
             return cls(**provided)
         except ValidationError as error:
-            raise _invalid(error) from None
+            raise _invalid_filter(error) from None
 
     @classmethod
     def parse(cls, query: str) -> LetterFilter:
@@ -175,7 +175,7 @@ ALL_DEAD = LetterFilter()
 """Selects all dead letters."""
 
 
-def _invalid(error: ValidationError) -> InvalidFilterError:
+def _invalid_filter(error: ValidationError) -> InvalidFilterError:
     first = validation_problems(error)[0]
     problem = lower_first(first.problem)
     if first.type == "string_pattern_mismatch":

@@ -20,18 +20,18 @@ def place_in_lineages(
 
     ``origins`` are rows, by id, of the letters that were replayed.
     """
-    placed, outcomes = [], []
+    new_rows, outcomes = [], []
     for row in rows:
         columns = {name: value for name, value in row.items() if name != "replay_item"}
         origin = origins.get(row["replay_of"])
         if origin is None:
-            placed.append(columns | {"root_id": None, "deaths": 1})
+            new_rows.append(columns | {"root_id": None, "deaths": 1})
             continue
         same = origin.fingerprint == row["fingerprint"]
         deaths = origin.deaths + 1 if same else 1
-        placed.append(columns | {"root_id": origin.root_id or origin.id, "deaths": deaths})
+        new_rows.append(columns | {"root_id": origin.root_id or origin.id, "deaths": deaths})
         outcomes.append(ReplayOutcome(origin.id, row["replay_item"], "same" if same else "other"))
-    return placed, outcomes
+    return new_rows, outcomes
 
 
 async def fetch_origins(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> Mapping[int, Any]:
@@ -49,13 +49,13 @@ async def fetch_origins(connection: AsyncConnection, rows: Sequence[dict[str, An
 async def mark_replayed(connection: AsyncConnection, letter_ids: Sequence[int] | Select[Any]) -> set[int]:
     """Set the state of letters whose jobs were enqueued, whatever it was; returns those that it changed."""
     now = datetime.now(UTC)
-    marked: set[int] = set()
+    marked_ids: set[int] = set()
     for table in (LETTERS, ARCHIVED_LETTERS):
         c = table.c
         change = update(table).where(c.id.in_(letter_ids), c.state != "replayed").returning(c.id)
         values = {"state": "replayed", "replay_count": c.replay_count + 1, "replayed_at": now}
-        marked |= set((await connection.execute(change.values(values))).scalars())
-    return marked
+        marked_ids |= set((await connection.execute(change.values(values))).scalars())
+    return marked_ids
 
 
 async def finish_replays(connection: AsyncConnection, outcomes: Sequence[ReplayOutcome]) -> None:

@@ -16,7 +16,7 @@ _BATCH = 100
 
 
 async def find_new_groups(connection: AsyncConnection, fingerprints: Collection[str]) -> set[str]:
-    """Those of the fingerprints that no letter has yet; one step in an index for each."""
+    """Return the fingerprints that no letter has yet; each costs one step in an index."""
     ordered = sorted(fingerprints)
     new: set[str] = set()
     for start in range(0, len(ordered), _BATCH):
@@ -27,8 +27,8 @@ async def find_new_groups(connection: AsyncConnection, fingerprints: Collection[
             ).label(f"known_{number}")
             for number, name in enumerate(batch)
         ]
-        known = (await connection.execute(select(*columns))).one()
-        new |= {name for name, is_known in zip(batch, known, strict=True) if not is_known}
+        flags = (await connection.execute(select(*columns))).one()
+        new |= {name for name, is_known in zip(batch, flags, strict=True) if not is_known}
     return new
 
 

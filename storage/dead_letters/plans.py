@@ -99,8 +99,8 @@ class Plan(NewPlan):
     @property
     def suggested_limit(self) -> float:
         """A limit with which a halted plan can resume: 0.1 above the share that died so far."""
-        ended = self.ledger.ended
-        share = self.ledger.died / ended if ended else 0.0
+        ended_count = self.ledger.ended
+        share = self.ledger.died / ended_count if ended_count else 0.0
         return min(1.0, round(max(self.halt, share), 1) + 0.1)
 
 
@@ -253,11 +253,11 @@ class PlanRepository:
         ``halt`` is its new limit, if given.
         """
         limit = {} if halt is None else {"halt": halt}
-        ended = datetime.now(UTC) if to in ("cancelled", "done") else None
+        ended_at = datetime.now(UTC) if to in ("cancelled", "done") else None
         change = update(PlanRow).where(PlanRow.id == plan_id, PlanRow.state.in_(from_states))
         async with self._database.begin() as connection:
             result = await connection.execute(
-                change.values(state=to, note=sanitize(note), ended_at=ended, **limit)
+                change.values(state=to, note=sanitize(note), ended_at=ended_at, **limit)
             )
             return result.rowcount == 1
 
@@ -316,7 +316,7 @@ class PlanRepository:
         ``skipped`` are the items, by id, that were not, with the reason.  The jobs of ``already_enqueued``
         had been enqueued before, by this plan or by another act.
 
-        The order matters: each step changes only items that still wait, so the last one takes the rest of
+        The order matters.  Each step changes only items that still wait, so the last one takes the rest of
         the batch, by the range of its ids.
         """
         items = _waiting_in(plan_id, batch)
@@ -368,8 +368,8 @@ async def _mark_enqueued_elsewhere(
     """
     if not items:
         return {}
-    marked = await mark_replayed(connection, [item.letter_id for item in items])
-    enqueued_by_others = {item.id: _ENQUEUED_ELSEWHERE for item in items if item.letter_id not in marked}
+    marked_ids = await mark_replayed(connection, [item.letter_id for item in items])
+    enqueued_by_others = {item.id: _ENQUEUED_ELSEWHERE for item in items if item.letter_id not in marked_ids}
     await _mark_skipped(connection, enqueued_by_others)
     return enqueued_by_others
 

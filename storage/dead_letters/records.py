@@ -10,7 +10,7 @@ T = TypeVar("T")
 MAX_RELEASES = 20
 """Releases that a group names."""
 ReplayResult = Literal["completed", "same", "other", "aborted"]
-"""How the job of a replay ended: it completed, died of the same error or of another, or was aborted."""
+"""Result of a replayed job: it completed, died of the same error or of another, or was aborted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,9 @@ class NewDeadLetter:
 
     ``uid`` makes recording idempotent.  ``job_id`` is SAQ's job key, ``job_data`` the job as SAQ writes it.
     ``attempt_errors`` has for each attempt: attempt, at (Unix seconds), worker, error_type, message,
-    traceback, run_seconds, frame, release, and log, a list of lines, if it logged any.  ``replay_of`` is the
-    id of the letter whose replay this job was.
-    ``release`` is that of the process that made the last attempt, None if it is unknown.
+    traceback, run_seconds, frame, release; and log, a list of lines, if it logged any.  ``replay_of`` is the
+    id of the letter whose replay this job was.  ``release`` is that of the process that made the last
+    attempt, None if it is unknown.
     """
 
     uid: str

@@ -43,22 +43,22 @@ def _select_releases(table: Table, samples: Sequence[int]) -> Select[Any]:
         _last_release(c, sample.c.fingerprint).label("release"),
         literal(1).label("number"),
     ).where(sample.c.id.in_(samples))
-    found = first.cte("found", recursive=True)
-    after = found.alias("after")
+    chain = first.cte("found", recursive=True)
+    after = chain.alias("after")
     before = _last_release(c, after.c.fingerprint, c.release < after.c.release)
-    found = found.union_all(
+    chain = chain.union_all(
         select(after.c.fingerprint, before, after.c.number + 1).where(
             after.c.release.is_not(None), after.c.number < _MAX_READ
         )
     )
     newest = (
         select(c.id)
-        .where(c.fingerprint == found.c.fingerprint, c.release == found.c.release)
+        .where(c.fingerprint == chain.c.fingerprint, c.release == chain.c.release)
         .order_by(c.id.desc())
         .limit(1)
         .scalar_subquery()
     )
-    return select(found.c.fingerprint, found.c.release, newest).where(found.c.release.is_not(None))
+    return select(chain.c.fingerprint, chain.c.release, newest).where(chain.c.release.is_not(None))
 
 
 def _last_release(c: Any, fingerprint: Any, *conditions: ColumnElement[bool]) -> Any:

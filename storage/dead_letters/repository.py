@@ -104,17 +104,17 @@ class DeadLetterRepository:
         return {letter_id: _to_letter(row, table) for letter_id, (row, table) in rows.items()}
 
     async def summaries(self, letter_ids: Sequence[int]) -> dict[int, LetterSummary]:
-        """As `get_many`, without the columns that may be large."""
+        """Like `get_many`, without the columns that may be large."""
         rows = await self._rows_by_id(letter_ids, LetterSummary._fields)
         return {letter_id: LetterSummary(*row) for letter_id, (row, _) in rows.items()}
 
-    async def count(self, letter_filter: LetterFilter = ALL_DEAD, *, most: int | None = None) -> int:
-        """Number of letters; if there are more than ``most``, ``most + 1``."""
+    async def count(self, letter_filter: LetterFilter = ALL_DEAD, *, limit: int | None = None) -> int:
+        """Number of letters; if there are more than ``limit``, ``limit + 1``."""
         query = letter_query(letter_filter, self._database.dialect)
-        if most is None:
+        if limit is None:
             statement = query.select_indexed([func.count(query.c.id)])
         else:
-            ids = query.select_indexed([query.c.id]).limit(most + 1)
+            ids = query.select_indexed([query.c.id]).limit(limit + 1)
             statement = select(func.count()).select_from(ids.subquery())
         async with self._database.connect() as connection:
             return int((await connection.execute(statement)).scalar_one())
@@ -232,10 +232,10 @@ class DeadLetterRepository:
         rows: dict[int, tuple[Any, Table]] = {}
         async with self._database.connect() as connection:
             for table in (LETTERS, ARCHIVED_LETTERS):  # in this order, since a letter may be archived now
-                missing = [id_ for id_ in letter_ids if id_ not in rows and abs(id_) <= MAX_ID]
+                missing_ids = [id_ for id_ in letter_ids if id_ not in rows and abs(id_) <= MAX_ID]
                 selected = select(*(table.c[name] for name in columns))
-                for start in range(0, len(missing), _SELECT_BATCH):
-                    query = selected.where(table.c.id.in_(missing[start : start + _SELECT_BATCH]))
+                for start in range(0, len(missing_ids), _SELECT_BATCH):
+                    query = selected.where(table.c.id.in_(missing_ids[start : start + _SELECT_BATCH]))
                     rows |= {row.id: (row, table) for row in await connection.execute(query)}
         return rows
 

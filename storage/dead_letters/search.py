@@ -1,6 +1,6 @@
 """Filters with a text: found in the search table of FTS5 (SQLite) or pg_trgm (Postgres).
 
-The search table has those columns of a letter that never change, so the state is asked of the letters.
+The search table has the columns of a letter that never change; its state is read from the letters.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class PostgresSearch(TextSearchQuery):
         return select(self.c.id).select_from(source).where(*self._conditions(), *conditions)
 
     def _prevent_reordered_join(self, state: str) -> FromClause:
-        """OFFSET 0 makes Postgres search before it asks for the state of what it has found.
+        """OFFSET 0 makes Postgres search before it reads the state of what it has found.
 
         It would rather read the letters of the state, which is quick only if the matches are not clustered.
         """

@@ -2,9 +2,11 @@
 
 After a failover behind one address, old connections stay open to the server that was demoted, and new ones
 reach the new primary.  So an error reply of that kind closes its connection.  If the server was demoted, all
-connections that this process opened to it before are closed too: a wait for jobs and a subscription get no
-reply there, and would wait for ever.  Only the first refusal closes connections that wait: while a server
-stays read-only, a subscription that each refusal closes would be closed most of the time.
+connections that this process opened to it before are closed too.  A wait for jobs and a subscription get no
+reply there, and would wait for ever.
+
+Only the first refusal closes connections that wait.  While a server stays read-only, a subscription would be
+closed most of the time if each refusal closed it.
 
 Connections are opened again at once, perhaps before the address leads to the new primary.  So those that are
 older than the first one over which a write succeeds are closed once more.
@@ -81,11 +83,11 @@ class FailoverConnection:
                 raise
             raise RedisConnectionError(received[1:].decode(errors="replace").strip()) from error
 
-    async def read_response(self, *options: Any, **named: Any) -> Any:
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """Read a reply, and note if it is a refusal."""
         reading: Any = super()
         try:
-            return await reading.read_response(*options, **named)
+            return await reading.read_response(*args, **kwargs)
         except ResponseError as error:
             self.note_refusal(error)
             raise
@@ -104,11 +106,11 @@ class FailoverConnection:
 class FailoverThreadConnection:
     """Mixin of a blocking connection: closes it after the same error replies."""
 
-    def read_response(self, *options: Any, **named: Any) -> Any:
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """Read a reply, and note if it is a refusal."""
         connection: Any = super()
         try:
-            return connection.read_response(*options, **named)
+            return connection.read_response(*args, **kwargs)
         except ResponseError as error:
             refusal = refusal_of(error)
             if refusal is not None and refusal.closes:

@@ -1,8 +1,8 @@
 """A connection on which requests follow each other without waiting for the replies of those before.
 
-redis-py's pipeline takes three times as long: it borrows a connection, sets a timeout for the sending and for
-each reply, and has one request under way at a time.  Here redis-py connects and greets the server; from then
-on the replies are read as they arrive.
+redis-py's pipeline takes three times as long.  It borrows a connection, sets a timeout for the sending and
+for each reply, and has one request under way at a time.  Here redis-py connects and greets the server; from
+then on the replies are read as they arrive.
 """
 
 from __future__ import annotations

@@ -219,18 +219,27 @@ def explain(error: BaseException) -> str:
     refusal = refusal_of(error)
     if refusal is None:
         return f"Redis: {one_line(error)}"
-    return f"{problem_of(error, refusal)}: {fix_of(error, refusal)}"
+    return f"Redis {explain_refusal(error, refusal)}"
+
+
+def explain_refusal(error: BaseException, refusal: Refusal) -> str:
+    """Return the refusal and its fix, to follow a server's name: ``is full (OOM): raise its maxmemory``."""
+    return f"{_predicate(error, refusal)}: {fix_of(error, refusal)}"
 
 
 def reason(error: BaseException) -> str:
-    """As `explain`; an error that the table lacks, with its class."""
+    """Like `explain`, but with the class of an error that the table lacks."""
     return explain(error) if refusal_of(error) is not None else f"{type(error).__name__}: {error}"
 
 
 def problem_of(error: BaseException, refusal: Refusal) -> str:
     """Return what happened: ``Redis is full (OOM)``, or with the server's message if that has more detail."""
-    words = _quoted(error, refusal) if refusal.quotes else refusal.code
-    return f"Redis {refusal.problem} ({words})"
+    return f"Redis {_predicate(error, refusal)}"
+
+
+def _predicate(error: BaseException, refusal: Refusal) -> str:
+    words = _quote(error, refusal) if refusal.quotes else refusal.code
+    return f"{refusal.problem} ({words})"
 
 
 def fix_of(error: BaseException, refusal: Refusal, user: str = "NAME") -> str:
@@ -240,16 +249,16 @@ def fix_of(error: BaseException, refusal: Refusal, user: str = "NAME") -> str:
     if refusal.code != "NOPERM":
         return refusal.fix
     text = one_line(error)
-    named, command = _USER.search(text), _COMMAND.search(text)
+    user_match, command = _USER.search(text), _COMMAND.search(text)
     if command is not None:
         rules = "+eval +evalsha" if command[1] in ("eval", "evalsha") else f"+{command[1]}"
     else:
         rules = "&*" if "channel" in text else "~saq:* ~couturecast:*"
-    return f"ACL SETUSER {named[1] if named else user} {rules}"
+    return f"ACL SETUSER {user_match[1] if user_match else user} {rules}"
 
 
-def _quoted(error: BaseException, refusal: Refusal) -> str:
+def _quote(error: BaseException, refusal: Refusal) -> str:
     """The server's message with the code that redis-py cuts off, without the name of a script."""
     text = _SCRIPT.sub("", one_line(error))[:_MAX_QUOTE_CHARS].rstrip(". ")
-    known = refusal.code in ("UNKNOWN", "DATABASE", "NOAUTH") or text.startswith(refusal.code)
-    return text if known else f"{refusal.code}: {text}"
+    is_known = refusal.code in ("UNKNOWN", "DATABASE", "NOAUTH") or text.startswith(refusal.code)
+    return text if is_known else f"{refusal.code}: {text}"

@@ -69,7 +69,7 @@ def read_script(module: str, name: str) -> str:
 async def run_scripts(connection: Redis | PipelineExecutor, calls: Sequence[ScriptCall]) -> list[Any]:
     """Run ``calls`` in order and in one round trip.
 
-    Returns one reply for each call; the reply of a call that failed is its exception, so that the replies of
+    Returns one reply for each call.  The reply of a call that failed is its exception, so that the replies of
     the others are not lost.  A script that the server has not cached is sent to it, and runs after the
     others.  Raises redis.exceptions.ConnectionError or TimeoutError if the connection broke: then any of the
     calls may have been executed.

@@ -72,7 +72,7 @@ class AlertRecord:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A time in which alerts notify nobody; ``alert`` and ``queue`` None: all."""
+    """A time in which alerts send no notifications; ``alert`` and ``queue`` None: all."""
 
     id: int
     alert: str | None
@@ -125,28 +125,28 @@ class AlertHistoryRepository:
         ``judged``: whether an alert could be judged (None: all could); others stay as they are.
         Whatever processes do this at the same time, each change is reported once.
         """
-        found = {alert.key: alert for alert in firing}
+        by_key = {alert.key: alert for alert in firing}
         c = AlertRow.__table__.c
         open_rows = select(AlertRow.__table__).where(c.resolved_at.is_(None))
         async with self._database.begin() as connection:
             before = await self._fetch(connection, open_rows, now)
-            known = {record.key for record in before}
+            open_keys = {record.key for record in before}
             silences = await self._active_silences(connection, now)
             fired: list[AlertRecord] = []
-            for key in sorted(found.keys() - known):
-                row = _new_row(found[key], now, silences)
+            for key in sorted(by_key.keys() - open_keys):
+                row = _new_row(by_key[key], now, silences)
                 insert = self._database.insert(AlertRow, [row]).on_conflict_do_nothing()
                 fired += await self._fetch(connection, insert.returning(AlertRow.__table__), now)
             resolved: list[AlertRecord] = []
             for record in before:
-                if record.key in found:
-                    await connection.execute(_refresh(record, found[record.key]))
+                if record.key in by_key:
+                    await connection.execute(_refresh(record, by_key[record.key]))
                 elif judged is None or judged(record):
                     resolved += await self._fetch(connection, _resolve(record, now), now)
             return AlertChanges(fired, resolved, await self._fetch(connection, open_rows, now))
 
     async def record_past(self, alert: FiringAlert, fired_at: datetime, now: datetime) -> AlertRecord:
-        """Write an alert that nobody could write while it fired; what is to be told of it was told."""
+        """Write an alert that no process could write while it fired; its notifications were sent."""
         row = {
             **_new_row(alert, fired_at, ()),
             "state": "resolved",
@@ -168,7 +168,7 @@ class AlertHistoryRepository:
         )
         statement = (
             update(AlertRow)
-            .where(c.resolved_at.is_(None), c.acknowledged_at.is_(None), *_selected(alert, queue))
+            .where(c.resolved_at.is_(None), c.acknowledged_at.is_(None), *_conditions(alert, queue))
             .values(state="acknowledged", **values)
         )
         async with self._database.begin() as connection:
@@ -183,7 +183,7 @@ class AlertHistoryRepository:
         covered = (
             select(func.count())
             .select_from(AlertRow)
-            .where(c.resolved_at.is_(None), *_selected(alert, queue))
+            .where(c.resolved_at.is_(None), *_conditions(alert, queue))
         )
         async with self._database.begin() as connection:
             await connection.execute(self._database.insert(SilenceRow, [sanitize(row)]))
@@ -194,9 +194,9 @@ class AlertHistoryRepository:
         """End the silences of exactly this alert and queue now; how many there were."""
         s = SilenceRow.__table__.c
         same = (s.alert.is_not_distinct_from(alert), s.queue.is_not_distinct_from(queue))
-        ended = update(SilenceRow).where(s.until > now, *same).values(until=now)
+        statement = update(SilenceRow).where(s.until > now, *same).values(until=now)
         async with self._database.begin() as connection:
-            count = (await connection.execute(ended)).rowcount
+            count = (await connection.execute(statement)).rowcount
             await self._apply_silences(connection, now)
             return count
 
@@ -268,9 +268,9 @@ class AlertHistoryRepository:
             last = tuple_(*(literal(value, column.type) for value, column in position))
             query = query.where(tuple_(c.fired_at, c.id) < last)
         async with self._database.connect() as connection:
-            found = await self._fetch(connection, query, now)
-        items = found[:limit]
-        more = len(found) > limit
+            records = await self._fetch(connection, query, now)
+        items = records[:limit]
+        more = len(records) > limit
         return Page(items, encode_cursor(_ORDER, items[-1].fired_at, items[-1].id) if more else None)
 
     async def delete(self, before: datetime, *, limit: int = 500) -> int:
@@ -306,14 +306,14 @@ def _state(row: Any, now: datetime) -> str:
     return "firing" if row.acknowledged_at is None else "acknowledged"
 
 
-def _selected(alert: str | None, queue: str | None) -> list[ColumnElement[bool]]:
+def _conditions(alert: str | None, queue: str | None) -> list[ColumnElement[bool]]:
     c = AlertRow.__table__.c
     conditions = [] if alert is None else [c.alert == alert]
     return conditions if queue is None else [*conditions, c.queue == queue]
 
 
 def _silence_columns(alert: str, queue: str, silences: Sequence[Silence]) -> dict[str, Any]:
-    """Of the first of ``silences`` that covers an alert; all None without one."""
+    """The columns of the first of ``silences`` that covers an alert; all None if none does."""
     silence = next((silence for silence in silences if silence.covers(alert, queue)), None)
     return {
         "silenced_by": silence and silence.by,
@@ -340,10 +340,10 @@ def _new_row(alert: FiringAlert, now: datetime, silences: Sequence[Silence]) -> 
 
 
 def _refresh(row: AlertRecord, alert: FiringAlert) -> Any:
-    known = [value for value in (row.peak, alert.value) if value is not None]
+    peaks = [value for value in (row.peak, alert.value) if value is not None]
     values = {
         "value": alert.value,
-        "peak": max(known, default=None),
+        "peak": max(peaks, default=None),
         "message": alert.message[:_MAX_MESSAGE_CHARS],
     }
     return update(AlertRow).where(AlertRow.__table__.c.id == row.id).values(**sanitize(values))

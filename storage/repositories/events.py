@@ -43,7 +43,7 @@ class Event:
 
 
 class EventFilter(BaseModel):
-    """Selects the events that meet all conditions; None is no condition.
+    """Selects the events that meet all conditions; None sets none.
 
     ``since`` and ``until`` bound the time: from, and before.
     """

@@ -70,7 +70,7 @@ CASES = {
     "malformed": enqueue("--data: not JSON: Expecting value at line 1, column 13", '{"item_id": nope}'),
     "no object": enqueue("--data: a JSON object is needed", '["item_id"]'),
     "infinity": enqueue("--data: not JSON: 1e400 is too large a number", '{"item_id": 1e400}'),
-    "not a number": enqueue("--data: not JSON: NaN is no number", '{"item_id": NaN}'),
+    "not a number": enqueue("--data: not JSON: NaN is not a number", '{"item_id": NaN}'),
     "digits": enqueue("--data: not JSON: Exceeds the limit (4300 digits)", f'{{"item_id": {"1" * 5000}}}'),
     "bottomless": Case("line 1: nested too deeply", ("enqueue", COLOR, "-"), stdin=b"[" * 200_000),
     "missing field": enqueue("image: Field required", '{"item_id": "i"}'),
@@ -129,7 +129,7 @@ CASES = {
     "no such module": handlers("'nowhere:f' cannot be imported: ModuleNotFoundError", f"{COLOR}=nowhere:f"),
     "module that exits": handlers("'exits:f' cannot be imported: SystemExit: 0", f"{COLOR}=exits:f"),
     "no coroutine function": handlers(
-        "is no async function, and cannot run inline: write async def",
+        "is not an async function, and cannot run inline: write async def",
         f"{COLOR}=wrong:no_coroutine",
         COUTURECAST_COLOR_EXTRACTION_RUN="inline",
     ),

@@ -43,7 +43,7 @@ CASES = {
     "nobody to ask of one": Case(NOBODY, ("evict", KEYS[0])),
     "nobody to ask of a user": Case(NOBODY, ("evict-user", "anna")),
     "no user": Case("USER: is empty: give the id of a user", ("evict-user", "", "--yes")),
-    "no cursor": Case("'zz' is no cursor of a cache page", ("list", "--cursor", "zz")),
+    "no cursor": Case("'zz' is not a cursor of a cache page", ("list", "--cursor", "zz")),
     "no rows": Case("greater than or equal to 1", ("list", "--limit", "0")),
     "no entry": Case("no cache entry 'zoe:x'", ("get", "zoe:x"), 1),
     "no text": Case("KEY: not UTF-8: copy it from cache list", ("get", "\udcff")),

@@ -94,7 +94,7 @@ def test_lines_of_any_number_are_enqueued(server: Served, client: httpx.Client) 
 BAD_LINES = {
     "no JSON": (b'{"data": ', 400, "line 4: not JSON"),
     "not UTF-8": (b'{"data": {"x": "\xff"}}', 400, "line 4: not UTF-8"),
-    "NaN": (b'{"data": {"x": NaN}}', 400, "line 4: not JSON: NaN is no number"),
+    "NaN": (b'{"data": {"x": NaN}}', 400, "line 4: not JSON: NaN is not a number"),
     "no object": (b"[]", 422, "line 4: "),
     "unknown field": (b'{"data": {}, "queue": "x"}', 422, "line 4, queue: "),
     "no data": (b'{"key": "x"}', 422, "line 4, data: Field required"),

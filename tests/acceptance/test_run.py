@@ -137,7 +137,7 @@ def test_handlers_check_lists_what_runs_where_and_how_to_fix_the_rest(program: P
     weather, alert, color, moderation = found.out.splitlines()
     assert weather.split() == ["weather-ingestion", "built-in"]
     assert moderation.split() == ["moderation-review", "built-in"]
-    assert "fails: 'shop:plain' is no async function, and cannot run inline: write async def" in alert
+    assert "fails: 'shop:plain' is not an async function, and cannot run inline: write async def" in alert
     version = ".".join(map(str, sys.version_info[:3]))
     assert (
         f"async def shop:work(ctx, what='good'), in a process, Python {version} ({sys.executable})" in color

@@ -95,7 +95,7 @@ class Bench:
         for title, letter_filter in asked.items():
             if title in _COUNTED:
                 await self._time(f"count: {title}", partial(self.letters.count, letter_filter))
-        await self._time("count: up to 1,000", lambda: self.letters.count(most=1_000))
+        await self._time("count: up to 1,000", lambda: self.letters.count(limit=1_000))
         for title, letter_filter in asked.items():
             if title in _GROUPED:
                 await self._time(f"groups: {title}", partial(self.letters.groups, letter_filter))

@@ -149,11 +149,11 @@ class CannedLetters:
         self._fails()
         return _find(self.kept, letter_id)
 
-    async def count(self, letter_filter: LetterFilter = ALL_DEAD, *, most: int | None = None) -> int:
+    async def count(self, letter_filter: LetterFilter = ALL_DEAD, *, limit: int | None = None) -> int:
         self.asked.append(("count", letter_filter))
         await self.slow.wait()
         self._fails()
-        return min(len(self._meant(letter_filter)), most + 1 if most is not None else 2**63)
+        return min(len(self._meant(letter_filter)), limit + 1 if limit is not None else 2**63)
 
     async def groups(self, letter_filter: LetterFilter = ALL_DEAD, *, limit: int = 50) -> list[FailureGroup]:
         self.asked.append(("groups", letter_filter))

@@ -119,7 +119,7 @@ async def test_the_filter_selects_by_kind_and_queue_and_escape_leaves_it() -> No
         app = await opened(pilot, "slash")
         app.screen.query_one(Input).value = "color"
         await pilot.press("enter")
-        await until(pilot, lambda: "'color' is no condition" in text_of(app))
+        await until(pilot, lambda: "'color' is not a condition" in text_of(app))
         app.screen.query_one(Input).value = f"kind:queue-paused queue:{QUEUE}"
         await pilot.press("enter")
         await until(pilot, lambda: kinds(app) == ["queue-paused"])
@@ -224,12 +224,12 @@ def test_a_filter_is_read_as_it_is_written(written: str) -> None:
 @pytest.mark.parametrize(
     ("written", "says"),
     [
-        ("color", "'color' is no condition"),
-        ("kind:", "'kind:' is no condition"),
+        ("color", "'color' is not a condition"),
+        ("kind:", "'kind:' is not a condition"),
         ("kind:explosion", "there is no such kind"),
         ("kind:new-group kind:new-group", "is given twice"),
         ("since:yesterday-ish", "since"),
-        ("who:me", "'who:me' is no condition"),
+        ("who:me", "'who:me' is not a condition"),
     ],
 )
 def test_a_wrong_filter_is_one_line(written: str, says: str) -> None:

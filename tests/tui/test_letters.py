@@ -97,8 +97,8 @@ async def test_results_of_an_earlier_filter_do_not_replace_later_ones() -> None:
 async def test_a_count_beyond_the_limit_has_a_plus() -> None:
     canned = operations()
 
-    async def count(letter_filter: LetterFilter, *, most: int) -> int:
-        return most + 1
+    async def count(letter_filter: LetterFilter, *, limit: int) -> int:
+        return limit + 1
 
     canned.letters.count = count  # type: ignore[method-assign, assignment]
     app = dashboard(canned)

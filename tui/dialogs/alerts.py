@@ -72,8 +72,8 @@ class AlertsDialog(ModalScreen[None]):
         also = f", {others} pending, silenced or information" if others else ""
         self.query_one("#alerts-title", Line).show(f"Alerts · {words}{also}")
 
-    def _selected(self) -> Alert | None:
-        """The alert under the cursor; without one, say so."""
+    def _selected_alert(self) -> Alert | None:
+        """The alert under the cursor; without one, a message shows that."""
         alert: Alert | None = self.query_one("#alerts", RowList).selected
         if alert is None:
             self.notify("no alert: there is nothing to decide")
@@ -85,7 +85,7 @@ class AlertsDialog(ModalScreen[None]):
 
     def action_runbook(self) -> None:
         """Show what the alert means, and what to do."""
-        if (alert := self._selected()) is not None:
+        if (alert := self._selected_alert()) is not None:
             self.app.push_screen(RunbookDialog(alert.name))
 
     def on_row_list_opened(self) -> None:
@@ -95,7 +95,7 @@ class AlertsDialog(ModalScreen[None]):
     @work(exclusive=True, group="decision")
     async def action_acknowledge(self) -> None:
         """Mark the alert as seen until it is resolved."""
-        alert = self._selected()
+        alert = self._selected_alert()
         if alert is None:
             return
         if alert.state != "firing":
@@ -109,7 +109,7 @@ class AlertsDialog(ModalScreen[None]):
     @work(exclusive=True, group="decision")
     async def action_silence(self) -> None:
         """Silence alerts of this name and queue for a time."""
-        alert = self._selected()
+        alert = self._selected_alert()
         if alert is None:
             return
         subject = f"{alert.name} of {alert.queue}" if alert.queue else alert.name
@@ -133,7 +133,7 @@ class AlertsDialog(ModalScreen[None]):
     @work(exclusive=True, group="decision")
     async def action_end_silence(self) -> None:
         """End the silence of this alert."""
-        alert = self._selected()
+        alert = self._selected_alert()
         if alert is None:
             return
         if alert.state != "silenced":

@@ -56,11 +56,11 @@ class FieldInput(Vertical):
         with Horizontal():
             yield Label(label, markup=False)
             if field.kind == "choice":
-                known = self._typed_before in field.choices
+                is_choice = self._typed_before in field.choices
                 yield Select(
                     [(Text(escape(choice)), choice) for choice in field.choices],
                     prompt="choose",
-                    value=self._typed_before if known else Select.NULL,
+                    value=self._typed_before if is_choice else Select.NULL,
                     compact=True,
                 )
             else:
@@ -70,8 +70,8 @@ class FieldInput(Vertical):
     @property
     def typed(self) -> str:
         """The value that was typed or selected."""
-        for chosen in self.query(Select):
-            return chosen.value if isinstance(chosen.value, str) else ""
+        for select in self.query(Select):
+            return select.value if isinstance(select.value, str) else ""
         for field in self.query(Input):
             return field.value
         return self._typed_before  # it is not composed yet
@@ -110,7 +110,7 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
         self._refused: dict[str, str] = {}
         """The input that the message is about: it stays until something else is typed."""
         self._touched: set[str] = set()
-        """Fields of the queue in which something was typed: an empty one is no error before."""
+        """Fields of the queue in which something was typed: only then can an empty one be an error."""
 
     def compose(self) -> ComposeResult:
         """Compose the queue, its fields, a message, and the buttons."""
@@ -194,9 +194,10 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
         return list(self.query(FieldInput))
 
     def _all_typed(self) -> dict[str, str]:
-        inputs = self._inputs
-        typed = {one.field.name: one.typed for one in inputs if one.field not in (_KEY, _DELAY)}
-        typed |= {f"\0{one.field.name}": one.typed for one in inputs if one.field in (_KEY, _DELAY)}
+        typed: dict[str, str] = {}
+        for field_input in self._inputs:
+            name = field_input.field.name
+            typed[f"\0{name}" if field_input.field in (_KEY, _DELAY) else name] = field_input.typed
         for area in self.query(TextArea):
             typed[_AS_JSON] = area.text
         return typed
@@ -211,8 +212,8 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
                 return {}, {"": str(error)}
             return payload, self._jobs.payload_problems(self._queue, payload)
         payload, problems = parse_form(self._fields, typed)
-        found = self._jobs.payload_problems(self._queue, payload)
-        return payload, {name: text for name, text in found.items() if name not in problems} | problems
+        others = self._jobs.payload_problems(self._queue, payload)
+        return payload, {name: text for name, text in others.items() if name not in problems} | problems
 
     def _delay(self) -> tuple[float, str]:
         text = self._all_typed().get("\0delay", "").strip()
@@ -226,12 +227,12 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
         """Show what is wrong with the fields that were filled in, or with every one; all problems."""
         _, problems = self._parse()
         _, delay_problem = self._delay()
-        for one in self._inputs:
-            if one.field is _DELAY:
-                one.show_problem(delay_problem)
-            elif one.field is not _KEY:
-                shown = every or one.field.name in self._touched
-                one.show_problem(problems.get(one.field.name, "") if shown else "")
+        for field_input in self._inputs:
+            if field_input.field is _DELAY:
+                field_input.show_problem(delay_problem)
+            elif field_input.field is not _KEY:
+                is_shown = every or field_input.field.name in self._touched
+                field_input.show_problem(problems.get(field_input.field.name, "") if is_shown else "")
         return problems | ({"delay": delay_problem} if delay_problem else {})
 
     # Keys
@@ -254,7 +255,7 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
         self._refused = self._all_typed()
         if problems:
             self._message.show_error(one_line(_first(problems)))
-            wrong = [one for one in self._inputs if one.field.name in problems]
+            wrong = [field_input for field_input in self._inputs if field_input.field.name in problems]
             if wrong:
                 wrong[0].query_one("Input, Select").focus()
             return
@@ -262,16 +263,16 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
         delay, _ = self._delay()
         key = self._all_typed().get("\0key") or None
         self._message.show("enqueueing …")
-        failed: list[str] = []
-        done = await self.session.run(
+        errors: list[str] = []
+        enqueued_key = await self.session.run(
             self.session.operations.enqueue(self._queue, payload, key=key, delay=delay),
-            on_error=failed.append,
+            on_error=errors.append,
         )
-        if done is not None:
-            self.dismiss(NewJob(self._queue, done, opens))
+        if enqueued_key is not None:
+            self.dismiss(NewJob(self._queue, enqueued_key, opens))
         elif self.is_running:
-            taken = f"key: {key} waits or runs in {self._queue} already: use another one"
-            self._message.show_error(failed[0] if failed else one_line(taken))
+            message = f"key: {key} waits or runs in {self._queue} already: use another one"
+            self._message.show_error(errors[0] if errors else one_line(message))
 
     @work(exclusive=True, group="leave")
     async def action_leave(self) -> None:

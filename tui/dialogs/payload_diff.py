@@ -17,7 +17,7 @@ from tui.widgets.line import Line
 
 
 class PayloadDiff(ModalScreen[bool]):
-    """Asks whether a letter is replayed with this payload."""
+    """Asks the operator whether a letter is replayed with this payload."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Replay"),

@@ -64,8 +64,8 @@ class PlanDialog(ModalScreen[None]):
     def _poll(self) -> None:
         """Fetch the plan if it is shown and may still change."""
         fetching = any(worker.group == "plan" and worker.is_running for worker in self.workers)
-        ended = self._plan is not None and plan_text.has_ended(self._plan)
-        if self.is_active and not fetching and not ended:
+        has_ended = self._plan is not None and plan_text.has_ended(self._plan)
+        if self.is_active and not fetching and not has_ended:
             self.refresh_plan()
 
     @work(exclusive=True, group="plan")
@@ -86,8 +86,8 @@ class PlanDialog(ModalScreen[None]):
     def _show_error(self, message: str) -> None:
         self.query_one("#plan-state", Static).update(f"▲ {message}")
 
-    def _unfinished(self) -> Plan | None:
-        """The plan if it can still be changed; else say why not."""
+    def _unfinished_plan(self) -> Plan | None:
+        """The plan if it can still be changed; else a message shows why not."""
         if self._plan is None:
             self.notify("the plan was not read: there is nothing to change")
         elif self._plan.state in _FINISHED:
@@ -99,7 +99,7 @@ class PlanDialog(ModalScreen[None]):
     @work(exclusive=True, group="pause")
     async def action_pause(self) -> None:
         """Pause the plan, or resume it; a halted one needs a higher limit."""
-        plan = self._unfinished()
+        plan = self._unfinished_plan()
         if plan is None:
             return
         if plan.state == "running" and plan.active:
@@ -134,7 +134,7 @@ class PlanDialog(ModalScreen[None]):
     @work(exclusive=True, group="cancel")
     async def action_cancel(self) -> None:
         """Ask, then cancel the plan."""
-        plan = self._unfinished()
+        plan = self._unfinished_plan()
         if plan is None:
             return
         question = Confirm(

@@ -157,9 +157,9 @@ class DashboardScreen(Screen[None]):
             self.run_exclusive(self._choose_order, self.sorting)
 
     async def _choose_order(self, sorting: Sorting[Any]) -> None:
-        chosen = await self.app.push_screen_wait(OrderDialog(sorting, self.order))
-        if chosen is not None:
-            self._sort_by(sorting, chosen[0])
+        choice = await self.app.push_screen_wait(OrderDialog(sorting, self.order))
+        if choice is not None:
+            self._sort_by(sorting, choice[0])
 
     def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
         """Sort by the column whose heading was clicked."""
@@ -203,8 +203,8 @@ class DashboardScreen(Screen[None]):
             return
         self.app.copy_to_clipboard(text)
         short = "\n" not in text and len(text) <= _MAX_NAMED_CHARS
-        shown = text if short else f"{count(len(text))} characters"
-        self.notify(f"copied: {shown}", markup=False)
+        summary = text if short else f"{count(len(text))} characters"
+        self.notify(f"copied: {summary}", markup=False)
 
     def run_exclusive(self, action: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
         """Run an action unless one is running, so that a held-down key does not open two dialogs.

@@ -88,19 +88,19 @@ class OverviewScreen(ChartedScreen, LetterActions, EventActions):
         across, down = grid.layout_for(len(snapshot.queues))
         if across:
             steps = grid.steps_for(len(snapshot.queues))
-            queues = self._charted(snapshot, across * down)
+            queues = self._charted_queues(snapshot, across * down)
             grid.show_charts([self.chart(queue, figure, queue.name, steps) for queue in queues])
         self._show_groups()
         self._show_events()
         self._show_letters_title(snapshot)
 
-    def _charted(self, snapshot: Snapshot, most: int) -> list[QueueSnapshot]:
+    def _charted_queues(self, snapshot: Snapshot, max_charts: int) -> list[QueueSnapshot]:
         """The queues with a chart: if there is no room for all, the worst, in the order of the rows."""
         tones = {
             queue.name: queue_verdict(queue, snapshot.alerts, snapshot.taken_at).tone
             for queue in snapshot.queues
         }
-        worst = sorted(snapshot.queues, key=lambda queue: WORST_FIRST.index(tones[queue.name]))[:most]
+        worst = sorted(snapshot.queues, key=lambda queue: WORST_FIRST.index(tones[queue.name]))[:max_charts]
         return [queue for queue in snapshot.queues if queue in worst]
 
     def _fit(self) -> None:
@@ -122,8 +122,8 @@ class OverviewScreen(ChartedScreen, LetterActions, EventActions):
         if not self.query_one("#lists").has_class("-side-by-side"):
             needed *= 2
         queues = self.query_one(QueueTable).size.height
-        left = height - _FRAME_LINES - queues - 2 * MIN_CHART_LINES - 3
-        return max(_MIN_LIST_LINES, min(needed, _MAX_LIST_LINES, left, height // 4))
+        room = height - _FRAME_LINES - queues - 2 * MIN_CHART_LINES - 3
+        return max(_MIN_LIST_LINES, min(needed, _MAX_LIST_LINES, room, height // 4))
 
     def _show_groups(self) -> None:
         groups, empty = self.query_one(GroupList), self.query_one("#list-empty", Line)

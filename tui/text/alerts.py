@@ -13,7 +13,7 @@ from workers.monitoring.alert_rules import BY_NAME
 from workers.monitoring.snapshot import Alert
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "operating.md"
-"""Carried beside the packages, in a checkout and in a wheel."""
+"""In a checkout and in a wheel it lies next to the packages."""
 _MAX_RUNBOOK_CHARS = 200_000
 _UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|d)\s*")

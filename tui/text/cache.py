@@ -27,7 +27,7 @@ from workers.operations.cache import owner_of
 from workers.operations.operations import CacheEntry, CacheOverview
 
 _KEY_WIDTH = 40
-"""Columns that a key gets on a wide terminal even if all are shorter, so that pages look alike."""
+"""Columns that a key gets on a wide terminal even if all are shorter, so that all pages have one width."""
 _SPARKLINE_MINUTES = 60
 _STATES = {
     "fresh": (" ", OK, "served from the cache"),

@@ -35,11 +35,11 @@ class ChartFigure:
     title: str
     form: Callable[[float], str]
     now: Callable[[QueueSnapshot], float | None]
-    """Its value now: the last step of a series is of some minutes."""
+    """The value now: the last step of a series is some minutes long."""
     limit: Callable[[QueueSnapshot], float | None] = lambda _: None
 
 
-def _whole(value: float) -> str:
+def _whole_number(value: float) -> str:
     return count(round(value), LABEL_CHARS - 1)
 
 
@@ -48,9 +48,9 @@ def _short(seconds: float) -> str:
 
 
 FIGURES = (
-    ChartFigure("depth", "Depth", _whole, lambda queue: queue.depth, lambda queue: queue.depth_limit),
+    ChartFigure("depth", "Depth", _whole_number, lambda queue: queue.depth, lambda queue: queue.depth_limit),
     ChartFigure(
-        "in_flight", "In flight", _whole,
+        "in_flight", "In flight", _whole_number,
         lambda queue: queue.in_flight, lambda queue: float(queue.concurrency),
     ),
     ChartFigure("done", "Done a second", rate, lambda queue: queue.throughput),
@@ -104,14 +104,14 @@ _MARKS = {
 
 def marks_of(events: Sequence[Event], queue: str) -> tuple[Mark, ...]:
     """The marks that events leave on the charts of a queue, the newest first."""
-    found = []
+    marks = []
     for event in events:
         if event.kind in _MARKS and event.queue in (None, queue):
             sign, words, style = _MARKS[event.kind]
             if event.kind == "new-release" and event.subject:
                 words = clip(escape(event.subject), 12)
-            found.append(Mark(event.at.timestamp(), sign, words, style))
-    return tuple(found)
+            marks.append(Mark(event.at.timestamp(), sign, words, style))
+    return tuple(marks)
 
 
 def plot_size(width: int, height: int) -> tuple[int, int]:
@@ -164,15 +164,15 @@ def _plot(chart: Chart, values: Sequence[float | None], top: float, rows: int) -
         below = (rows - 1 - row) * 8
         label, style = scale.get(row, ("", MUTED))
         line = Text(label[:LABEL_CHARS].rjust(LABEL_CHARS), style)
-        shown = Text.assemble(line, ("┤" if label else "│", RULE))
+        plotted = Text.assemble(line, ("┤" if label else "│", RULE))
         cells = [(_cell(height, below), row == dotted) for height in heights]
         styled = [
             ("┄", BREACH) if is_dotted and block == " " else (block, chart.style)
             for block, is_dotted in cells
         ]
         for style, run in groupby(styled, key=lambda cell: cell[1]):
-            shown.append("".join(block for block, _ in run), style)
-        lines.append(shown)
+            plotted.append("".join(block for block, _ in run), style)
+        lines.append(plotted)
     return lines
 
 

@@ -26,14 +26,14 @@ def candidates(text: str, values: Values) -> Sequence[str]:
     name, colon, start = word.partition(":")
     if colon:
         known_values = values.get(f"{name}:", ())
-        found = [f"{name}:{shlex.quote(value)}" for value in known_values if value.startswith(start)]
+        words = [f"{name}:{shlex.quote(value)}" for value in known_values if value.startswith(start)]
     else:
-        found = [known for known in values if known.startswith(word)]
-    return [known for known in dict.fromkeys(found) if known != word][:MAX_CANDIDATES]
+        words = [value for value in values if value.startswith(word)]
+    return [value for value in dict.fromkeys(words) if value != word][:MAX_CANDIDATES]
 
 
 def completed(text: str, values: Values) -> str | None:
     """The text with its last word completed; None if nothing is known that it can become."""
     before, word = split_last(text)
-    found = candidates(text, values)
-    return before + found[0] if word and found else None
+    words = candidates(text, values)
+    return before + words[0] if word and words else None

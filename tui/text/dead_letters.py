@@ -55,7 +55,7 @@ def letter_columns(width: int, *, marks: bool = False, state: bool = False) -> d
     compact = {"when": 11, "queue": 17, "att": 3}
     columns = wide if width >= WIDE else compact
     columns = ({"": 3} if marks else {}) | columns | ({"state": 9} if state else {})
-    return columns | {"error": max(20, width - _taken(columns))}
+    return columns | {"error": max(20, width - _used_width(columns))}
 
 
 _ORDER_COLUMNS: dict[str, OrderColumn] = {
@@ -104,7 +104,7 @@ def filter_values(queues: Sequence[QueueSnapshot], letters: Sequence[DeadLetter]
         "archived:": ("yes",),
     }
     values |= _argument_values(letters)
-    return {name: [value for value in found if value.isprintable()] for name, found in values.items()}
+    return {name: [value for value in texts if value.isprintable()] for name, texts in values.items()}
 
 
 def _argument_values(letters: Sequence[DeadLetter]) -> dict[str, list[str]]:
@@ -113,14 +113,14 @@ def _argument_values(letters: Sequence[DeadLetter]) -> dict[str, list[str]]:
     for letter in letters:
         arguments = letter.job_data.get("kwargs")
         for name, value in arguments.items() if isinstance(arguments, dict) else ():
-            known = values.setdefault(f"arg.{name}:", [])
+            texts = values.setdefault(f"arg.{name}:", [])
             text = str(value) if isinstance(value, str | int | float) else ""
             if (
                 0 < len(text) <= _MAX_VALUE_CHARS
-                and len(known) < MAX_CANDIDATES
-                and text not in (*known, MASK)
+                and len(texts) < MAX_CANDIDATES
+                and text not in (*texts, MASK)
             ):
-                known.append(text)
+                texts.append(text)
     return values
 
 
@@ -161,7 +161,7 @@ def group_columns(width: int) -> dict[str, int]:
     wide = {"count": 9, "function": 16, "first": 11, "last": 11, "24 hours": _TREND_HOURS}
     compact = {"count": 7, "last": 11, "24 hours": 12}
     columns = wide if width >= WIDE else compact
-    error_width = max(20, width - _taken(columns))
+    error_width = max(20, width - _used_width(columns))
     names = list(columns)
     error_index = 2 if width >= WIDE else 1
     names.insert(error_index, "error")
@@ -300,7 +300,7 @@ def _short_time(time: datetime, now: float) -> str:
     return clock_time(time, now, SHORT_TIME_CHARS)
 
 
-def _taken(columns: Mapping[str, int]) -> int:
+def _used_width(columns: Mapping[str, int]) -> int:
     """Width of these columns, with a space on each side of each, another column, and the scroll bar."""
     return sum(columns.values()) + 2 * (len(columns) + 1) + 2
 

@@ -42,7 +42,7 @@ def duration(seconds: float | None, max_chars: int | None = None) -> str:
 
 
 def _duration_parts(seconds: float | None) -> list[tuple[str, str]]:
-    """Its two greatest units with their numbers, or one of them; none if it is unknown."""
+    """The two greatest units with their numbers, or one of them; empty if the duration is unknown."""
     if seconds is None or not math.isfinite(seconds) or abs(seconds) > _MAX_DURATION_SECONDS:
         return []
     if seconds < 0.9995:

@@ -1,7 +1,7 @@
 """The signs of screens and tables, and their ASCII forms for terminals that cannot show them.
 
 Text is made of the real signs everywhere.  Signs that a terminal's encoding lacks are replaced when they are
-written, by characters of the same width, so that no layout depends on the encoding.
+written.  The replacements have the same width, so no layout depends on the encoding.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ def _question_marks(text: str) -> str:
     return "?" * cell_len(text)
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode()
 
 
 codecs.register_error(SCREEN_ERRORS, _replacing(_question_marks))
-codecs.register_error(TEXT_ERRORS, _replacing(_escaped))
+codecs.register_error(TEXT_ERRORS, _replacing(_escape))

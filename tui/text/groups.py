@@ -28,11 +28,11 @@ def group_lines(group: FailureGroup, *, now: float, width: int) -> list[Text]:
     words = Text.assemble((f"{function}  ", MUTED), clip(escape(error), max(10, left - len(function) - 2)))
     words.truncate(max(10, left), overflow="ellipsis", pad=True)
     first.append_text(words).append("  ").append(trend, WATCH)
-    since = clip(_since(group, now), max(10, width - _COUNT_CHARS - 5))
+    since = clip(_times(group, now), max(10, width - _COUNT_CHARS - 5))
     return [first, Text(f"{'':{_COUNT_CHARS + 3}}{since}", MUTED, no_wrap=True)]
 
 
-def _since(group: FailureGroup, now: float) -> str:
+def _times(group: FailureGroup, now: float) -> str:
     first, last = group.first_at.timestamp(), group.last_at.timestamp()
     today = local_time(first, "%F") == local_time(now, "%F")
     parts = [f"since {local_time(first, '%H:%M' if today else '%m-%d %H:%M')}"]
@@ -40,10 +40,11 @@ def _since(group: FailureGroup, now: float) -> str:
         parts[0] += f", {lasting(last - first)}"
     parts.append(f"last {lasting(max(0.0, now - last))} ago")
     if group.releases:
-        shown = ", ".join(clip(escape(release), 12) for release in group.releases[:_MAX_RELEASES])
+        releases = ", ".join(clip(escape(release), 12) for release in group.releases[:_MAX_RELEASES])
         others = len(group.releases) - _MAX_RELEASES
         more = f" and {others} more" if others > 0 else ""
-        parts.append(f"only on release {shown}" if len(group.releases) == 1 else f"on releases {shown}{more}")
+        only_one = len(group.releases) == 1
+        parts.append(f"only on release {releases}" if only_one else f"on releases {releases}{more}")
     return " · ".join(parts)
 
 
@@ -53,8 +54,9 @@ def pairs(hours: Sequence[int]) -> list[int]:
     return [sum(newest[start : start + 2]) for start in range(0, len(newest), 2)]
 
 
-def groups_title(groups: Sequence[FailureGroup], most: int) -> str:
+def groups_title(groups: Sequence[FailureGroup], max_groups: int) -> str:
     """Return how many letters died in a day, of how many errors."""
     letters = sum(group.count for group in groups)
-    number = f"the {most} largest of its groups" if len(groups) >= most else plural(len(groups), "group")
+    is_cut = len(groups) >= max_groups
+    number = f"the {max_groups} largest of its groups" if is_cut else plural(len(groups), "group")
     return f"{count(letters)} in 24 h, {number}" if groups else "none in 24 h"

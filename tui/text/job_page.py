@@ -18,7 +18,7 @@ from workers.operations.schedules import ScheduleView
 
 _LABEL_CHARS = 10
 _PANE_CHARS, _WHOLE_CHARS = 2_000, 50_000
-"""Characters of a payload, beside the list and on its own page."""
+"""Characters of a payload, next to the list and on its own page."""
 _MAX_LINE_CHARS = 300
 Fields = Iterator[tuple[str, Text | str]]
 
@@ -55,7 +55,7 @@ def _facts(job: JobDetail, now: float, letters: str) -> Fields:
 
 
 def payload(job: JobDetail, *, whole: bool = False) -> Text:
-    """Its payload as it is; beside the list only the beginning of a long one."""
+    """Its payload as it is; only the beginning of a long one unless ``whole``."""
     max_chars = _WHOLE_CHARS if whole else _PANE_CHARS
     parts: list[tuple[str, Text | str]] = []
     if job.unreadable is not None:
@@ -87,21 +87,21 @@ def attempts(job: JobDetail) -> Text:
     return text if text else Text("  no attempt has failed", MUTED)
 
 
-def stack(found: JobStack | None, problem: str | None, most: int | None = None) -> Text:
-    """The frames, the innermost first and ``most`` of them, and where they run; ``problem``: why not."""
-    if found is None:
+def stack(job_stack: JobStack | None, problem: str | None, max_frames: int | None = None) -> Text:
+    """The frames, the innermost first, and where they run; ``problem``: why there are none."""
+    if job_stack is None:
         return Text(f"  {problem or 'not read yet'}", MUTED)
     text = Text(no_wrap=True, overflow="ellipsis")
-    if found.place:
-        text.append(f"  {escape(found.place)}", ACCENT)
-        text.append(f": {escape(found.problem)}" if found.problem else "", WATCH)
+    if job_stack.place:
+        text.append(f"  {escape(job_stack.place)}", ACCENT)
+        text.append(f": {escape(job_stack.problem)}" if job_stack.problem else "", WATCH)
         text.append("\n")
-    frames = list(reversed(found.frames))
-    for frame in frames[:most]:
-        text.append(f"  {escape(frame.file)}:{frame.line}", "bold" if frame == found.line else "")
+    frames = list(reversed(job_stack.frames))
+    for frame in frames[:max_frames]:
+        text.append(f"  {escape(frame.file)}:{frame.line}", "bold" if frame == job_stack.line else "")
         text.append(f"  {escape(frame.function)}\n", MUTED)
-    if most is not None and len(frames) > most:
-        text.append(f"  and {plural(len(frames) - most, 'frame')} around it\n", MUTED)
+    if max_frames is not None and len(frames) > max_frames:
+        text.append(f"  and {plural(len(frames) - max_frames, 'frame')} around it\n", MUTED)
     if not frames:
         text.append("  it has no frames now\n", MUTED)
     return text
@@ -117,11 +117,11 @@ def alike(finding: Finding | None, width: int) -> Text:
     return text.append(margin).append(margin.join(lines), MUTED)
 
 
-def log(found: JobStack | None) -> Text:
+def log(job_stack: JobStack | None) -> Text:
     """The newest lines that it has logged."""
-    if found is None or not found.log:
-        return Text("  nothing was logged" if found is not None else f"  {MISSING}", MUTED)
-    return Text("\n".join(f"  {clip(escape(line), _MAX_LINE_CHARS)}" for line in found.log))
+    if job_stack is None or not job_stack.log:
+        return Text("  nothing was logged" if job_stack is not None else f"  {MISSING}", MUTED)
+    return Text("\n".join(f"  {clip(escape(line), _MAX_LINE_CHARS)}" for line in job_stack.log))
 
 
 def schedule_facts(schedule: ScheduleView, now: float, width: int, enable: str) -> Text:
@@ -165,7 +165,7 @@ def _indent(block: str) -> str:
     return "".join(f"    {line}\n" for line in escape_lines(block.rstrip()).split("\n"))
 
 
-def names(keys: Sequence[str], most: int = 3) -> str:
+def names(keys: Sequence[str], max_names: int = 3) -> str:
     """A few keys for a sentence."""
-    shown = ", ".join(clip(escape(key), 60) for key in keys[:most])
-    return f"{shown} and {len(keys) - most:,} more" if len(keys) > most else shown
+    listed = ", ".join(clip(escape(key), 60) for key in keys[:max_names])
+    return f"{listed} and {len(keys) - max_names:,} more" if len(keys) > max_names else listed

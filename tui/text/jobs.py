@@ -130,11 +130,11 @@ def _figures(job: JobSummary, now: float) -> dict[str, Text]:
         "due in": Text(duration(None if job.due_in is None else max(0.0, job.due_in), _WIDTHS["due in"])),
         "due": Text(short_time(job.due_at, now), MUTED),
         "ended": Text(short_time(job.ended_at, now)),
-        "took": Text(duration(_took(job), _WIDTHS["took"])),
+        "took": Text(duration(_run_seconds(job), _WIDTHS["took"])),
     }
 
 
-def _took(job: JobSummary) -> float | None:
+def _run_seconds(job: JobSummary) -> float | None:
     """Seconds that its newest attempt has run, if it has ended."""
     if job.ended_at is None or job.started_at is None:
         return None
@@ -156,7 +156,7 @@ _SORT_COLUMNS: tuple[SortColumn[JobSummary], ...] = (
     SortColumn("due in", lambda job: job.due_in),
     SortColumn("due", lambda job: job.due_at),
     SortColumn("ended", lambda job: job.ended_at, descending=True),
-    SortColumn("took", _took, descending=True),
+    SortColumn("took", _run_seconds, descending=True),
     SortColumn("error", lambda job: job.problem or short_error(job.error) or None),
 )
 _FIRST_ONES = (

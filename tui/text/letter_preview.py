@@ -95,7 +95,7 @@ def _releases(releases: Sequence[str]) -> Text:
 
 def _payload(letter: DeadLetter) -> Text:
     payload = letter.job_data.get("kwargs", letter.job_data)
-    return Text.assemble(("\n Payload\n", "bold"), _indented(json_lines(payload, _MAX_PAYLOAD_CHARS)))
+    return Text.assemble(("\n Payload\n", "bold"), _indent(json_lines(payload, _MAX_PAYLOAD_CHARS)))
 
 
 def _traceback(letter: DeadLetter) -> Text:
@@ -109,8 +109,8 @@ def _traceback(letter: DeadLetter) -> Text:
     text = Text.assemble(*heading)
     if left_out > 0:
         text.append(f" … {left_out} lines before\n", MUTED)
-    return text.append(_indented(escape_lines("\n".join(lines[-_MAX_FRAME_LINES:]))))
+    return text.append(_indent(escape_lines("\n".join(lines[-_MAX_FRAME_LINES:]))))
 
 
-def _indented(block: str) -> str:
+def _indent(block: str) -> str:
     return "".join(f" {line}\n" for line in block.split("\n"))

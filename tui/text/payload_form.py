@@ -23,14 +23,14 @@ class FormField:
     kind: Kind
     required: bool
     choices: tuple[str, ...] = ()
-    """As they are typed: text as it is, all else as JSON."""
+    """In the form in which they are typed: text as it is, all else as JSON."""
     help: str = ""
     """Its meaning, its limits and its default."""
     is_text: bool = False
     """Whether its choices are texts."""
 
     def parse(self, typed: str) -> Any:
-        """The value of what was typed.  Raises ValueError, whose text says what to type."""
+        """The value of what was typed.  Raises ValueError, whose text has what to type."""
         if self.kind == "text" or (self.kind == "choice" and self.is_text):
             return typed
         try:
@@ -72,32 +72,32 @@ def parse_form(
 
 
 def _resolve(own: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema of a value: without null beside it, and a reference followed."""
+    """The schema of a value: without the alternative null, and with references followed."""
     variants = [variant for variant in own.get("anyOf", ()) if variant.get("type") != "null"]
-    chosen = variants[0] if len(variants) == 1 else own
-    name = str(chosen.get("$ref", "")).removeprefix("#/$defs/")
-    found: Mapping[str, Any] = schema.get("$defs", {}).get(name, chosen)
-    return found
+    variant = variants[0] if len(variants) == 1 else own
+    name = str(variant.get("$ref", "")).removeprefix("#/$defs/")
+    definition: Mapping[str, Any] = schema.get("$defs", {}).get(name, variant)
+    return definition
 
 
 def _field(name: str, value: Mapping[str, Any], own: Mapping[str, Any], required: bool) -> FormField:
     choices = list(value.get("enum", ())) or ([value["const"]] if "const" in value else [])
     is_text = bool(choices) and all(isinstance(choice, str) for choice in choices)
     kind: Kind = "choice" if choices else _KINDS.get(str(value.get("type")), "json")
-    shown = tuple(_typed(choice) for choice in choices)
+    shown_choices = tuple(_to_input(choice) for choice in choices)
     if value.get("type") == "boolean":
-        kind, shown = "choice", _CHOICES_OF_BOOLEAN
+        kind, shown_choices = "choice", _CHOICES_OF_BOOLEAN
     return FormField(
         name,
         kind,
         required,
-        choices=shown,
+        choices=shown_choices,
         help=_help(own, value, kind),
         is_text=is_text,
     )
 
 
-def _typed(value: Any) -> str:
+def _to_input(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -112,7 +112,7 @@ def _help(own: Mapping[str, Any], value: Mapping[str, Any], kind: Kind) -> str:
         parts.append("JSON")
     parts.append(_characters(value))
     if own.get("default") not in (None, ""):
-        parts.append(f"default {_typed(own['default'])}")
+        parts.append(f"default {_to_input(own['default'])}")
     return "; ".join(filter(None, parts))
 
 

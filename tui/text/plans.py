@@ -107,8 +107,9 @@ def progress_bars(plan: Plan, width: int) -> Text:
     canary = min(plan.canary, total)
     bar_width = min(_MAX_BAR_WIDTH, max(8, width - 40))
     if canary:
-        ended = min(ledger.ended if ledger.sent <= canary else canary, canary)
-        text.append(f"canary  {gauge(ended, canary, bar_width)} {count(ended)}/{count(canary)} ended\n")
+        ended_jobs = min(ledger.ended if ledger.sent <= canary else canary, canary)
+        bar = gauge(ended_jobs, canary, bar_width)
+        text.append(f"canary  {bar} {count(ended_jobs)}/{count(canary)} ended\n")
     enqueued, rest = max(0, ledger.sent - canary), total - canary
     if rest > 0 or not canary:
         text.append(f"replay  {gauge(enqueued, rest, bar_width)} {count(enqueued)}/{count(rest)} enqueued")

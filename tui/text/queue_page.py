@@ -59,9 +59,9 @@ def _now(queue: QueueSnapshot, snapshot: Snapshot) -> Iterator[tuple[str, Text |
         f"{count(queue.dead_lettered)} died, {count(queue.lost)} lost with a worker",
     )
     serving = [worker for worker in snapshot.workers if worker.alive and queue.name in worker.queues]
-    shown = ", ".join(f"{escape(worker.host)}:{worker.pid}" for worker in serving[:_MAX_WORKERS])
+    names = ", ".join(f"{escape(worker.host)}:{worker.pid}" for worker in serving[:_MAX_WORKERS])
     others = f" and {len(serving) - _MAX_WORKERS} more" if len(serving) > _MAX_WORKERS else ""
-    yield "workers", f"{shown}{others}" if serving else "none"
+    yield "workers", f"{names}{others}" if serving else "none"
 
 
 def _rate(queue: QueueSnapshot, limit: RateLimit) -> Text:
@@ -72,9 +72,10 @@ def _rate(queue: QueueSnapshot, limit: RateLimit) -> Text:
     return text.append(f"  {queue.rate_used} of {limit.starts} in {limit.seconds:g} s, {after}")
 
 
-def _percentiles(found: Percentiles, baseline: float | None) -> str:
+def _percentiles(percentiles: Percentiles, baseline: float | None) -> str:
     usually = f", p95 usually {duration(baseline)}" if baseline is not None else ""
-    return f"p50 {duration(found.p50)}, p95 {duration(found.p95)}, p99 {duration(found.p99)}{usually}"
+    p50, p95, p99 = map(duration, (percentiles.p50, percentiles.p95, percentiles.p99))
+    return f"p50 {p50}, p95 {p95}, p99 {p99}{usually}"
 
 
 def _settings(queue: QueueSnapshot, policy: QueuePolicy) -> Iterator[tuple[str, Text | str]]:

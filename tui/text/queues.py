@@ -72,13 +72,13 @@ QUEUE_SORTING: Sorting[Judged] = Sorting(
 
 def columns(width: int) -> tuple[Column, ...]:
     """The columns for a terminal of this width; what is left of it is for the state."""
-    chosen: tuple[Column, ...] = _FULL if width >= 190 else _WIDE if width >= 150 else _MIDDLE
+    layout: tuple[Column, ...] = _FULL if width >= 190 else _WIDE if width >= 150 else _MIDDLE
     if is_compact(width):
-        chosen = _COMPACT
-    fitting, taken = [], 0
-    for column in chosen:
-        taken += column.width
-        if taken <= width:
+        layout = _COMPACT
+    fitting, used_width = [], 0
+    for column in layout:
+        used_width += column.width
+        if used_width <= width:
             fitting.append(column)
     return tuple(fitting)
 
@@ -96,9 +96,9 @@ def heading(width: int, order: Order | None = None) -> Text:
     return text.append(f"   {sorting.heading('state', order, _MIN_STATE_WIDTH)}")
 
 
-def heading_of(chosen: Sequence[Column], order: Order | None = None) -> Text:
+def heading_of(columns: Sequence[Column], order: Order | None = None) -> Text:
     """The headings of these columns."""
-    name, *others = chosen
+    name, *others = columns
     cells = [f"   {sorting.heading(name.title, order, name.width - GAP)}".ljust(name.width)]
     for column in others:
         sorts = order is not None and order.column == (column.sorts or column.title)
@@ -127,15 +127,17 @@ def rows(
 
 
 def state_words(queue: QueueSnapshot, verdict: Verdict, *, offline: bool) -> str:
-    """Its state in words; empty if there is nothing to say.  ``offline``: the weather is made up."""
+    """Its state in words; empty if all is well.  ``offline``: the weather is made up."""
     offline_words = "offline weather" if offline and queue.name == WEATHER else ""
     return ", ".join(filter(None, (verdict.text, offline_words)))
 
 
-def row_of(queue: QueueSnapshot, verdict: Verdict, alerts: Sequence[Alert], chosen: Sequence[Column]) -> Text:
+def row_of(
+    queue: QueueSnapshot, verdict: Verdict, alerts: Sequence[Alert], columns: Sequence[Column]
+) -> Text:
     """The row of a queue in these columns."""
     states = _states(queue, alerts)
-    name, *others = chosen
+    name, *others = columns
     sign_style = "ok" if verdict.tone == "fine" else verdict.style
     row = Text.assemble((f" {verdict.sign} ", sign_style), (clip(queue.name, name.width - 3), "bold"))
     row.no_wrap, row.overflow = True, "crop"
@@ -191,7 +193,7 @@ def _in_flight(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
 
 def _in_flight_gauge(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
     exact, rough = _used_of_limit(queue.in_flight, queue.concurrency)
-    if len(exact) > 6:  # too long to have the gauge beside it
+    if len(exact) > 6:  # too long for a gauge on the same line
         return Text(first_fitting(width, exact, rough))
     style = _breach_style(states, rules.STALLED)
     bar = thin_gauge(
@@ -223,7 +225,7 @@ def _used_of_limit(used: int, limit: int) -> tuple[str, str]:
     return f"{used}/{limit}", f"{count(used, 4)}/{count(limit, 4)}"
 
 
-def _done(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
+def _throughput(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
     return Text(first_fitting(width, rate(queue.throughput), count(round(queue.throughput), width)))
 
 
@@ -268,7 +270,7 @@ _DEPTH_COLUMN = Column("depth", 7, _depth)
 _OLDEST_COLUMN = Column("oldest", 8, _OLDEST)
 _FLIGHT = Column("flight", 8, _in_flight, "in flight")
 _LIMIT = Column("limit", 12, _rate_limit)
-_RATES = (Column("fail 5m", 9, _failures), Column("done/s", 8, _done))
+_RATES = (Column("fail 5m", 9, _failures), Column("done/s", 8, _throughput))
 _LAST = Column("last", 8, _last)
 _WAIT_95, _RUN_95 = Column("p95", 8, _WAIT_P95, "wait p95"), Column("p95", 8, _RUN_P95, "run p95")
 _WAIT_99, _RUN_99 = Column("p99", 8, _WAIT_P99), Column("p99", 8, _RUN_P99)

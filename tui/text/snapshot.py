@@ -63,23 +63,23 @@ def _cluster(snapshot: Snapshot, width: int, environment_chars: int | None = Non
     left = Text(" ") if environment_chars else _NAME.copy()
     left.append(clip(escape(snapshot.environment), environment_chars or _MAX_ENVIRONMENT_CHARS), ACCENT)
     left.append(f" · {releases(snapshot)}" if wide and releases(snapshot) else "", MUTED)
-    living = living_workers(snapshot)
-    wrong = len(snapshot.workers) - living
+    live_count = living_workers(snapshot)
+    wrong = len(snapshot.workers) - live_count
     others = other_workers(snapshot) if wide else f" ▲{wrong}" if wrong else ""
     left.append(" · ", MUTED)
-    return left.append(f"{plural(living, 'worker')}{others}", BREACH if wrong else MUTED)
+    return left.append(f"{plural(live_count, 'worker')}{others}", BREACH if wrong else MUTED)
 
 
 def releases(snapshot: Snapshot) -> str:
     """``release 7f3c2a1``, and how many others run while a deploy goes on."""
-    found = Counter(worker.release for worker in snapshot.workers if worker.alive and worker.release)
-    if not found:
+    counts = Counter(worker.release for worker in snapshot.workers if worker.alive and worker.release)
+    if not counts:
         return ""
     newest = min(
         (worker for worker in snapshot.workers if worker.alive and worker.release),
         key=lambda worker: worker.up_for if worker.up_for is not None else 0.0,
     ).release
-    others = f" and {plural(len(found) - 1, 'other')}" if len(found) > 1 else ""
+    others = f" and {plural(len(counts) - 1, 'other')}" if len(counts) > 1 else ""
     return f"release {clip(escape(newest or ''), _MAX_RELEASE_CHARS)}{others}"
 
 
@@ -144,21 +144,21 @@ def verdict_line(
     if error is not None:
         old = f"{lasting(age)} old" if age is not None else "old"
         words = error if snapshot is None else f"these figures are {old}: {error}"
-        others = other_alerts(0 if snapshot is None else len(_watched(snapshot)))
+        others = other_alerts(0 if snapshot is None else len(_watched_alerts(snapshot)))
         return _align_both_ends(
             Text(f" ▲ {words}", BREACH), others.append_text(_asides(snapshot, key)), width
         )
     if snapshot is None:
         return Text()
     left, others = verdict(snapshot, key)
-    if well_for is not None and not _watched(snapshot):
+    if well_for is not None and not _watched_alerts(snapshot):
         left.append(f", for {lasting(well_for)}", MUTED)
     return _align_both_ends(left, others.append_text(_asides(snapshot, key)), width)
 
 
 def verdict(snapshot: Snapshot, key: KeyNames | None = None) -> tuple[Text, Text]:
     """Return that all is well, or the worst alert; and how many others there are.  ``key``: of a screen."""
-    watched = _watched(snapshot)
+    watched = _watched_alerts(snapshot)
     if watched:
         return _worst(watched[0], snapshot, key), other_alerts(len(watched) - 1)
     silenced = sum(alert.state == "silenced" for alert in snapshot.alerts)
@@ -166,7 +166,7 @@ def verdict(snapshot: Snapshot, key: KeyNames | None = None) -> tuple[Text, Text
     return Text.assemble((" ✔ all well", OK)), Text.assemble((words, MUTED))
 
 
-def _watched(snapshot: Snapshot) -> list[Alert]:
+def _watched_alerts(snapshot: Snapshot) -> list[Alert]:
     """The alerts that fire; without any those that are pending: not all is well then."""
     urgent = [alert for alert in snapshot.alerts if alert.severity != "information"]
     pending = [alert for alert in urgent if alert.state == "pending"]

@@ -1,4 +1,4 @@
-"""How rows are sorted: by which column, in which direction, and how headings show that."""
+"""Sorts rows by a column and a direction, which the headings show."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Sorting(Generic[ItemT]):
     """The columns by which the rows of a list can be sorted.
 
     ``name`` is that under which the order is remembered.  ``default`` None is the order in which rows arrive.
-    ``note`` says why other columns are missing.
+    ``note`` is why other columns are missing.
     """
 
     name: str

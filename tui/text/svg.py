@@ -1,7 +1,7 @@
 """Makes the SVG that Rich exports independent of fonts: blocks and lines become rectangles.
 
-A font's blocks leave gaps between two rows, a page that shows a picture may load no font of ours, and some
-programs ignore how wide a text should be: so each word has its own place.
+A font's blocks leave gaps between two rows, and a page that shows a picture may load no font of ours.  Some
+programs ignore how wide a text should be, so each word has its own place.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ _WIDE_CELL = 2.0
 """Height of a cell over its width: a vertical line is as thick as a horizontal one."""
 
 
-def _across(left: float, right: float, thickness: float = _THIN) -> _Shape:
+def _horizontal(left: float, right: float, thickness: float = _THIN) -> _Shape:
     return (left, (1 - thickness) / 2, right - left, thickness)
 
 
-def _down(top: float, bottom: float) -> _Shape:
+def _vertical(top: float, bottom: float) -> _Shape:
     width = _THIN * _WIDE_CELL
     return ((1 - width) / 2, top, width, bottom - top)
 
 
 _SHAPES: dict[str, tuple[_Shape, ...]] = {
     **{block: ((0, 1 - eighths / 8, 1, eighths / 8),) for eighths, block in enumerate("▁▂▃▄▅▆▇█", 1)},
-    "─": (_across(0, 1),),
-    "━": (_across(0, 1, _THICK),),
-    "┄": (_across(0.05, 0.4), _across(0.55, 0.9)),
-    "│": (_down(0, 1),),
-    "┤": (_down(0, 1), _across(0, 0.5)),
-    "┬": (_across(0, 1), _down(0.5, 1)),
-    "┼": (_across(0, 1), _down(0, 1)),
+    "─": (_horizontal(0, 1),),
+    "━": (_horizontal(0, 1, _THICK),),
+    "┄": (_horizontal(0.05, 0.4), _horizontal(0.55, 0.9)),
+    "│": (_vertical(0, 1),),
+    "┤": (_vertical(0, 1), _horizontal(0, 0.5)),
+    "┬": (_horizontal(0, 1), _vertical(0.5, 1)),
+    "┼": (_horizontal(0, 1), _vertical(0, 1)),
     "▔": ((0, 0, 1, 1 / 8),),
     "▎": ((0, 0, 1 / 4, 1),),
     "▊": ((0, 0, 3 / 4, 1),),
@@ -56,26 +56,26 @@ def independent_of_fonts(svg: str) -> str:
     return _TEXT.sub(_draw, _FONT_FACES.sub("", svg)).replace("Fira Code, monospace", _FONTS)
 
 
-def _draw(found: re.Match[str]) -> str:
-    style, left, baseline, clip, escaped = found.groups()
-    drawn: list[str] = []
+def _draw(match: re.Match[str]) -> str:
+    style, left, baseline, clip, escaped = match.groups()
+    elements: list[str] = []
     cell = 0
     for kind, run in groupby(unescape(escaped), key=_kind):
         characters = "".join(run)
         x = float(left) + cell * _CELL_WIDTH
         cell += len(characters)
         if kind in _SHAPES:
-            drawn += _rectangles(style, x, float(baseline) - _BASELINE + _BACKGROUND_OFFSET, characters)
+            elements += _rectangles(style, x, float(baseline) - _BASELINE + _BACKGROUND_OFFSET, characters)
         elif kind != _SPACE:
-            drawn.append(
+            elements.append(
                 f'<text class="{style}" x="{x:g}" y="{baseline}" '
                 f'textLength="{len(characters) * _CELL_WIDTH:g}" {clip}>{escape(characters)}</text>'
             )
-    return "".join(drawn)
+    return "".join(elements)
 
 
 def _kind(character: str) -> str:
-    """Itself if it is drawn or a space: of a word ``word``."""
+    """Return the character itself if it is drawn or a space, else ``word``."""
     return character if character in _SHAPES or character == _SPACE else "word"
 
 
@@ -83,9 +83,9 @@ def _rectangles(style: str, left: float, top: float, run: str) -> Iterator[str]:
     """A run of one character: a shape that fills the width of its cell is drawn once."""
     for x, y, width, height in _SHAPES[run[0]]:
         cells = [0.0] if width == 1 else [number * _CELL_WIDTH for number in range(len(run))]
-        drawn = _CELL_WIDTH * (len(run) if width == 1 else width)
+        extent = _CELL_WIDTH * (len(run) if width == 1 else width)
         for cell in cells:
             yield (
                 f'<rect class="{style}" x="{left + cell + x * _CELL_WIDTH:g}" y="{top + y * _CELL_HEIGHT:g}" '
-                f'width="{drawn:g}" height="{height * _CELL_HEIGHT + 0.25:g}" shape-rendering="crispEdges"/>'
+                f'width="{extent:g}" height="{height * _CELL_HEIGHT + 0.25:g}" shape-rendering="crispEdges"/>'
             )

@@ -40,9 +40,9 @@ def count_jobs(snapshot: Snapshot) -> str:
 
 def count_workers(snapshot: Snapshot) -> str:
     """Return how many processes can take jobs, and ``▲1`` for one that cannot."""
-    living = living_workers(snapshot)
-    wrong = len(snapshot.workers) - living
-    return f"{living} ▲{wrong}" if wrong else str(living)
+    live_count = living_workers(snapshot)
+    wrong = len(snapshot.workers) - live_count
+    return f"{live_count} ▲{wrong}" if wrong else str(live_count)
 
 
 def count_drains(snapshot: Snapshot) -> str:
@@ -82,15 +82,15 @@ def _line(
         number = "" if snapshot is None else tab.count(snapshot)
         words = " ".join(filter(None, (tab.title if not compact or tab.name == current else "", number)))
         if tab.name == current:
-            shown = Text(f" {tab.key} {words} ")
-            shown.stylize(ACCENT)
-            shown.stylize("bold reverse")
+            label = Text(f" {tab.key} {words} ")
+            label.stylize(ACCENT)
+            label.stylize("bold reverse")
         else:
-            shown = Text.assemble((f" {tab.key}", ACCENT), (f" {words} ", MUTED))
+            label = Text.assemble((f" {tab.key}", ACCENT), (f" {words} ", MUTED))
             if "▲" in number:
-                sign = shown.plain.index("▲")
-                shown.stylize(BREACH, sign, len(shown.plain.rstrip()))
-        text.append_text(shown)
+                sign = label.plain.index("▲")
+                label.stylize(BREACH, sign, len(label.plain.rstrip()))
+        text.append_text(label)
         columns[tab.name] = range(start, text.cell_len)
         text.append(gap)
     return text, columns

@@ -1,4 +1,4 @@
-"""How a queue is, in words: what is wrong or unusual with it, and whether that will pass by itself."""
+"""The state of a queue in words: what is wrong or unusual with it, and whether that will pass by itself."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _STEADY_SHARE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``short`` is ``text`` for a narrow column; both are empty if there is nothing to say."""
+    """``short`` is ``text`` for a narrow column; both are empty if all is well."""
 
     tone: Tone
     text: str = ""
@@ -56,7 +56,7 @@ class Verdict:
 
 
 def queue_verdict(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Verdict:
-    """The worst of what is to be said of a queue; ``alerts`` are those of the whole snapshot."""
+    """Return the worst about a queue; ``alerts`` are those of the whole snapshot."""
     if queue.redis_error is not None:
         words = f"its Redis does not answer: {escape(queue.redis_error)}"
         return Verdict("breach", words, "no Redis", needs_text=True)
@@ -95,7 +95,7 @@ def _without_progress(queue: QueueSnapshot, alerts: Sequence[Alert]) -> Iterator
     """Return why its jobs make no progress: known before an alert fires."""
     held, dead = held_by_dead(queue), _tone(alerts, rules.HELD_BY_DEAD)
     unserved = "" if queue.workers else "; ".join(filter(None, ("no worker serves it", held)))
-    found: list[tuple[Tone, str, str]] = [
+    causes: list[tuple[Tone, str, str]] = [
         (_tone(alerts, rules.BROKEN_KEYS), escape(broken(queue)), "a key of another type"),
         ("unserved", unserved, "no worker"),
         (dead, held, f"{queue.held_by_dead} held by the dead"),
@@ -103,7 +103,7 @@ def _without_progress(queue: QueueSnapshot, alerts: Sequence[Alert]) -> Iterator
         ("breach", escape(unable_to_run(queue)), "its handler cannot run"),
         ("breach", full_and_stalled(queue), f"stalled, {lasting(queue.full_for)}"),
     ]
-    for tone, words, short in found:
+    for tone, words, short in causes:
         if words:
             yield Verdict(tone, words, short, needs_text=True)
 

@@ -70,11 +70,11 @@ def selection(selected: Mapping[str, Any], *, max_ids: int | None = 5) -> str:
     ids = selected.get("ids")
     if not isinstance(ids, list) or not ids:
         return MISSING
-    shown = ids[:max_ids]
-    others = int(selected.get("count", len(ids))) - len(shown)
-    noun = "letter" if len(shown) == 1 and not others else "letters"
+    shown_ids = ids[:max_ids]
+    others = int(selected.get("count", len(ids))) - len(shown_ids)
+    noun = "letter" if len(shown_ids) == 1 and not others else "letters"
     more = f" and {plural(others, 'other')}" if others > 0 else ""
-    return escape(f"{noun} {', '.join(map(str, shown))}{more}")
+    return escape(f"{noun} {', '.join(map(str, shown_ids))}{more}")
 
 
 def replay_options(canary: int, rate: float | None, halt: float) -> str:

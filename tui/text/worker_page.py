@@ -45,8 +45,8 @@ def jobs(worker: Worker, forecasts: Sequence[DrainForecast]) -> Text:
     if not worker.held:
         return Text("  it holds no jobs", MUTED)
     if worker.state == "dead":
-        held = ", ".join(f"{held.count} of {escape(held.queue)}" for held in worker.held)
-        return Text(f"  {held}: {readiness(worker)}, the attempt charged", BREACH)
+        jobs_held = ", ".join(f"{held.count} of {escape(held.queue)}" for held in worker.held)
+        return Text(f"  {jobs_held}: {readiness(worker)}, the attempt charged", BREACH)
     return forecast_table(forecasts, draining=worker.state == "draining")
 
 
@@ -108,16 +108,18 @@ def settings(worker: WorkerSnapshot, others: Sequence[WorkerSnapshot]) -> Text:
 
 
 def _most_common(queue: str, name: str, workers: Sequence[WorkerSnapshot]) -> str | None:
-    values = Counter(str(_of(worker.settings, queue, name)) for worker in workers if queue in worker.settings)
+    values = Counter(
+        str(_setting(worker.settings, queue, name)) for worker in workers if queue in worker.settings
+    )
     return values.most_common(1)[0][0] if values else None
 
 
-def _of(settings: Mapping[str, Mapping[str, object]], queue: str, name: str) -> object:
+def _setting(settings: Mapping[str, Mapping[str, object]], queue: str, name: str) -> object:
     return settings[queue].get(name, "the default")
 
 
 def log_lines(lines: Sequence[LogLine] | None, problem: str) -> Text:
-    """The newest lines of its log, oldest first; None: not read, since there is a ``problem``, or not yet."""
+    """The newest lines of its log, oldest first; None if they were not read (``problem``: why not)."""
     if lines is None:
         return Text(f"  {problem or 'asked for …'}", MUTED)
     if not lines:
@@ -127,7 +129,7 @@ def log_lines(lines: Sequence[LogLine] | None, problem: str) -> Text:
         text.append("\n" if number else "")
         text.append(f"  {clock_time(line.at)}  ", MUTED)
         text.append(f"{escape(line.level):<8}", _LEVELS.get(line.level, MUTED))
-        about = " ".join(escape(part) for part in (line.queue, line.job) if part)
-        text.append(f"{about}  " if about else "", "bold")
+        context = " ".join(escape(part) for part in (line.queue, line.job) if part)
+        text.append(f"{context}  " if context else "", "bold")
         text.append(clip(escape(line.text), _MAX_LINE_CHARS))
     return text

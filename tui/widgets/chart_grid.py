@@ -29,7 +29,7 @@ class ChartGrid(Widget):
         self._charts: tuple[Chart, ...] = ()
 
     def layout_for(self, charts: int) -> tuple[int, int]:
-        """Return how many charts beside and how many above each other fit; both 0 if none does."""
+        """Return how many charts fit side by side, and how many rows of them; both 0 if none fits."""
         return grid_layout(charts, self.content_size.width, self.content_size.height)
 
     def steps_for(self, charts: int) -> int:

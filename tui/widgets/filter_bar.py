@@ -112,15 +112,15 @@ class FilterBar(Vertical):
         line.display = self.display = bool(text)
 
     def on_input_changed(self) -> None:
-        """Show what the word can become; an error may be mended now."""
+        """Show what the word can become; the text may have no error any more."""
         if self.is_open:
             self._show_candidates()
 
     def _show_candidates(self) -> None:
-        found = "  ".join(escape(word) for word in candidates(self.query_one(Input).value, self._values()))
+        words = "  ".join(escape(word) for word in candidates(self.query_one(Input).value, self._values()))
         keys = with_keys(self, _KEYS)
-        if found:
-            keys += f" · {key_name(self, 'filter.complete')} completes: {found}"
+        if words:
+            keys += f" · {key_name(self, 'filter.complete')} completes: {words}"
         self._hint.show(clip(keys, max(20, self.size.width - 4)))
 
     def action_complete(self) -> None:

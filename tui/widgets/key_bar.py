@@ -17,7 +17,7 @@ _ALWAYS = "help"
 
 
 class KeyBar(Line):
-    """Leaves out whole keys where there is no room; a click presses a key."""
+    """Leaves out whole keys if there is no room; a click presses a key."""
 
     DEFAULT_CSS = "KeyBar { dock: bottom; height: 1; }"
 
@@ -42,15 +42,15 @@ class KeyBar(Line):
         for active in screen.active_bindings.values():
             binding = active.binding
             if binding.show and active.enabled and binding.action not in entries:
-                shown = Text.assemble(
+                label = Text.assemble(
                     (self.app.get_key_display(binding), ACCENT), (f" {binding.description}", MUTED)
                 )
-                entries[binding.action] = (binding.key, shown)
+                entries[binding.action] = (binding.key, label)
         self._keys = {}
         text = Text(" ", no_wrap=True, overflow="crop")
-        for key, shown in _fitting(entries, self.size.width or self.app.size.width):
-            self._keys[key] = range(text.cell_len, text.cell_len + shown.cell_len)
-            text.append_text(shown).append(_GAP)
+        for key, label in _fitting_keys(entries, self.size.width or self.app.size.width):
+            self._keys[key] = range(text.cell_len, text.cell_len + label.cell_len)
+            text.append_text(label).append(_GAP)
         self.show(text)
 
     def on_click(self, event: events.Click) -> None:
@@ -60,15 +60,15 @@ class KeyBar(Line):
                 self.app.simulate_key(key)
 
 
-def _fitting(entries: dict[str, tuple[str, Text]], width: int) -> list[tuple[str, Text]]:
+def _fitting_keys(entries: dict[str, tuple[str, Text]], width: int) -> list[tuple[str, Text]]:
     """The first keys for which there is room, and the one of the help."""
-    left = width - 1
+    width_left = width - 1
     if _ALWAYS in entries:
-        left -= entries[_ALWAYS][1].cell_len + len(_GAP)
+        width_left -= entries[_ALWAYS][1].cell_len + len(_GAP)
     fitting = []
-    for action, (key, shown) in entries.items():
-        needed = 0 if action == _ALWAYS else shown.cell_len + len(_GAP)
-        if needed <= left:
-            fitting.append((key, shown))
-            left -= needed
+    for action, (key, label) in entries.items():
+        needed = 0 if action == _ALWAYS else label.cell_len + len(_GAP)
+        if needed <= width_left:
+            fitting.append((key, label))
+            width_left -= needed
     return fitting

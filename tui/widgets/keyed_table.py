@@ -18,7 +18,7 @@ ItemT = TypeVar("ItemT")
 
 
 class KeyedTable(DataTable[Text], Generic[ItemT]):
-    """Rows are replaced together; the cursor stays on the row of its key, else in its place."""
+    """Rows are replaced together; the cursor stays on the row of its key, else on its line."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select_cursor", "Open", key_display="enter"),
@@ -55,7 +55,7 @@ class KeyedTable(DataTable[Text], Generic[ItemT]):
         """Show all of an item."""
 
     def action_select_cursor(self) -> None:
-        """Open the row under the cursor; without one say so."""
+        """Open the row under the cursor; without one, show a message."""
         if self.items:
             super().action_select_cursor()
         else:

@@ -15,7 +15,7 @@ class Line(Static):
 
     def show(self, text: Text | str) -> None:
         """Replace the text."""
-        shown = text if isinstance(text, str) else (text.plain, tuple(text.spans), text.style)
-        if shown != self._shown:
-            self._shown = shown
+        content = text if isinstance(text, str) else (text.plain, tuple(text.spans), text.style)
+        if content != self._shown:
+            self._shown = content
             self.update(text)

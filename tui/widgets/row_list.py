@@ -27,7 +27,7 @@ class Row(Generic[ItemT]):
 
 
 class RowList(Widget, Generic[ItemT], can_focus=True):
-    """The cursor stays on the row of its key, else in its place; beyond its ends the focus moves on."""
+    """The cursor stays on the row of its key, else on its line; beyond the ends the focus moves on."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"row-list--cursor"}
     DEFAULT_CSS = "RowList { height: auto; }"
@@ -136,12 +136,12 @@ class RowList(Widget, Generic[ItemT], can_focus=True):
         self.parent.scroll_to_region(region, animate=False)
 
 
-def _lines(shown: tuple[tuple[Text, ...], tuple[Row[ItemT], ...]]) -> int:
-    heading, rows = shown
+def _lines(content: tuple[tuple[Text, ...], tuple[Row[ItemT], ...]]) -> int:
+    heading, rows = content
     return len(heading) + sum(len(row.lines) for row in rows)
 
 
-def _signature(shown: tuple[tuple[Text, ...], tuple[Row[ItemT], ...]]) -> object:
-    heading, rows = shown
+def _signature(content: tuple[tuple[Text, ...], tuple[Row[ItemT], ...]]) -> object:
+    heading, rows = content
     lines = [*heading, *(line for row in rows for line in row.lines)]
     return [(line.plain, line.spans, line.style) for line in lines]

@@ -25,9 +25,9 @@ class Rule(Widget):
 
     def show(self, title: str, detail: str = "", keys: Keys | None = None) -> None:
         """Replace what it shows; ``keys`` None: they stay."""
-        shown = (title, detail, self._keys if keys is None else tuple(keys))
-        if shown != (self._title, self._detail, self._keys):
-            self._title, self._detail, self._keys = shown
+        content = (title, detail, self._keys if keys is None else tuple(keys))
+        if content != (self._title, self._detail, self._keys):
+            self._title, self._detail, self._keys = content
             self.refresh()
 
     def render(self) -> Text:

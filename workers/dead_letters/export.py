@@ -34,18 +34,18 @@ async def export_letters(
     actions: OperatorActionRepository,
     selection: LetterFilter | Sequence[int],
     form: ExportFormat,
-    shown: Callable[[DeadLetter], DeadLetter],
+    mask: Callable[[DeadLetter], DeadLetter],
 ) -> AsyncIterator[str]:
-    """The document, piece by piece; each piece ends a line.  ``shown`` returns a letter as it is written."""
+    """The document, piece by piece; each piece ends a line.  ``mask`` returns a letter as it is written."""
     if form == "csv":
         yield _csv_record(_CSV_COLUMNS)
         async for letter in _all(letters, selection):
-            row = fields(shown(letter))
+            row = fields(mask(letter))
             yield _csv_record([_csv_cell(row[name]) for name in _CSV_COLUMNS])
         return
     if form == "jsonl":
         async for letter in _all(letters, selection):
-            yield json.dumps(fields(shown(letter)), ensure_ascii=False) + "\n"
+            yield json.dumps(fields(mask(letter)), ensure_ascii=False) + "\n"
         return
     if isinstance(selection, LetterFilter):
         groups = await letters.groups(selection, limit=_GROUPS)
@@ -53,11 +53,11 @@ async def export_letters(
         for group in groups:
             same = selection.model_copy(update={"fingerprint": group.fingerprint})
             samples = (await letters.page(same, limit=_SAMPLES)).items
-            yield _group(replace(group, sample=shown(group.sample)), [shown(letter) for letter in samples])
+            yield _group(replace(group, sample=mask(group.sample)), [mask(letter) for letter in samples])
     else:
         yield "# Dead letters\n"
         for letter in (await letters.get_many(selection)).values():
-            yield _letter(shown(letter), 2)
+            yield _letter(mask(letter), 2)
     yield _actions_section(await actions.newest(_ACTIONS))
 
 

@@ -109,8 +109,8 @@ class Recorder:
         except (StorageError, OSError):
             raise
         except Exception:
-            refused = await self._record_one_by_one(letters)
-            uids = [uid for uid in uids if uid not in refused]
+            refusals = await self._record_one_by_one(letters)
+            uids = [uid for uid in uids if uid not in refusals]
         if not uids:
             return
         pipeline = self._redis.pipeline(transaction=True)
@@ -119,25 +119,25 @@ class Recorder:
         await pipeline.execute()
 
     async def _record_one_by_one(self, letters: Mapping[bytes, NewDeadLetter]) -> set[bytes]:
-        """Record each letter by itself; those that were refused."""
-        refused: dict[bytes, str] = {}
+        """Record each letter by itself; return the uids of those that were refused."""
+        refusals: dict[bytes, str] = {}
         for uid, letter in letters.items():
             try:
                 await self._letters.record([letter])
             except (StorageError, OSError):
                 raise
             except Exception as error:
-                refused[uid] = str(getattr(error, "orig", None) or repr(error))[:500]
-        if refused:
+                refusals[uid] = str(getattr(error, "orig", None) or repr(error))[:500]
+        if refusals:
             due = asyncio.get_running_loop().time() + _RETRY_REFUSED_SECONDS
-            self._retry_at |= dict.fromkeys(refused, due)
+            self._retry_at |= dict.fromkeys(refusals, due)
             log.error(
                 "dead letters that the database refuses stay in Redis",
-                letters=[uid.decode("utf-8", "backslashreplace") for uid in refused],
-                error=next(iter(refused.values())),
+                letters=[uid.decode("utf-8", "backslashreplace") for uid in refusals],
+                error=next(iter(refusals.values())),
                 retry_in=_RETRY_REFUSED_SECONDS,
             )
-        return set(refused)
+        return set(refusals)
 
 
 def _parse_outcome(member: bytes) -> ReplayOutcome | None:

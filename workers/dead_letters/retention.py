@@ -70,8 +70,8 @@ class Retention:
         """Today's run, unless it was done; how many letters were moved.  Raises RedisError, StorageError."""
         seconds, _ = await self._redis.time()
         today = int(seconds) // _DAY_SECONDS * _DAY_SECONDS
-        done = await execute(self._redis, "HGET", CRON, _SCHEDULE)
-        newest = past_second(done, now=int(seconds))
+        last_run = await execute(self._redis, "HGET", CRON, _SCHEDULE)
+        newest = past_second(last_run, now=int(seconds))
         if newest is not None and newest >= today:
             return 0
         now = datetime.now(UTC)

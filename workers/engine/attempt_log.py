@@ -67,16 +67,16 @@ def newest_lines() -> list[LogLine]:
 
 def log_text(lines: Iterable[LogLine] | None) -> list[str]:
     """Return the lines of an attempt as its record keeps them: the newest that fit into the limit."""
-    kept: list[str] = []
-    left = MAX_ATTEMPT_BYTES
+    texts: list[str] = []
+    bytes_left = MAX_ATTEMPT_BYTES
     for line in reversed(list(lines or ())):
         time = datetime.fromtimestamp(line.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         text = f"{time} {line.level} {line.text}"
-        left -= len(text.encode())
-        if left < 0:
+        bytes_left -= len(text.encode())
+        if bytes_left < 0:
             break
-        kept.append(text)
-    return kept[::-1]
+        texts.append(text)
+    return texts[::-1]
 
 
 def add_attempt_fields(_logger: Any, _name: str, event: Any) -> Any:

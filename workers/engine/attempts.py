@@ -13,8 +13,8 @@ from workers.engine.recorded_names import error_type
 from workers.engine.remote_error import RemoteError
 
 META = "couturecast"
-"""Our part of a job's ``meta``: ``attempts`` (the failed ones), ``replay_of`` and ``replay`` (the ids of a
-dead letter and of a plan's item), ``copy_of`` (the key of the job that was duplicated), ``schedule``."""
+"""Our part of a job's ``meta``: ``attempts`` (the failed ones), ``schedule``, ``replay_of`` (id of a dead
+letter), ``replay`` (id of a plan's item), ``copy_of`` (key of the job that was duplicated)."""
 COPY_OF, SCHEDULE = "copy_of", "schedule"
 
 MAX_TRACEBACK_CHARS = 8_000

@@ -16,7 +16,7 @@ class BlockedAt:
     job: str = ""
 
     def note(self) -> bytes:
-        """As Redis keeps it."""
+        """Its form in Redis."""
         return wire.dump({"where": self.where, "queue": self.queue, "job": self.job})
 
 

@@ -1,9 +1,10 @@
 """One dispatcher a queue and process: all moves of its jobs in Redis are made here.
 
 Each turn is one round trip: settle jobs that ended, take as many as fit.  A turn moves at most half of the
-queue's slots, so that the next one is under way while this process runs the jobs of the one before.  With no
-turn under way it waits for the first of these: an attempt ends, a job is ready, another process wakes it, or
-the time comes at which something is due.
+queue's slots.  So the next one is under way while this process runs the jobs of the one before.
+
+With no turn under way it waits for the first of these: an attempt ends, a job is ready, another process wakes
+it, or something is due.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _CHECK_LEASES_SECONDS = 0.5
 _MAX_BATCH = 200
 """Settlements in one round trip."""
 _MAX_TURNS = 8
-"""Turns under way at once: as many as keep a queue busy whose Redis is milliseconds away."""
+"""Turns under way at once: as many as keep a queue busy whose Redis answers within milliseconds."""
 _SMALL_TURN_SECONDS = 0.0003
 """After a turn began, until one that moves less than half of the slots may follow: each has a fixed cost."""
 _NOTE_SECONDS = 0.25
@@ -185,7 +186,7 @@ class Dispatcher:
         first, longest = self._retry_seconds
         backoff = first
         try:
-            while not self._finished:
+            while not self._is_finished:
                 self._due = time.monotonic()
                 try:
                     if await self._advance():
@@ -212,7 +213,7 @@ class Dispatcher:
             await cancel_and_wait([wakeup])
 
     @property
-    def _finished(self) -> bool:
+    def _is_finished(self) -> bool:
         if not self._draining or self._turns or self.in_flight:
             return False
         return not self._leases_uncertain or time.monotonic() >= self._uncertain_until
@@ -222,19 +223,19 @@ class Dispatcher:
     async def _advance(self) -> bool:
         """End the turns whose replies are there, and begin those that are due; whether one ended."""
         self._woken.clear()
-        ended = False
+        has_ended = False
         while self._turns and self._turns[0].replies.done():
             await self._end_turn(self._turns.popleft())
-            ended = True
+            has_ended = True
         if self._leases_uncertain:
             if self._turns:  # what they take is not known yet
-                return ended
+                return has_ended
             await self._check_leases()
         if self._is_turn_due():
             await self._pipeline.connect()
             while self._is_turn_due():
                 self._begin_turn()
-        return ended
+        return has_ended
 
     def _is_turn_due(self) -> bool:
         takes = self._is_requested and not self._draining
@@ -245,8 +246,8 @@ class Dispatcher:
         moved = len(self._settlements) + (self._free_slots() if takes else 0)
         if moved >= self._max_slots:
             return True
-        waited = time.monotonic() - self._turns[-1].began
-        return bool(self._settlements) and waited >= _SMALL_TURN_SECONDS
+        waited_seconds = time.monotonic() - self._turns[-1].began
+        return bool(self._settlements) and waited_seconds >= _SMALL_TURN_SECONDS
 
     def _free_slots(self) -> int:
         """Slots in which no job runs, and that no turn under way fills."""
@@ -291,13 +292,13 @@ class Dispatcher:
         self._defect_since = None
 
     def _put_back_turns(self, turns: Sequence[Turn]) -> None:
-        """Settle in others what these ``turns``, which have failed, were to settle."""
+        """Have later turns settle what these failed ``turns`` were to settle."""
         for turn in reversed(turns):
             self._turns.remove(turn)
             self._settlements[:0] = turn.unfinished(resent=True)
 
     def _shrink_too_large(self, batch: list[Settlement], error: Exception) -> None:
-        """Redis refuses a request for its size: find the settlement that is too large, and shrink it."""
+        """Find the settlement that is too large for Redis, which refused the request, and shrink it."""
         # The take in the same request took jobs all the same.
         self._leases_uncertain = self._is_requested = True
         if len(batch) > 1:  # the next round trip has the first half
@@ -307,8 +308,8 @@ class Dispatcher:
         self._settlements[:1] = [smaller] if smaller else []
 
     def _handle_settled(self, batch: list[Settlement], stood: list[bool]) -> None:
-        for settlement, done in zip(batch, stood, strict=True):
-            if done or settlement.resent:
+        for settlement, stands in zip(batch, stood, strict=True):
+            if stands or settlement.resent:
                 self.settled[settlement.verb] += 1
                 self.returned += settlement.interrupted and self._draining
                 if settlement.letter or settlement.replay_outcome:
@@ -334,7 +335,7 @@ class Dispatcher:
         self._next_turn_at = None if seconds is None else time.monotonic() + seconds
 
     def _seconds_until_next(self, take: TakeResult) -> float | None:
-        """Until the next turn is due if no attempt ends before; None: when it is woken."""
+        """Return the seconds until the next turn if no attempt ends before; None: when it is woken."""
         waits = [wait for wait in (take.wait,) if wait is not None]
         if self._leases_uncertain:
             waits.append(self._poll_seconds["full"])
@@ -378,7 +379,7 @@ class Dispatcher:
         if self._turns:
             self._due = self._turns[0].began
             await self._woken.wait()
-        elif not (self._is_turn_due() or self._finished):
+        elif not (self._is_turn_due() or self._is_finished):
             at = None if self._draining else self._next_turn_at
             await self._pause(None if at is None else max(0.0, at - time.monotonic()))
 

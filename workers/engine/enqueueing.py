@@ -61,9 +61,9 @@ async def redis_full_error(redis: Redis, enqueued: int, jobs: int | None) -> Red
     ``jobs`` is None if they were not counted.
     """
     of_all = "" if jobs is None else f" of {jobs}"
-    done = f"{enqueued}{of_all} jobs were enqueued" if enqueued else "nothing was enqueued"
+    outcome = f"{enqueued}{of_all} jobs were enqueued" if enqueued else "nothing was enqueued"
     fix = "wait until the workers have freed memory, or raise its maxmemory"
-    return RedisFullError(f"Redis is full{await _memory_used(redis)}: {done}; {fix}")
+    return RedisFullError(f"Redis is full{await _memory_used(redis)}: {outcome}; {fix}")
 
 
 async def _memory_used(redis: Redis) -> str:

@@ -14,8 +14,8 @@ from workers.engine.remote_error import RemoteError
 _NOISE = "●"
 """Stands for whatever differs between two failures that are the same error."""
 
-# No rule may match what another one left behind, or a second pass would find more than the first: so
-# `_NOISE` is part of no pattern, and counts as a letter where one looks at its neighbours.  Repetitions
+# No rule may match what another one left behind, or a second pass would find more than the first.  So
+# `_NOISE` is part of no pattern, and counts as a letter if a pattern tests its neighbours.  Repetitions
 # are possessive (``*+``) or bounded: no message makes a search slow.
 _NOT_AFTER_WORD = rf"(?<![\w{_NOISE}])"
 _RIGHT = rf"(?![\w{_NOISE}])"
@@ -32,7 +32,7 @@ _NAME = r"[\w.@%+=~$-]++"  # of a file
 _STATUS = r"[1-5]\d\d"
 
 
-def _quoted(mark: str, end: str) -> str:
+def _quotation(mark: str, end: str) -> str:
     """A quotation; an apostrophe within a word begins and ends none, and one that is cut goes to the end."""
     return (
         rf"{_NOT_AFTER_WORD}[bBrRuU]{{0,2}}{mark}(?!\s|$|{_STATUS} [A-Z])"
@@ -46,9 +46,9 @@ _RULES = tuple(
         # Quotations.
         "|".join(
             (
-                _quoted("'", "'"),
-                _quoted('"', '"'),
-                _quoted("`", "`'"),
+                _quotation("'", "'"),
+                _quotation('"', '"'),
+                _quotation("`", "`'"),
                 r"\u201c[^\u201d]*+\u201d?",
                 r"\u201e[^\u201c\u201d]*+[\u201c\u201d]?",
                 r"[\u2018\u201a](?:[^\u2018\u2019]|[\u2018\u2019](?=\w))*+[\u2018\u2019]?",
@@ -101,9 +101,9 @@ def normalise(message: str) -> str:
     """``message`` without what differs from one failure to the next; to normalise it again changes nothing.
 
     Numbers, ids, addresses, paths, dates and quotations all become the same mark.  The status code of an
-    answer stays, for 404 and 503 are different errors: a number from 100 to 599 that follows ``HTTP``,
-    ``status``, ``code`` or ``answers``, or that begins the message or a quotation, before ``from``, a
-    capital, a comma, a colon or the end.
+    answer stays, for 404 and 503 are different errors.  It is a number from 100 to 599 that follows
+    ``HTTP``, ``status``, ``code`` or ``answers``.  At the beginning of the message or of a quotation it
+    stands before ``from``, a capital, a comma, a colon or the end.
     """
     text = " ".join(message.split())
     for rule in _RULES:

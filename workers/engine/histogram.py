@@ -41,12 +41,12 @@ def percentile(counts: Mapping[int, int], share: float) -> float | None:
     total = sum(counts.values())
     if total <= 0:
         return None
-    rank, seen = share * total, 0
+    rank, below = share * total, 0
     for number in sorted(counts):
         lower, upper = bounds(number)
-        if seen + counts[number] >= rank:
-            return lower + (upper - lower) * (rank - seen) / counts[number]
-        seen += counts[number]
+        if below + counts[number] >= rank:
+            return lower + (upper - lower) * (rank - below) / counts[number]
+        below += counts[number]
     return bounds(max(counts))[1]
 
 

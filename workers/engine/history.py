@@ -11,8 +11,8 @@ seconds       kept for     points
 3,600         8 days       up to 193
 ============  ===========  =========
 
-A point has about 600 bytes, 2.3 kB if every bucket of both histograms is in use.  So a queue's history takes
-1.3 MB of Redis, and 5 MB at most.  A queue on which nothing happens writes nothing.
+A point has about 600 bytes, or 2.3 kB if every bucket of both histograms is in use.  So a queue's history
+takes 1.3 MB of Redis, and 5 MB at most.  A queue on which nothing happens writes nothing.
 """
 
 from __future__ import annotations

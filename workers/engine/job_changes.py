@@ -48,7 +48,7 @@ class JobChanges:
         self._state_keys = JobReader(queue.redis, queue.name).script_keys
 
     async def abort(self, jobs: Sequence[FoundJob], reason: str) -> list[bool]:
-        """End jobs that wait as aborted, and request it of those that run; the record of each is a job's."""
+        """End jobs that wait as aborted, and request it for those that run; each has the record of a job."""
         keys = self._keys
         names = [*self._state_keys, keys.looks, OUTCOMES, keys.totals, keys.history]
         limits = [KEEP_FAILED, KEEP_READABLE_MS, KEEP_ENDED_MS, LARGE_BYTES, KEEP_LARGE_MS]
@@ -61,8 +61,8 @@ class JobChanges:
         names = [*self._state_keys, self._keys.looks]
         head: list[Argument] = [self._queue.name, LAST_SECOND, WAKE_CHANNEL]
         rows: list[_Arguments] = [(job.id, job.where, job.mark) for job in reversed(jobs)]
-        done = await self._run(rows, lambda args: RUN_NOW_SCRIPT.call(names, [*head, *args]))
-        return done[::-1]
+        changed = await self._run(rows, lambda args: RUN_NOW_SCRIPT.call(names, [*head, *args]))
+        return changed[::-1]
 
     async def remove(self, jobs: Sequence[FoundJob]) -> list[bool]:
         """Remove jobs that wait or have ended, with their records."""
@@ -91,12 +91,14 @@ class JobChanges:
     async def _run(
         self, rows: Sequence[_Arguments], call: Callable[[list[Argument]], ScriptCall]
     ) -> list[bool]:
-        most = max(1, min(_MAX_BATCH, _SCANNED_IDS // max(1, await self._depth()))) if len(rows) > 1 else 1
-        done: list[bool] = []
-        for batch in batch_by_size(rows, _size, most):
+        batch_size = 1
+        if len(rows) > 1:
+            batch_size = max(1, min(_MAX_BATCH, _SCANNED_IDS // max(1, await self._depth())))
+        changed: list[bool] = []
+        for batch in batch_by_size(rows, _size, batch_size):
             args = [argument for row in batch for argument in row]
-            done += map(bool, await self._send(call(args)))
-        return done
+            changed += map(bool, await self._send(call(args)))
+        return changed
 
     async def _depth(self) -> int:
         try:
@@ -120,12 +122,12 @@ def _size(row: _Arguments) -> int:
 
 
 def _digest(record: bytes | None) -> str:
-    """As the scripts compare records; empty if there is none."""
+    """The digest by which the scripts compare records; empty if there is none."""
     return "" if record is None else hashlib.sha1(record, usedforsecurity=False).hexdigest()
 
 
 def _outcome(job: FoundJob) -> bytes:
-    """Return what the ledger of a replay gets if its job does not run; empty if it is none, or has ended."""
+    """Return a replay's entry in its ledger if its job does not run; empty if it is none, or has ended."""
     if job.where in ("done", "failed", "ended"):
         return b""
     origin = replay_origin(_our_meta(job.record))

@@ -15,7 +15,7 @@ from workers.engine.reconciler import LAST_SECOND
 from workers.engine.wire import encode_id
 
 JOB_STATE = read_script(__name__, "job_state")
-"""The Lua functions that say where a job is."""
+"""The Lua functions that find where a job is."""
 JOB_SCRIPT = Script.load(__name__, "job", functions=JOB_STATE)
 JOBS_SCRIPT = Script.load(__name__, "jobs", functions=JOB_STATE)
 
@@ -91,14 +91,14 @@ class JobReader:
 
     async def find(self, keys: Sequence[str]) -> AsyncIterator[tuple[float, list[FoundJob]]]:
         """The jobs with these keys, in order, some at a time, each time with the server's time."""
-        left = list(keys)
-        while left:
+        remaining = list(keys)
+        while remaining:
             args: list[Argument] = [self._queue, LAST_SECOND, MAX_SEARCHED_POSITIONS, REQUEST_BYTES]
-            call = JOB_SCRIPT.call(self.script_keys, [*args, *map(encode_id, left)])
+            call = JOB_SCRIPT.call(self.script_keys, [*args, *map(encode_id, remaining)])
             now_us, *flat = await run_script(self._redis, call)
             jobs = [_found_job(*row) for row in _rows(flat, 7)]
             yield int(now_us) / 1e6, jobs
-            del left[: len(jobs)]
+            del remaining[: len(jobs)]
 
     @property
     def script_keys(self) -> list[str]:

@@ -24,7 +24,7 @@ class JobRecord:
     """The fields of a record; None or empty if it has none that is valid.
 
     ``problem`` is why it is not a job.  ``queued`` is an instant by its producer's clock, ``started`` and
-    ``completed`` by its worker's; one that lies ahead of the server's clock is none.
+    ``completed`` by its worker's.  An instant ahead of the server's clock is left out.
     """
 
     problem: str | None = None
@@ -52,7 +52,7 @@ class JobRecord:
     schedule: str | None = None
     """Name of the schedule that enqueued it."""
     traced: bool = False
-    """Its producer was ours: only those leave a trace."""
+    """Whether one of our producers enqueued it: only those leave a trace."""
 
 
 def read_record(

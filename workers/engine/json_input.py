@@ -1,7 +1,7 @@
 """Parses JSON from people and programs, for the command line, HTTP and the edit dialog.
 
-It checks the text.  The limits of a job (size, levels, NUL, half characters) are checked when it is enqueued,
-by `workers.engine.payload_limits`, since foreign producers do not use this parser.
+It checks the text.  `workers.engine.payload_limits` checks the limits of a job (size, levels, NUL, half
+characters) when it is enqueued, since foreign producers do not use this parser.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _is_too_deep(value: Any) -> bool:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise InvalidJsonError(f"not JSON: {name} is no number")
+    raise InvalidJsonError(f"not JSON: {name} is not a number")
 
 
 def _parse_float(text: str) -> float:
@@ -81,8 +81,8 @@ def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(built) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in built if names.count(name) > 1)
-        shown = json.dumps(twice[:_MAX_SHOWN_CHARS])
-        raise InvalidJsonError(f"an object has the key {shown} more than once: keep one of them")
+        repeated = json.dumps(twice[:_MAX_SHOWN_CHARS])
+        raise InvalidJsonError(f"an object has the key {repeated} more than once: keep one of them")
     return built
 
 

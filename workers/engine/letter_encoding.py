@@ -42,7 +42,7 @@ def unreadable_letter(queue: str, job_id: str, body: bytes, attempt: dict[str, A
         queue=queue,
         job_id=job_id,
         function=_NO_JOB,
-        data=_unparsed(body),
+        data=_unreadable_job(body),
         attempts=[attempt],
         enqueued_at=None,
         replay_of=None,
@@ -90,20 +90,20 @@ def _decode_letter(body: bytes) -> QueuedDeadLetter:
     values["enqueued_at"] = None if enqueued_at is None else datetime.fromtimestamp(enqueued_at, UTC)
     values["failed_at"] = datetime.fromtimestamp(values["failed_at"], UTC)
     if "job_data" not in values:
-        values["job_data"] = _unparsed(job) if values["function"] == _NO_JOB else _job_data(job)
+        values["job_data"] = _unreadable_job(job) if values["function"] == _NO_JOB else _job_data(job)
     values["release"] = _release(values["attempt_errors"])
     return QueuedDeadLetter(**values)
 
 
 def _job_data(job: bytes) -> dict[str, Any]:
-    """The job that follows its letter, without the fields that say how it ended or when it is due."""
+    """The job that follows its letter, without the fields about its end or when it is due."""
     try:
         data = wire.load(job)
         for name in ("status", "completed", "result", "scheduled"):
             data.pop(name, None)
         return _without_ours(data)
     except (ValueError, TypeError, AttributeError, RecursionError):
-        return _unparsed(job)
+        return _unreadable_job(job)
 
 
 def _without_ours(data: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def _without_ours(data: dict[str, Any]) -> dict[str, Any]:
     return data | {"meta": others} if others else data
 
 
-def _unparsed(body: bytes) -> dict[str, Any]:
+def _unreadable_job(body: bytes) -> dict[str, Any]:
     return {"unreadable": body.decode("utf-8", "backslashreplace")}
 
 

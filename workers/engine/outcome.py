@@ -57,12 +57,12 @@ def failed(
     ``job.attempts`` counts this attempt already.  ``release`` is that of the worker, None if it is unknown.
     ``log`` has the last lines that its handler logged.
     """
-    ended = now()
-    run_seconds = (ended - job.started) / 1000 if job.started else 0.0
+    ended_ms = now()
+    run_seconds = (ended_ms - job.started) / 1000 if job.started else 0.0
     attempt = failed_attempt(
         error,
         number=job.attempts,
-        at=ended / 1000,
+        at=ended_ms / 1000,
         worker=worker,
         run_seconds=run_seconds,
         release=release,
@@ -74,9 +74,9 @@ def failed(
     if log:
         attempt["log"] = list(log)
     if delay is None:
-        return _bury(leased, job, attempt, ended)
+        return _bury(leased, job, attempt, ended_ms)
     add_attempt(job, attempt)
-    _reset_for_retry(job, ended + round(delay * 1000))
+    _reset_for_retry(job, ended_ms + round(delay * 1000))
     return Settlement(leased.id, leased.lease, "retry", wire.dump(wire.job_dict(job)), delay=delay)
 
 
@@ -92,7 +92,7 @@ def worker_died(
     """The worker died during the attempt: back to the head of the queue at once, the attempt is charged."""
     if job.status == Status.ABORTING:
         return aborted(leased, job)
-    if job.status != Status.ACTIVE:  # a record that says active counts this attempt already
+    if job.status != Status.ACTIVE:  # an active record counts this attempt already
         job.attempts += 1
     settlement = failed(leased, job, error, policy=policy, worker=worker, release=release)
     settlement.lost = True
@@ -142,7 +142,13 @@ def progress_update(leased: LeasedJob, job: Job) -> Settlement:
 
 
 def shrink(
-    refused: Settlement, job: Job | None, error: str, *, policy: QueuePolicy, worker: str, release: str | None
+    settlement: Settlement,
+    job: Job | None,
+    error: str,
+    *,
+    policy: QueuePolicy,
+    worker: str,
+    release: str | None,
 ) -> Settlement | None:
     """The next smaller form of a settlement that Redis refuses for its size; None if there is none.
 
@@ -160,38 +166,42 @@ def shrink(
 
     ``job`` is the job of a completed or retried one.
     """
-    match refused.verb:
-        case "return" if refused.body:
-            return replace(refused, body=b"")
-        case "abort" if (record := minimal_record(refused.body)) != refused.body:
-            return replace(refused, body=record)
-        case "bury" if refused.letter_payload is not LetterPayload.AS_STORED:
-            is_inline = refused.letter_payload is LetterPayload.INLINE
-            letter = without_job(refused.letter) if is_inline else refused.letter
-            record = minimal_record(refused.body) if refused.body else b""
-            return replace(refused, body=record, letter=letter, letter_payload=LetterPayload.AS_STORED)
+    match settlement.verb:
+        case "return" if settlement.body:
+            return replace(settlement, body=b"")
+        case "abort" if (record := minimal_record(settlement.body)) != settlement.body:
+            return replace(settlement, body=record)
+        case "bury" if settlement.letter_payload is not LetterPayload.AS_STORED:
+            is_inline = settlement.letter_payload is LetterPayload.INLINE
+            letter = without_job(settlement.letter) if is_inline else settlement.letter
+            record = minimal_record(settlement.body) if settlement.body else b""
+            return replace(settlement, body=record, letter=letter, letter_payload=LetterPayload.AS_STORED)
         case "retry" if job is not None and drop_tracebacks(job):
-            return replace(refused, body=wire.dump(wire.job_dict(job)))
+            return replace(settlement, body=wire.dump(wire.job_dict(job)))
         case "complete" | "retry" if job is not None:
-            return _bury_refused(refused, job, error, policy=policy, worker=worker, release=release)
+            return _bury_refused(settlement, job, error, policy=policy, worker=worker, release=release)
     return None
 
 
 def _bury_refused(
-    refused: Settlement, job: Job, reason: str, *, policy: QueuePolicy, worker: str, release: str | None
+    settlement: Settlement, job: Job, reason: str, *, policy: QueuePolicy, worker: str, release: str | None
 ) -> Settlement:
-    error = RecordTooLargeError(f"its record has {len(refused.body):,} bytes, which Redis refuses: {reason}")
-    leased = LeasedJob(refused.id, refused.lease, b"")
+    size = len(settlement.body)
+    error = RecordTooLargeError(f"its record has {size:,} bytes, which Redis refuses: {reason}")
+    leased = LeasedJob(settlement.id, settlement.lease, b"")
     buried = failed(leased, job, error, policy=policy, worker=worker, release=release)
     return replace(
-        buried, wait_seconds=refused.wait_seconds, run_seconds=refused.run_seconds, resent=refused.resent
+        buried,
+        wait_seconds=settlement.wait_seconds,
+        run_seconds=settlement.run_seconds,
+        resent=settlement.resent,
     )
 
 
-def _bury(leased: LeasedJob, job: Job, attempt: dict[str, Any], ended: int) -> Settlement:
+def _bury(leased: LeasedJob, job: Job, attempt: dict[str, Any], ended_ms: int) -> Settlement:
     letter = make_letter(job, [*attempts_of(job), attempt])
     job.status = Status.FAILED
-    job.completed = ended
+    job.completed = ended_ms
     body = wire.dump(wire.job_dict(job))
     is_large = len(body) >= LARGE_BYTES  # such a job is sent once, not a second time in its letter
     return Settlement(

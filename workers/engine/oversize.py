@@ -12,20 +12,20 @@ log = structlog.get_logger(__name__)
 
 
 def shrink_refused(
-    queue: JobQueue, refused: Settlement, error: Exception, *, worker: str
+    queue: JobQueue, settlement: Settlement, error: Exception, *, worker: str
 ) -> Settlement | None:
-    """A smaller settlement in place of ``refused``; None if the job can do without it."""
-    ends = refused.verb in ("complete", "retry")
-    job = queue.deserialize(wire.load(refused.body)) if ends else None
+    """A smaller settlement in place of ``settlement``; None if the job can do without it."""
+    ends = settlement.verb in ("complete", "retry")
+    job = queue.deserialize(wire.load(settlement.body)) if ends else None
     smaller = outcome.shrink(
-        refused, job, str(error), policy=queue.policy, worker=worker, release=queue.release
+        settlement, job, str(error), policy=queue.policy, worker=worker, release=queue.release
     )
     log.warning(
         "Redis refuses a job's record for its size",
         queue=queue.name,
-        job=refused.id,
-        verb=refused.verb,
-        bytes=refused.size(),
+        job=settlement.id,
+        verb=settlement.verb,
+        bytes=settlement.size(),
         instead=smaller.verb if smaller else None,
         error=str(error),
     )

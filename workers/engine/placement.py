@@ -1,4 +1,4 @@
-"""Which Redis holds which queue: queues of one server share its clients, and no call spans two servers."""
+"""Maps queues to their Redis: queues of one server share its clients, and no call spans two servers."""
 
 from __future__ import annotations
 

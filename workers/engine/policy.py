@@ -58,7 +58,7 @@ ECONOMICAL = PollIntervals(
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """How soon a process that is dead, blocked or cut off is noticed: the same in every process of a cluster.
+    """Times until a dead, blocked or cut-off process is noticed, the same in every process of a cluster.
 
     They are not settings: the promises rest on the defaults.  Tests have shorter ones.
     """
@@ -81,7 +81,7 @@ class Timings:
     loop_check_seconds: float = 1.0
     """Between two checks of the event loop by the heartbeat's thread."""
     loop_count_seconds: float = 0.5
-    """Between two counts of the event loop, by which that thread sees that it moves."""
+    """Between two counts of the event loop, which show that thread that it moves."""
     blocked_after_seconds: float = 5.0
     """Time without a count after which an event loop is blocked."""
 
@@ -130,7 +130,7 @@ class QueuePolicy:
         return 1 + len(self.retry_delays)
 
     def settings(self) -> dict[str, object]:
-        """Return what a process publishes of it, so that others see where it differs."""
+        """Return what a process publishes of it, so that others find where it differs."""
         server = urlsplit(self.redis_url)  # without user and password
         own_redis = {"redis": f"{server.netloc.rpartition('@')[2]}{server.path}"} if self.redis_url else {}
         return {

@@ -61,7 +61,7 @@ async def check_writes(redis: Redis) -> None:
 
 
 async def check_write(redis: Redis) -> None:
-    """As `check_writes`, by one command and without publishing: for what is checked again and again."""
+    """Like `check_writes`, but one command and no publishing: for checks that are made again and again."""
     await execute(redis, "SET", _KEY, "probe", "PX", 1)
 
 
@@ -71,29 +71,29 @@ async def check_rights(redis: Redis) -> None:
     Raises MissingRightError if the user may not run one, and other RedisErrors if writes are refused.  A full
     server passes, as jobs can end there.
     """
-    refused = await _refused(redis, "rights")
+    refusals = await _find_refusals(redis, "rights")
     for name, on, check in (("BLMOVE", _SAQ_KEY, _block), ("SUBSCRIBE", WAKE_CHANNEL, _subscribe)):
         try:
             await check(redis)
         except ResponseError as error:
-            refused.append(_Refused(name, on, error))
-    refused = [command for command in refused if command.code != "OOM"]
-    for command in refused:
+            refusals.append(_Refused(name, on, error))
+    refusals = [command for command in refusals if command.code != "OOM"]
+    for command in refusals:
         if command.code != "NOPERM":
             raise command.error
-    _raise_missing(refused, redis)
+    _raise_missing(refusals, redis)
 
 
 async def check_permissions(redis: Redis) -> None:
-    """As `check_rights`, but for the commands of scripts only, and without any effect."""
-    _raise_missing(await _refused(redis, "check"), redis)
+    """Like `check_rights`, but for the commands of scripts only, and without any effect."""
+    _raise_missing(await _find_refusals(redis, "check"), redis)
 
 
 def _probe(mode: str) -> ScriptCall:
     return PROBE_SCRIPT.call([_KEY, _SAQ_KEY], [mode, *_CHANNELS])
 
 
-async def _refused(redis: Redis, mode: str) -> list[_Refused]:
+async def _find_refusals(redis: Redis, mode: str) -> list[_Refused]:
     reply = await run_script(redis, _probe(mode))
     text = [part.decode(errors="replace") for part in reply]
     return [
@@ -115,15 +115,15 @@ async def _subscribe(redis: Redis) -> None:
         await listener.aclose()
 
 
-def _raise_missing(refused: Sequence[_Refused], redis: Redis) -> None:
+def _raise_missing(refusals: Sequence[_Refused], redis: Redis) -> None:
     """Raise one error for all that is not permitted, with the rules that permit it."""
-    if not refused:
+    if not refusals:
         return
     options: dict[str, Any] = redis.connection_pool.connection_kwargs
     user = str(options.get("username") or "default")
-    commands = [command.name for command in refused if command.kind == "command"]
-    channels = [command for command in refused if command.kind == "channel"]
-    keys = {command.on for command in refused if command.kind == "key"}
+    commands = [command.name for command in refusals if command.kind == "command"]
+    channels = [command for command in refusals if command.kind == "channel"]
+    keys = {command.on for command in refusals if command.kind == "key"}
     patterns = [
         f"~{prefix}*" for prefix in ("saq:", "couturecast:") if any(key.startswith(prefix) for key in keys)
     ]

@@ -61,7 +61,7 @@ _WAIT_MARGIN_SECONDS = 10.0
 class JobQueue(RedisQueue):
     """A SAQ queue, to SAQ's producers and screens like any other, with a policy of its own.
 
-    Every move of a job is one Lua call: there is no moment at which a job is on no list.  ``pipeline``, if
+    Every move of a job is one Lua call, so a job is on a list at every moment.  ``pipeline``, if
     given, carries what a dispatcher sends at every turn.  ``release`` is that of this process, and
     ``emit`` takes events.
     """
@@ -142,7 +142,7 @@ class JobQueue(RedisQueue):
     async def turn_result(
         self, settlements: Sequence[Settlement], replies: Sequence[Any]
     ) -> tuple[list[bool], TakeResult | Exception | None]:
-        """Return what the ``replies`` to `turn_calls` say, as `take` returns it; None if there was no take.
+        """Parse the ``replies`` to `turn_calls`, as `take` returns them; None if there was no take.
 
         Raises RedisError.
         """
@@ -162,7 +162,7 @@ class JobQueue(RedisQueue):
         """Carry out ``settlements``; for each, whether its lease still stood.  Raises RedisError."""
         if not settlements:
             return []
-        return [bool(done) for done in await run_script(self._via, self.settle_call(settlements))]
+        return [bool(stands) for stands in await run_script(self._via, self.settle_call(settlements))]
 
     def settle_call(self, settlements: Sequence[Settlement]) -> ScriptCall:
         """The call that carries out ``settlements``."""
@@ -178,12 +178,12 @@ class JobQueue(RedisQueue):
     async def _take_result(self, reply: list[Any]) -> TakeResult:
         state, wait, others_leases, own_leases, now_ms, depth, *rest = reply
         lease, *jobs = rest or [b""]
-        taken = [
+        jobs = [
             LeasedJob(decode_id(job_id), lease, await self._fetch_body(job_id) if body is None else body)
             for job_id, body in _pairs(jobs)
         ]
         due = wait / 1000 if wait >= 0 else None
-        return TakeResult(state.decode(), due, others_leases, own_leases, now_ms / 1000, depth, taken)
+        return TakeResult(state.decode(), due, others_leases, own_leases, now_ms / 1000, depth, jobs)
 
     async def _fetch_body(self, job_id: bytes) -> bytes:
         """The body of a job that would have made its reply too large."""
@@ -197,7 +197,7 @@ class JobQueue(RedisQueue):
         """True as soon as the queue has a ready job, False after ``timeout`` seconds; changes nothing.
 
         Moving a list's head to the same list's head blocks until there is one, so any producer's push ends
-        the wait, and no job is in hand if the wait is interrupted.
+        the wait.  No job is in hand if the wait is interrupted.
         """
         queued = self.keys.queued
         command = ("BLMOVE", queued, queued, "LEFT", "LEFT", timeout)

@@ -43,7 +43,7 @@ class ReadyWatch:
         self._watching.set()
 
     def end(self) -> None:
-        """Begin no further wait; one under way goes on."""
+        """Begin no further wait; one under way continues."""
         self._watching.clear()
 
     async def run(self) -> None:

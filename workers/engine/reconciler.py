@@ -1,7 +1,7 @@
 """Keeps the keys of one queue consistent, whatever other programs write to them.
 
-A script repairs what can be seen at one moment.  Ids are compared page by page, since a queue may hold a
-million; the pages are of different moments, so the step that repairs an id checks it again.
+A script repairs what shows at one moment.  Ids are compared page by page, since a queue may hold a million.
+The pages are of different moments, so the step that repairs an id checks it again.
 """
 
 from __future__ import annotations
@@ -118,9 +118,9 @@ class Reconciler:
     async def reconcile(self, *, now: bool = False, everything: bool = False) -> Counter[str] | None:
         """Check the queue, unless that was done within the last minute and ``now`` is false.
 
-        ``everything``: search for jobs whose ids are on no key, too, as is done once an hour and when a key
-        that had ids is gone.  Returns the number of repairs by kind, None if no check was due.  Raises
-        RedisError.
+        ``everything``: search for jobs whose ids are on no key, too.  That is done once an hour as well, and
+        when a key that had ids is gone.  Returns the number of repairs by kind, None if no check was due.
+        Raises RedisError.
         """
         reply = await run_script(self._redis, self._reconcile_call(now=now))
         if not reply:
@@ -140,7 +140,7 @@ class Reconciler:
             repairs += await self._relist(self._late_retries())
         if repairs:
             log.warning("keys of a queue were repaired", queue=self._policy.name, repairs=dict(repairs))
-            self._emit(_repaired(self._policy.name, repairs))
+            self._emit(_repaired_event(self._policy.name, repairs))
         return repairs
 
     def _reconcile_call(self, *, now: bool) -> ScriptCall:
@@ -221,7 +221,7 @@ class Reconciler:
                         yield id_, "unlisted", 0.0
 
     async def _ready_ids(self) -> AsyncIterator[list[bytes]]:
-        """Those on incomplete that are ready, or have a time at which nothing can be scheduled."""
+        """Ids on incomplete that are ready, or have a time at which nothing can be scheduled."""
         async for ids in self._incomplete_ids("-inf", 0):
             yield ids
         async for ids in self._incomplete_ids(LAST_SECOND, "+inf"):
@@ -245,7 +245,7 @@ class Reconciler:
         return [id_ for id_, score in zip(ids, scores, strict=True) if score is None]
 
     async def _unknown_jobs(self) -> AsyncIterator[Finding]:
-        """Jobs whose records say that they wait, though incomplete does not have their ids."""
+        """Jobs that wait by their records, though incomplete does not have their ids."""
         now = float((await self._redis.time())[0])
         pattern = f"saq:job:{self._policy.name}:*"
         cursor: Any = 0
@@ -280,7 +280,7 @@ class Reconciler:
                 yield id_, body if isinstance(body, bytes) else None
 
 
-def _repaired(queue: str, repairs: Counter[str]) -> NewEvent:
+def _repaired_event(queue: str, repairs: Counter[str]) -> NewEvent:
     """One event a minute: another program may break a key again and again; the totals count each repair."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(repairs.items()))
     return NewEvent(

@@ -20,7 +20,7 @@ class RemoteError(Exception):
 
     @classmethod
     def from_record(cls, record: Any) -> RemoteError:
-        """As its process describes it; a handler may have written something else there."""
+        """Parse the description by its process; a handler may have written something else there."""
         if not isinstance(record, dict):
             record = {}
         traceback, frame = record.get("traceback"), record.get("frame")

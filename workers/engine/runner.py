@@ -32,7 +32,7 @@ _CHECK_SECONDS = 0.1
 """Between two checks of the running jobs, and so how late a timeout may come."""
 
 _RECORD_AFTER_SECONDS = 0.1
-"""After this a running job's record says ``active``; shorter jobs are not worth a write."""
+"""After this a running job's record is ``active``; shorter jobs are not worth a write."""
 
 _CANCEL_GRACE_SECONDS = 1.0
 """How long a cancelled coroutine may take to end before it is abandoned."""
@@ -77,18 +77,18 @@ class RunningJob:
     waited: float | None
     """Seconds until its first attempt; None for a retry."""
     attempt: int
-    """Its number, from 1 on."""
+    """Number of the attempt, from 1 on."""
     task: asyncio.Task[None] | None = None
     """None once it has ended."""
     record_written: bool = False
-    """Its record says that it runs."""
+    """Whether its record has it as running."""
     cancel_reason: str | None = None
     """Why it was cancelled: timeout, drain, abort or fenced."""
     abandon_at: float | None = None
     """When it is settled, by the monotonic clock, though its cancelled coroutine has not ended."""
     ended: bool = False
     error_logged: bool = False
-    """An error in its handling was logged."""
+    """Whether an error in its handling was logged."""
     lines: deque[LogLine] | None = None
     """The newest lines that it has logged."""
 
@@ -137,12 +137,12 @@ class JobRunner(Worker[Any]):
                 outcome.unreadable(leased, queue.name, key, error, worker=self.id, release=queue.release)
             )
             return
-        waited = _wait_seconds(job, server_time)
+        wait_seconds = _wait_seconds(job, server_time)
         job.started = now()
         job.attempts += 1
         job.status = Status.ACTIVE
         job.worker_id = self.id
-        running = RunningJob(leased, job, time.monotonic(), waited, job.attempts)
+        running = RunningJob(leased, job, time.monotonic(), wait_seconds, job.attempts)
         if leased.id in self.running:  # another worker got it, and returned it, before this process noticed
             self.cancel(self.running[leased.id], "fenced")
         self.running[leased.id] = running
@@ -224,8 +224,8 @@ class JobRunner(Worker[Any]):
     def _function(self, job: Job) -> SaqFunction:
         function: SaqFunction | None = self.functions.get(job.function)
         if function is None:
-            known = ", ".join(self.functions)
-            raise InvalidJobError(f"function: unknown function {job.function!r}; this queue runs {known}")
+            names = ", ".join(self.functions)
+            raise InvalidJobError(f"function: unknown function {job.function!r}; this queue runs {names}")
         return function
 
     def _settle_cancelled(self, running: RunningJob, error: asyncio.CancelledError) -> Settlement:

@@ -14,7 +14,7 @@ DISABLED, ENABLED, RAN = ":disabled", ":enabled", ":ran"
 
 @dataclass(frozen=True, slots=True)
 class DisabledSchedule:
-    """Who disabled a schedule, why (may be empty), and the Unix second since when, None if unreadable."""
+    """The operator who disabled a schedule, why (may be empty), and when (Unix second; None: unreadable)."""
 
     by: str
     reason: str

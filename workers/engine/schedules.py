@@ -25,7 +25,7 @@ from workers.engine.schedule_state import ScheduleState, field_names
 log = structlog.get_logger(__name__)
 
 _SPREAD_SECONDS = 1.0
-"""Over which the processes check an occurrence: the first enqueues it, the others see that."""
+"""Over which the processes check an occurrence: the first enqueues it, the others find it done."""
 _RETRY_SECONDS = 15.0
 """Until the next try if a server is down; then the missed occurrence is run."""
 

@@ -23,7 +23,7 @@ class LeasedJob(NamedTuple):
 class TakeResult:
     """The result of a take.
 
-    ``state`` says why there are no (more) jobs: taken, empty, paused, busy, full, limited, standby or again.
+    ``state`` is why there are no (more) jobs: taken, empty, paused, busy, full, limited, standby or again.
     ``wait`` is seconds until a scheduled job is due or the rate limit allows a start, None if neither is
     known.  ``others_leases`` and ``own_leases`` count the leases of other workers and those that this one
     held before.  ``now`` is the server's time.
@@ -51,10 +51,10 @@ class LetterPayload(StrEnum):
 
 @dataclass(slots=True)
 class Settlement:
-    """How one job in flight leaves it.
+    """The end of one job's flight, or an update of its record.
 
-    ``verb``: complete, retry (after ``delay`` seconds), bury (with ``letter``), abort (requested by SAQ under
-    ``abort_key``), return (to the head of the queue) or update (stays in flight, ``body`` is stored).
+    ``verb`` is one of: complete, retry (after ``delay`` seconds), bury (with ``letter``), abort (requested by
+    SAQ under ``abort_key``), return (to the head of the queue), update (it stays in flight).
     ``replay_outcome`` is what the outcomes list gets when a replayed job completes or is aborted.
     ``wait_seconds`` and ``run_seconds`` go into the histograms.  ``lost``: the attempt's worker has died.
     """

@@ -1,7 +1,7 @@
 """The points at which the spans of jobs begin and end.  The program sets a tracer only if one is configured.
 
-A job carries the context of its producer, and that of its latest attempt, in our part of its meta: an attempt
-belongs to the trace of the producer, and a retry links to the attempt before it.
+A job carries the context of its producer, and that of its latest attempt, in our part of its meta.  An
+attempt belongs to the trace of the producer, and a retry links to the attempt before it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """SAQ's wire format: JSON, written and read with orjson if it gives the same as the standard library.
 
 orjson turns integers beyond 64 bits into floats, writes NaN and infinities as null and refuses lone
-surrogates, all of which a stock producer may send.  Those few payloads go through the standard library, so
+surrogates.  A stock producer may send all of these.  Those few payloads go through the standard library, so
 nothing is changed on its way.
 """
 
@@ -31,7 +31,7 @@ def job_dict(job: Job) -> dict[str, Any]:
     job_fields = {
         name: value
         for name, default in _DEFAULTS
-        if (value := values[name]) is not default and not _equal(value, default)
+        if (value := values[name]) is not default and not _is_equal(value, default)
     }
     if not values["meta"]:
         job_fields.pop("meta", None)
@@ -61,7 +61,7 @@ def make_job(value: dict[str, Any], queue: Queue) -> Job:
     return job
 
 
-def _equal(value: object, default: object) -> bool:
+def _is_equal(value: object, default: object) -> bool:
     try:
         return bool(value == default)
     except ValueError:  # of an array
@@ -74,19 +74,19 @@ def dump(value: Any) -> bytes:
         body = orjson.dumps(value)
     except TypeError:
         return json.dumps(value).encode()
-    if b"null" in body and not _finite(value):
+    if b"null" in body and not _is_finite(value):
         return json.dumps(value).encode()
     return body
 
 
-def _finite(value: Any) -> bool:
+def _is_finite(value: Any) -> bool:
     """Whether ``value``, which orjson could write, holds neither NaN nor an infinity."""
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, dict):
-        return all(map(_finite, value.values()))
+        return all(map(_is_finite, value.values()))
     if isinstance(value, list | tuple):
-        return all(map(_finite, value))
+        return all(map(_is_finite, value))
     return True
 
 

@@ -149,8 +149,8 @@ async def _all(*deliveries: Coroutine[Any, Any, T]) -> list[T]:
 
     Otherwise those still under way would meet the next attempt, and subscribers get the alert twice.
     """
-    ended = await asyncio.gather(*deliveries, return_exceptions=True)
-    for result in ended:
+    results = await asyncio.gather(*deliveries, return_exceptions=True)
+    for result in results:
         if isinstance(result, BaseException):
             raise result
-    return [result for result in ended if not isinstance(result, BaseException)]
+    return [result for result in results if not isinstance(result, BaseException)]

@@ -88,16 +88,16 @@ class _PublicOnlyBackend(httpcore.AsyncNetworkBackend):
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore.AsyncNetworkStream:
-        """Never: no URL of a job leads to a socket of this machine."""
+        """Refuse: no URL of a job leads to a socket of this machine."""
         raise ForbiddenAddressError("Unix sockets are not reached from a job")
 
     async def sleep(self, seconds: float) -> None:
-        """As httpcore asks."""
+        """Sleep, as httpcore requires."""
         await asyncio.sleep(seconds)
 
 
 async def _public_addresses(host: str, port: int) -> list[str]:
-    """All addresses of ``host``; one that is not public is one too many."""
+    """All addresses of ``host``; one that is not public is refused."""
     try:
         entries = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
@@ -115,8 +115,8 @@ async def _public_addresses(host: str, port: int) -> list[str]:
 
 
 @cache
-def _trusted() -> ssl.SSLContext:
-    """Whose certificates are good: certifi's list, or SSL_CERT_FILE's.  Read once, since it takes a while."""
+def _trusted_context() -> ssl.SSLContext:
+    """Trusts the CAs of certifi, or of SSL_CERT_FILE.  They are read once, since that takes a while."""
     return httpx.create_ssl_context()
 
 
@@ -128,10 +128,10 @@ def client(
     ``timeout`` is in seconds, for each of connecting, writing and reading.  Without
     ``allow_private_addresses`` it reaches public addresses only.
     """
-    transport = httpx.AsyncHTTPTransport(verify=_trusted(), limits=_CONNECTIONS, trust_env=False)
+    transport = httpx.AsyncHTTPTransport(verify=_trusted_context(), limits=_CONNECTIONS, trust_env=False)
     if not allow_private_addresses:
         transport._pool = httpcore.AsyncConnectionPool(  # httpx has no argument for the network backend
-            ssl_context=_trusted(),
+            ssl_context=_trusted_context(),
             max_connections=_CONNECTIONS.max_connections,
             max_keepalive_connections=_CONNECTIONS.max_keepalive_connections,
             keepalive_expiry=_CONNECTIONS.keepalive_expiry,
@@ -144,7 +144,7 @@ def client(
 
 
 def is_retryable(status: int) -> bool:
-    """Whether an answer of this status, no success, says that another attempt may be one."""
+    """Whether another attempt may succeed after an answer of this status, which is not a success."""
     return status >= 500 or status in _MAY_PASS
 
 
@@ -166,8 +166,8 @@ async def request_limited(
 async def download(http: httpx.AsyncClient, url: str, *, max_bytes: int, seconds: float) -> bytes:
     """The body at ``url``, after at most three redirects, each checked like the first address.
 
-    Raises PermanentError for what will not change (a refused address, most of 4xx, too large, no URL), and
-    DownloadError for what may pass, ``seconds`` being over among it.
+    Raises PermanentError for lasting errors (a refused address, most of 4xx, too large, no URL), and
+    DownloadError for those that may pass, such as no answer within ``seconds``.
     """
     host = _host(url)
     try:
@@ -210,7 +210,7 @@ async def _body(response: httpx.Response, max_bytes: int) -> bytes:
 
 
 def reason(error: httpx.HTTPError) -> str:
-    """In words, why there is no answer; httpx leaves some of its errors without any."""
+    """Describe why there is no answer; some of httpx' errors have no text."""
     return str(error) or type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""A process of the pool that can say where the call stands which it runs."""
+"""A process of the pool that reports where the call which it runs stands."""
 
 from __future__ import annotations
 
@@ -57,16 +57,16 @@ class PoolProcess(SpawnProcess):
         self._child_pipe.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but what is the parent's."""
+        """Return the state for the child, without the parent's parts."""
         return {name: value for name, value in self.__dict__.items() if name not in ("_pipe", "_asking")}
 
     def run(self) -> None:
-        """In the child: answer while the calls run."""
+        """Run in the child: answer while the calls run."""
         threading.Thread(target=self._answer, args=(self._child_pipe,), daemon=True).start()
         super().run()
 
     def terminate(self) -> None:
-        """At once: a process in the midst of C code would sit out a polite signal."""
+        """Kill it at once: in the midst of C code a process would not react to SIGTERM."""
         self.kill()
 
     async def stack(self) -> PoolStack:

@@ -30,7 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-_PARENTS_AFFAIR = {signal.SIGINT, signal.SIGTERM}
+_PARENT_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 _TRIES = 3  # of a call that had not begun when the pool broke
 _CALL_BYTES = 1280 << 20
 """Bytes that a call may add to its process's address space: twice what a picture may take to decode."""
@@ -145,7 +145,8 @@ class CpuPool:
                 context=PoolContext(),
             )
             self._calls[self._pool] = set()
-            with _blocked(_PARENTS_AFFAIR):  # pebble's threads inherit it, and from these all processes
+            # Pebble's threads inherit the blocked signals, and all processes inherit them from these threads.
+            with _blocked_signals(_PARENT_SIGNALS):
                 call = self._pool.schedule(_call, args=arguments)
         else:
             call = self._pool.schedule(_call, args=arguments)
@@ -156,7 +157,7 @@ class CpuPool:
 async def stack_of_call(task: asyncio.Task[Any]) -> PoolStack | None:
     """Return where the call stands for which a task waits; None if it waits for none, or that has not begun.
 
-    Pebble's API does not say which of its processes runs a call: its own tables do.
+    Pebble's API does not tell which of its processes runs a call, so this reads its private tables.
     """
     if task not in _calls_of_tasks:
         return None
@@ -168,11 +169,11 @@ async def stack_of_call(task: asyncio.Task[Any]) -> PoolStack | None:
 
 
 @contextmanager
-def _blocked(signals: set[signal.Signals]) -> Iterator[None]:
-    """Processes and threads started in the block never see ``signals``.
+def _blocked_signals(signals: set[signal.Signals]) -> Iterator[None]:
+    """Blocks ``signals`` for processes and threads that are started in the block.
 
-    Ctrl-C in a terminal and a service manager's SIGTERM reach the whole process group; the parent decides
-    then how long its children may go on.
+    Ctrl-C in a terminal and a service manager's SIGTERM reach the whole process group, but the parent
+    decides for how long its children continue.
     """
     resource_tracker.ensure_running()  # otherwise the first process starts it, and that unblocks them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)

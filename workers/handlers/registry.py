@@ -64,7 +64,7 @@ def import_inline_handler(name: str, setting: str, folders: Sequence[str] = ()) 
         if folder not in sys.path:
             sys.path.insert(0, folder)
     try:
-        with redirect_stdout(sys.stderr):  # what a module prints while it is imported is no output of ours
+        with redirect_stdout(sys.stderr):  # the prints of a module while it is imported are not our output
             function: Any = importlib.import_module(module_name)
         for step in attribute.split("."):
             function = getattr(function, step)
@@ -73,7 +73,7 @@ def import_inline_handler(name: str, setting: str, folders: Sequence[str] = ()) 
         raise HandlerImportError(f"{name!r} cannot be imported: {cause}") from error
     if not inspect.iscoroutinefunction(function):
         raise HandlerImportError(
-            f"{name!r} is no async function, and cannot run inline",
+            f"{name!r} is not an async function, and cannot run inline",
             fix=f"write async def {attribute}(ctx, **kwargs), or let it run in a process: "
             f"remove {setting}=inline",
         )

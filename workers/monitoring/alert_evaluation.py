@@ -1,6 +1,6 @@
-"""From what is known of the cluster to its alerts.  Pure.
+"""Derives alerts from what is known of the cluster.  Pure.
 
-A condition is what is wrong now.  It becomes an alert when it has lasted for as long as its rule says.
+A condition is what is wrong now.  It becomes an alert when it has lasted for the time of its rule.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _CLOCK_SECONDS = 1.0
 class Condition:
     """A problem of a queue, or of a server (``queue`` None); ``subject`` distinguishes several.
 
-    ``since`` is a Unix second of the server, None if the history does not say; ``for_seconds`` is None if the
+    ``since`` is a Unix second of the server, None if the history lacks it; ``for_seconds`` is None if the
     rule's counts.
     """
 
@@ -56,7 +56,7 @@ class Condition:
 
     @property
     def key(self) -> str:
-        """The same for the same condition, in every process."""
+        """Identifies the condition in every process."""
         return f"{self.name}|{self.queue or ''}|{self.subject}"
 
 
@@ -78,15 +78,15 @@ def alerts(
     return sort_alerts(_alert(condition, now, limits) for condition in conditions)
 
 
-def sort_alerts(found: Iterable[Alert]) -> tuple[Alert, ...]:
-    """Those that fire first, and of these the worst."""
-    return tuple(sorted(found, key=lambda alert: (alert.state != "firing", RANK[alert.name])))
+def sort_alerts(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
+    """Sort alerts: those that fire first, and of these the worst."""
+    return tuple(sorted(alerts, key=lambda alert: (alert.state != "firing", RANK[alert.name])))
 
 
-def with_decisions(found: Iterable[Alert], decisions: AlertDecisions) -> tuple[Alert, ...]:
+def with_decisions(alerts: Iterable[Alert], decisions: AlertDecisions) -> tuple[Alert, ...]:
     """The alerts with what operators have decided about them; the silenced ones last."""
     decided = []
-    for alert in found:
+    for alert in alerts:
         queue = alert.queue or ""
         silence = next((item for item in decisions.silences if item.covers(alert.name, queue)), None)
         record = decisions.acknowledged.get((alert.name, queue, alert.subject))
@@ -121,7 +121,7 @@ _STATE_ORDER = ("firing", "acknowledged", "pending", "silenced")
 
 def _alert(condition: Condition, now: float, limits: Thresholds) -> Alert:
     since = condition.since
-    if since is None or since > now + _CLOCK_SECONDS:  # a time ahead is no time
+    if since is None or since > now + _CLOCK_SECONDS:  # a time ahead does not count
         since = now
     lasts = limits.for_seconds(condition.name) if condition.for_seconds is None else condition.for_seconds
     return Alert(
@@ -174,8 +174,8 @@ def server_conditions(
     if letters_since is not None and now - letters_since > waiting:
         message = f"dead letters wait for the database for {now - letters_since:.0f} s"
         since = letters_since + waiting
-        waited = now - letters_since
-        yield Condition(rules.LETTERS_WAITING, None, message, since, waited, waiting, redis.subject)
+        waited_seconds = now - letters_since
+        yield Condition(rules.LETTERS_WAITING, None, message, since, waited_seconds, waiting, redis.subject)
 
 
 def _redis_problem(redis: RedisSnapshot, refused: str | None) -> str | None:
@@ -206,14 +206,15 @@ def worker_conditions(workers: Iterable[WorkerSnapshot], now: float) -> Iterable
 
 
 def schedule_conditions(
-    schedules: Iterable[Schedule], done: Mapping[bytes, bytes], now: float
+    schedules: Iterable[Schedule], fields: Mapping[bytes, bytes], now: float
 ) -> Iterable[Condition]:
-    """The schedules whose first run that is missing is late by more than half their interval.
+    """The schedules whose next run is late by more than half their interval.
 
-    ``done`` is what Redis holds of schedules.  One that has never run is new; a disabled one misses nothing.
+    ``fields``: the hash of schedules in Redis.  A schedule that has never run is new; a disabled one misses
+    nothing.
     """
     for schedule in schedules:
-        state = ScheduleState.read(done, schedule.name, int(now))
+        state = ScheduleState.read(fields, schedule.name, int(now))
         newest = state.done_until
         if newest is None or state.disabled is not None:
             continue
@@ -262,7 +263,7 @@ def _stalls(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
         began = now - (queue.full_for or 0.0)
         yield Condition(rules.STALLED, queue.name, message, began, queue.full_for, for_seconds=0.0)
         return
-    # The times of ready jobs are of their producers' clocks, so these two count from when they are seen.
+    # The times of ready jobs are by their producers' clocks, so these two count from their first observation.
     since = _startable_since(facts)
     if since is not None and now - since > _NOTICED_SECONDS:
         message = f"stalled: {queue.depth} ready, nothing forbids a start, none for {duration(now - since)}"
@@ -304,7 +305,7 @@ def _ready_since(facts: QueueFacts) -> float | None:
 
 
 def _idle_workers(facts: QueueFacts) -> Iterable[tuple[WorkerSnapshot, float]]:
-    """The processes that could look for jobs, and since when they have not.
+    """The processes that could take jobs, and since when they have not tried.
 
     While jobs are ready a process makes a turn every two seconds, also if others take them all.  One that
     waits for a rate limit sleeps until the next slot.
@@ -344,17 +345,17 @@ def _backlog(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
 
 
 def _backlog_since(facts: QueueFacts, breach: Breach) -> float | None:
-    """When it began: with nobody to write the history, the first job too many is as old as the backlog.
+    """When it began: if no process wrote the history, the first job too many is as old as the backlog.
 
     Its age is by its producer's clock, so it counts back to the last point before the breach only: that is by
     the server's.  None if neither is known.
     """
     before = bisect_left(facts.history.times, breach.since)
     earliest = facts.history.times[before - 1] if before else 0.0
-    waited = age_of_job(facts.overview.first_excess, facts.overview.now)
+    waited_seconds = age_of_job(facts.overview.first_excess, facts.overview.now)
     since = breach.since
-    if waited is not None:
-        since = min(since, max(earliest, facts.overview.now - waited))
+    if waited_seconds is not None:
+        since = min(since, max(earliest, facts.overview.now - waited_seconds))
     return since if since < facts.history.now.at else None
 
 

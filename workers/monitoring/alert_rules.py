@@ -45,7 +45,7 @@ class AlertRule:
     limit: float | None = None
     ends_at: float | None = None
     minimum: int = 0
-    """Jobs or attempts below which a rate or a percentile says nothing."""
+    """Jobs or attempts below which a rate or a percentile means nothing."""
     unit: str = ""
     of_queue: bool = True
 
@@ -263,7 +263,7 @@ class Thresholds:
         return self.durations.get(name, BY_NAME[name].for_seconds)
 
     def settings(self, queue: str) -> dict[str, object]:
-        """What a process publishes of those of a queue: the figures that are not the table's."""
+        """Return the figures of a queue that a process publishes: those that differ from the table."""
         figures = {rule.name: self.limit(rule.name, queue) for rule in RULES if rule.of_queue and rule.limit}
         limits = {f"{name} alert": limit for name, limit in figures.items() if limit != BY_NAME[name].limit}
         durations = {

@@ -29,7 +29,7 @@ _WALK_SECONDS = 3900.0
 _BASELINE_SECONDS = 3600.0
 """The span of the baseline's median, without the newest five minutes."""
 _BASELINE_MINUTES = 5
-"""Minutes with jobs without which there is no baseline."""
+"""Minutes with jobs that a baseline needs."""
 
 
 class Breach(NamedTuple):
@@ -66,8 +66,8 @@ def failure_breach(history: History, above: float, ends_at: float, minimum: int)
         counters = {
             name: max(0, after.get(name, 0) - before.get(name, 0)) for name in ("completed", "failed")
         }
-        share, ended = failure_rate(counters)
-        return share if ended >= minimum else None
+        share, ended_count = failure_rate(counters)
+        return share if ended_count >= minimum else None
 
     now = history.now.at
     if (rate(now) or 0.0) <= ends_at:
@@ -120,7 +120,7 @@ class LatencyReader:
         for end in [*_minutes(history), history.now.at]:
             value, count = self._percentile(history, end - RECENT_SECONDS, end)
             if breach is None:
-                accepted = self._accepted(history, accepted, end, quiet_since)
+                accepted = self._accepted_minutes(history, accepted, end, quiet_since)
                 baseline = pinned if pinned is not None else _baseline([p95 for _, p95 in accepted], week)
             if value is None or baseline is None or count < minimum or value <= ends_at * baseline:
                 quiet_since = end if breach is not None else quiet_since
@@ -132,7 +132,7 @@ class LatencyReader:
         self._forget(history.now.at)
         return baseline, breach
 
-    def _accepted(
+    def _accepted_minutes(
         self, history: History, before: list[tuple[float, float]], end: float, quiet_since: float
     ) -> list[tuple[float, float]]:
         """The minutes of the baseline at ``end``: those before, and the one that is now five minutes old.
@@ -149,13 +149,13 @@ class LatencyReader:
         return recent if len(recent) >= _BASELINE_MINUTES else accepted
 
     def _percentile(self, history: History, start: float, end: float) -> tuple[float | None, int]:
-        known = self._known.get((start, end))
-        if known is None:
+        cached = self._known.get((start, end))
+        if cached is None:
             counts = self.buckets(history.span(start, end))
-            known = histogram.percentile(counts, 0.95), sum(counts.values())
+            cached = histogram.percentile(counts, 0.95), sum(counts.values())
             if end % 60 == 0:
-                self._known[start, end] = known
-        return known
+                self._known[start, end] = cached
+        return cached
 
     def _last_week(self, points: Sequence[Point]) -> float | None:
         """The percentile of this hour one week ago."""

@@ -57,12 +57,12 @@ def _in_flight(history: History, start: float, end: float) -> float:
     return max([point.in_flight for point in history.points[first:after]] or [history.at(end).in_flight])
 
 
-def _done(history: History, start: float, end: float) -> float:
+def _throughput(history: History, start: float, end: float) -> float:
     seconds = min(end, history.now.at) - start
     return history.span(start, end)["completed"] / seconds if seconds > 0 else 0.0
 
 
-def _failing(history: History, start: float, end: float) -> float | None:
+def _failure_share(history: History, start: float, end: float) -> float | None:
     return failure_rate(history.span(start, end))[0]
 
 
@@ -78,10 +78,10 @@ Figure = Callable[[History, float, float], float | None]
 FIGURES: Mapping[str, Figure] = {
     "depth": _depth,
     "in_flight": _in_flight,
-    "done": _done,
+    "done": _throughput,
     "wait": _wait_p95,
     "run": _run_p95,
-    "failing": _failing,
+    "failing": _failure_share,
 }
 """Jobs ready and in flight; completed a second; 95th percentiles in seconds; share that failed, 0 to 1."""
 
@@ -139,9 +139,9 @@ class OldHistoryReader:
         key = f"{QueueKeys.of(queue).history}{MINUTE_SECONDS}"
         bounds = f"({start * 1000:.0f}", f"({end * 1000:.0f}"
         members = await execute(self._redis, "ZRANGEBYSCORE", key, *bounds)
-        found = await asyncio.to_thread(_parse, members)
-        old.points = _thin([*old.points, *found])
-        old.end = max([old.end, *(point.at for point in found)])
+        points = await asyncio.to_thread(_parse, members)
+        old.points = _thin([*old.points, *points])
+        old.end = max([old.end, *(point.at for point in points)])
 
 
 def _parse(members: list[bytes]) -> list[Point]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -64,16 +64,31 @@ class ClusterState:
     """The problems of queues and workers."""
     observed: Mapping[bytes, bytes] = field(default_factory=dict)
     lost: tuple[LostWorker, ...] = ()
-    """As in a snapshot."""
+    """Processes that ended without a drain, and held no jobs."""
 
     @property
     def letters_oldest_age(self) -> float | None:
-        """How long the oldest letter has waited for the database."""
+        """Seconds for which the oldest letter has waited for the database."""
         return None if self.letters_since is None else max(0.0, self.now - self.letters_since)
 
 
+class _Records(NamedTuple):
+    """Replies of one round trip: what Redis holds of the cluster, besides its queues."""
+
+    seconds: int
+    now: float
+    """Both are the server's time, the first in whole seconds."""
+    presences: Mapping[bytes, bytes]
+    beats: Mapping[bytes, float]
+    letters_waiting: int
+    oldest_letter: float | None
+    """Unix second of the death of the letter that has waited for the longest."""
+    observed: Mapping[bytes, bytes]
+    schedules: Mapping[bytes, bytes]
+
+
 class ClusterReader:
-    """Remembers the history that it has read, and when it last saw each process connected."""
+    """Remembers the history that it has read, and when each process was last connected."""
 
     def __init__(
         self,
@@ -89,7 +104,7 @@ class ClusterReader:
         self._histories = {policy.name: HistoryReader() for policy in policies}
         self._latencies = {policy.name: LatencyEvaluator.make() for policy in policies}
         self._connected_at: dict[str, float] = {}
-        """By worker: when its channel was last seen to have a subscriber, by the monotonic clock."""
+        """By worker: when its channel last had a subscriber, by the monotonic clock."""
 
     async def read(self, *, recovering: bool, keep_history: bool, unwritable: bool = False) -> ClusterState:
         """The state now.  Raises RedisError.
@@ -97,6 +112,42 @@ class ClusterReader:
         ``recovering`` and ``unwritable``: as in `Evidence`.  ``keep_history``: keep a point of the history of
         each queue that holds jobs, as one process does for the cluster.
         """
+        records = await self._read_records()
+        may_ask = not (recovering or unwritable)
+        quiet = to_be_asked(records.presences, records.beats, records.seconds) if may_ask else []
+        overviews, connected, asked = await asyncio.gather(
+            self._overviews(records.seconds, keep_history=keep_history),
+            self._read_connected(with_channel(records.presences)),
+            self._ask(quiet, records.seconds),
+        )
+        now = overviews[0].now if overviews else records.now
+        presences = {**records.presences, **asked}
+        evidence = Evidence(presences, records.beats, now, connected, recovering, unwritable)
+        leases = [
+            read_leases(overview.leases, policy.name)
+            for policy, overview in zip(self._policies, overviews, strict=True)
+        ]
+        workers = roster(evidence, chain.from_iterable(leases))
+        queues, conditions = self._queues(overviews, leases, workers, evidence)
+        conditions = [
+            *worker_conditions(workers, now),
+            *conditions,
+            *schedule_conditions(self._served_schedules(queues), records.schedules, now),
+        ]
+        if unwritable:  # nothing can start or end, so this is not a stall
+            conditions = [condition for condition in conditions if condition.name != STALLED]
+        return ClusterState(
+            now,
+            tuple(queues),
+            workers,
+            records.letters_waiting,
+            None if records.oldest_letter is None else min(now, records.oldest_letter),
+            tuple(conditions),
+            records.observed,
+            lost_workers(evidence, chain.from_iterable(leases)),
+        )
+
+    async def _read_records(self) -> _Records:
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.time()
         pipeline.hgetall(WORKERS)
@@ -106,37 +157,21 @@ class ClusterReader:
         pipeline.hgetall(OBSERVED)
         pipeline.hgetall(CRON)
         replies = await pipeline.execute(raise_on_error=False)
-        done, observed = (_hash_or_empty(replies.pop()) for _ in range(2))
+        schedules, observed = (_hash_or_empty(replies.pop()) for _ in range(2))
         if error := next((reply for reply in replies if isinstance(reply, Exception)), None):
             raise error
         (seconds, micros), presences, beats, waiting, oldest = replies
-        quiet = [] if recovering or unwritable else to_be_asked(presences, dict(beats), seconds)
-        overviews, connected, asked = await asyncio.gather(
-            self._overviews(seconds, keep_history=keep_history),
-            self._connected(with_channel(presences)),
-            self._ask(quiet, seconds),
+        died_ms = number(oldest[0][1]) if oldest else None
+        return _Records(
+            seconds=seconds,
+            now=seconds + micros / 1e6,
+            presences=presences,
+            beats=dict(beats),
+            letters_waiting=waiting,
+            oldest_letter=None if died_ms is None else died_ms / 1000,
+            observed=observed,
+            schedules=schedules,
         )
-        now = overviews[0].now if overviews else seconds + micros / 1e6
-        evidence = Evidence({**presences, **asked}, dict(beats), now, connected, recovering, unwritable)
-        leases = [
-            read_leases(overview.leases, policy.name)
-            for policy, overview in zip(self._policies, overviews, strict=True)
-        ]
-        workers = roster(evidence, chain.from_iterable(leases))
-        lost = lost_workers(evidence, chain.from_iterable(leases))
-        queues, conditions = [], list(worker_conditions(workers, now))
-        for policy, overview, queue_leases in zip(self._policies, overviews, leases, strict=True):
-            queue, found = self._queue(policy, overview, queue_leases, workers, evidence)
-            queues.append(queue)
-            conditions += found
-        serving = {queue.name for queue in queues if queue.workers}
-        schedules = [schedule for schedule in self._schedules if schedule.queue in serving]
-        conditions += schedule_conditions(schedules, done, now)
-        if unwritable:  # nothing can start or end, so that is no sign of a stall
-            conditions = [condition for condition in conditions if condition.name != STALLED]
-        died_at = number(oldest[0][1]) if oldest else None
-        since = None if died_at is None else min(now, died_at / 1000)
-        return ClusterState(now, tuple(queues), workers, waiting, since, tuple(conditions), observed, lost)
 
     def history(self, queue: str) -> History | None:
         """The points of a queue's history, as last read; None before that, and for another queue."""
@@ -163,6 +198,25 @@ class ClusterReader:
         names += [keys.totals, keys.history, keys.looks, keys.turns]
         limit = int(self._thresholds.limit(BACKLOG, policy.name))
         return OVERVIEW_SCRIPT.call(names, [window, int(keep_history), limit, *ranges])
+
+    def _queues(
+        self,
+        overviews: Sequence[OverviewReply],
+        leases: Sequence[Sequence[Lease]],
+        workers: Sequence[WorkerSnapshot],
+        evidence: Evidence,
+    ) -> tuple[list[QueueSnapshot], list[Condition]]:
+        queues: list[QueueSnapshot] = []
+        conditions: list[Condition] = []
+        for policy, overview, queue_leases in zip(self._policies, overviews, leases, strict=True):
+            queue, problems = self._queue(policy, overview, queue_leases, workers, evidence)
+            queues.append(queue)
+            conditions += problems
+        return queues, conditions
+
+    def _served_schedules(self, queues: Sequence[QueueSnapshot]) -> list[Schedule]:
+        served = {queue.name for queue in queues if queue.workers}
+        return [schedule for schedule in self._schedules if schedule.queue in served]
 
     def _queue(
         self,
@@ -211,8 +265,8 @@ class ClusterReader:
                 await execute(self._redis, "HSET", WORKERS, *chain.from_iterable(noted.items()))
         return noted
 
-    async def _connected(self, workers: Sequence[str]) -> dict[str, bool]:
-        """Which of ``workers`` are subscribed to their channel; empty if Redis does not answer."""
+    async def _read_connected(self, workers: Sequence[str]) -> dict[str, bool]:
+        """Return which of ``workers`` are subscribed to their channel; empty if Redis does not answer."""
         if not workers:
             return {}
         try:
@@ -247,7 +301,7 @@ def _holders(
     evidence: Evidence,
     checked_for: float,
 ) -> dict[str, Any]:
-    """Who holds the jobs in flight, and for how long; ``checked_for``: see `OverviewReply`."""
+    """The holders of the jobs in flight, and for how long; ``checked_for``: see `OverviewReply`."""
     by_id = {worker.id: worker for worker in workers}
     holders = [by_id[lease.worker] for lease in leases if lease.worker in by_id]
     dead = [worker for worker in holders if worker.state == "dead"]

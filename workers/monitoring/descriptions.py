@@ -9,7 +9,7 @@ from workers.monitoring.snapshot import QueueSnapshot
 
 
 def broken(queue: QueueSnapshot) -> str:
-    """Which keys have another type, empty if none."""
+    """The keys that have another type, empty if none."""
     if not queue.broken_keys:
         return ""
     return f"{', '.join(queue.broken_keys)} of another type: kept aside and repaired within a minute"
@@ -56,7 +56,7 @@ def duration(seconds: float) -> str:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
-    for unit, size, most in (("s", 1, 120), ("min", 60, 120), ("h", 3_600, 48)):
-        if seconds < most * size:
+    for unit, size, limit in (("s", 1, 120), ("min", 60, 120), ("h", 3_600, 48)):
+        if seconds < limit * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds / 86_400:.0f} d"

@@ -1,4 +1,4 @@
-"""Which points of a queue's history a reader still needs, and those that it has.  Pure."""
+"""The points of a queue's history that a reader has, and those that it still needs.  Pure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class HistoryReader:
     def __init__(self) -> None:
         self._points: dict[int, list[Point]] = {seconds: [] for seconds in _NEEDED_SECONDS}
         self.history: History | None = None
-        """As it was last read."""
+        """The history of the last reading."""
         self.last_week: list[Point] = []
-        """Those of this hour, one week ago, and of its end."""
+        """The points of this hour, one week ago, and of its end."""
 
     def ranges(self, now: float) -> list[Argument]:
         """Lowest and highest score of the points to read, as overview.lua takes them."""
@@ -37,9 +37,10 @@ class HistoryReader:
     def add(self, points: Mapping[int, Sequence[Point]], now: Point) -> History:
         """Remember the points that were read; all that are not too old, and the state now."""
         for seconds, needed in _NEEDED_SECONDS.items():
-            kept = [point for point in self._points[seconds] if point.at >= now.at - needed]
-            newest = kept[-1].at if kept else 0.0  # two readers at once may have been given the same points
-            self._points[seconds] = kept + [point for point in points[seconds] if point.at > newest]
+            recent = [point for point in self._points[seconds] if point.at >= now.at - needed]
+            # Two readers at once may have got the same points.
+            newest = recent[-1].at if recent else 0.0
+            self._points[seconds] = recent + [point for point in points[seconds] if point.at > newest]
         self.last_week = list(points[HOUR_SECONDS])
         fine, minutes = (self._points[seconds] for seconds in _NEEDED_SECONDS)
         self.history = History.of([*minutes, *fine], now)

@@ -18,8 +18,8 @@ def merge_clusters(clusters: Sequence[ClusterState], order: Sequence[str]) -> Cl
         return main
     queues = {queue.name: queue for cluster in clusters for queue in cluster.queues}
     workers = _merge_workers(clusters, order)
-    living = {worker.id for worker in workers}
-    lost = {worker.id: worker for cluster in clusters for worker in cluster.lost if worker.id not in living}
+    live_ids = {worker.id for worker in workers}
+    lost = {worker.id: worker for cluster in clusters for worker in cluster.lost if worker.id not in live_ids}
     waits = [cluster.letters_oldest_age for cluster in clusters if cluster.letters_oldest_age is not None]
     now = max(cluster.now for cluster in clusters)
     return ClusterState(
@@ -35,11 +35,11 @@ def merge_clusters(clusters: Sequence[ClusterState], order: Sequence[str]) -> Cl
 
 
 def _merge_workers(clusters: Iterable[ClusterState], order: Sequence[str]) -> tuple[WorkerSnapshot, ...]:
-    found: defaultdict[str, list[WorkerSnapshot]] = defaultdict(list)
+    views_by_id: defaultdict[str, list[WorkerSnapshot]] = defaultdict(list)
     for cluster in clusters:
         for worker in cluster.workers:
-            found[worker.id].append(worker)
-    merged = (_merge_worker(views, order) for views in found.values())
+            views_by_id[worker.id].append(worker)
+    merged = (_merge_worker(views, order) for views in views_by_id.values())
     return tuple(sorted(merged, key=lambda worker: (worker.host, worker.pid, worker.id)))
 
 

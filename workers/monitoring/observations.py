@@ -1,4 +1,4 @@
-"""Since when a condition has been there that the history does not show: who sees it first writes it down."""
+"""Times since which conditions last that the history does not show; the first observer writes them down."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SHARED = frozenset(
         rules.PLAN_INTERRUPTED,
     }
 )
-"""Rules on which all processes agree.  Whether a server can be reached is known to each process alone."""
+"""Rules on which all processes agree.  Only the process itself can tell whether it reaches a server."""
 
 
 class Observations:
@@ -37,7 +37,7 @@ class Observations:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._seen: dict[str, float] = {}
-        """By condition: the Unix second of the server at which this process first saw it."""
+        """By condition: the Unix second of the server at which this process first observed it."""
         self._started = False
 
     async def complete(
@@ -45,15 +45,17 @@ class Observations:
     ) -> list[Condition]:
         """The conditions, each with a ``since``.
 
-        ``stored`` is what Redis holds, None while it is down.  A condition at the first call of a program
-        counts as lasting if only this process can know it: a program that takes a single snapshot has waited.
+        ``stored`` is what Redis holds, None while it is down.  A condition of this process alone counts as
+        lasting at the first call: a program that takes a single snapshot has waited for it.
         """
         open_ = [condition for condition in conditions if condition.since is None]
         self._remember(open_, now)
-        known = dict(self._seen)
+        starts = dict(self._seen)
         if stored is not None:
-            known |= await self._shared([item.key for item in open_ if item.name in _SHARED], stored, now)
-        return [replace(item, since=known[item.key]) if item.since is None else item for item in conditions]
+            starts |= await self._shared_moments(
+                [item.key for item in open_ if item.name in _SHARED], stored, now
+            )
+        return [replace(item, since=starts[item.key]) if item.since is None else item for item in conditions]
 
     def _remember(self, conditions: Sequence[Condition], now: float) -> None:
         before = self._seen
@@ -63,7 +65,7 @@ class Observations:
         }
         self._started = True
 
-    async def _shared(
+    async def _shared_moments(
         self, present: Sequence[str], stored: Mapping[bytes, bytes], now: float
     ) -> dict[str, float]:
         """The moments in Redis; written there if they differ from what is present."""

@@ -32,25 +32,27 @@ async def read_plans(redis: Redis, plans: PlanRepository) -> PlanOverview:
     counts = Counter(await plans.counts())
     unfinished = await plans.unfinished() if counts["running"] or counts["halted"] else []
     names = {plan.id: f"{PLAN}{plan.id}" for plan in unfinished if plan.state == "running"}
-    held = await ExpiringLock.held_names(redis, list(names.values()))
+    held_names = await ExpiringLock.held_names(redis, list(names.values()))
     now = datetime.now(UTC)
     interrupted = [
         plan.id
         for plan in unfinished
         if plan.id in names
-        and names[plan.id] not in held
+        and names[plan.id] not in held_names
         and (now - plan.created_at).total_seconds() > _STARTING_SECONDS
     ]
     counts.update(running=-len(interrupted), interrupted=len(interrupted))
     halted = [plan for plan in unfinished if plan.state == "halted"]
-    return PlanOverview(dict(counts), [*map(_halted, halted), *map(_interrupted, interrupted)])
+    return PlanOverview(
+        dict(counts), [*map(_halted_condition, halted), *map(_interrupted_condition, interrupted)]
+    )
 
 
-def _halted(plan: UnfinishedPlan) -> Condition:
+def _halted_condition(plan: UnfinishedPlan) -> Condition:
     message = f"plan {plan.id} has halted: {plan.note or 'too many died again'}; failed-jobs resume {plan.id}"
     return Condition(PLAN_HALTED, None, message, subject=str(plan.id))
 
 
-def _interrupted(plan_id: int) -> Condition:
+def _interrupted_condition(plan_id: int) -> Condition:
     message = f"plan {plan_id} was interrupted: its process is gone; failed-jobs resume {plan_id}"
     return Condition(PLAN_INTERRUPTED, None, message, subject=str(plan_id))

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from storage.redis.client import redact_url
-from storage.redis.refusals import explain, reason, refusal_of
+from storage.redis.refusals import explain_refusal, reason, refusal_of
 from workers.engine.policy import QueuePolicy
 from workers.engine.probe import check_write
 from workers.engine.schedules import Schedule
@@ -34,11 +34,11 @@ _REWRITE_SECONDS = 10.0
 _SILENT_SECONDS = 5.0
 """Between two readings of one of several servers that is silent: each takes all of its timeout."""
 _OWN_CODES = frozenset({"NOPERM", "NOAUTH", "UNKNOWN"})
-"""Refusals that are about our user or a setting.  A user that may only read is no outage of Redis."""
+"""Refusals that are about our user or a setting.  A user that may only read is not an outage of Redis."""
 
 
 class WriteRefusal(NamedTuple):
-    """Why a server takes no writes; ``code`` as in `Refusal`."""
+    """Why a server takes no writes: ``code`` as in `Refusal`, ``message`` to follow its name."""
 
     code: str
     message: str
@@ -201,8 +201,8 @@ class RedisView:
         last = self._last or ClusterState()
         queues, error = last.queues, None if self._failure is None else self._failure.error
         if error is not None and self._blank.queues:
-            known = {queue.name: replace(queue, redis_error=error) for queue in queues}
-            queues = tuple(known.get(policy.name) or unread_queue(policy, error) for policy in self._policies)
+            read = {queue.name: replace(queue, redis_error=error) for queue in queues}
+            queues = tuple(read.get(policy.name) or unread_queue(policy, error) for policy in self._policies)
         return ClusterState(queues=queues, workers=last.workers, letters_waiting=last.letters_waiting)
 
     async def _find_refusal(self) -> WriteRefusal | None:
@@ -212,7 +212,7 @@ class RedisView:
         except (RedisError, OSError) as error:
             refusal = refusal_of(error)
             if refusal is not None and refusal.code not in _OWN_CODES:
-                return WriteRefusal(refusal.code, explain(error))
+                return WriteRefusal(refusal.code, explain_refusal(error, refusal))
         return None  # if there was no answer at all, the snapshot finds out
 
     def _describe_failure(self, error: Exception) -> RedisSnapshot:
@@ -221,5 +221,6 @@ class RedisView:
             self._blank,
             error=reason(error),
             refusal=None if refusal is None else refusal.problem,
+            refusal_detail=None if refusal is None else explain_refusal(error, refusal),
             timed_out=isinstance(error, TimeoutError | RedisTimeoutError),
         )

@@ -1,8 +1,8 @@
 """The processes of the cluster with their states, by presence, connection and leases.  Pure.
 
 Presence proves little: a process whose connection is open may be frozen, and one that published its presence
-a minute ago may have died.  So a process that holds jobs counts as dead once it has missed its heartbeats,
-and one whose own channel has no subscriber counts as ended as soon as it is silent.  A time ahead of the
+a minute ago may have died.  So a process that holds jobs counts as dead once it has missed its heartbeats.  A
+process whose own channel has no subscriber counts as ended as soon as it is silent.  A time ahead of the
 server's clock proves nothing.
 """
 
@@ -33,7 +33,7 @@ _UNCONNECTED_SECONDS = 3.0
 _CONNECTING_SECONDS = 10.0
 """A process that has not subscribed to its channel since it started does so within this, or is gone."""
 _QUIET_SHARE = 1 / 8
-"""Share of the time for which a presence counts: after longer silence a process is asked for a sign."""
+"""Share of the time for which a presence counts: after longer silence a sign of life is requested."""
 _ANSWER_SECONDS = 5.0
 """A process that has not answered for longer is blocked or frozen: as long as a loop may stand."""
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError)
@@ -89,8 +89,8 @@ def read_leases(flat: Sequence[bytes], queue: str = "") -> list[Lease]:
     leases = []
     for value in flat[1::2]:
         worker, _, rest = value.partition(b":")
-        taken = number(rest.rpartition(b":")[2])
-        leases.append(Lease(text(worker), None if taken is None else taken / 1000, queue))
+        taken_ms = number(rest.rpartition(b":")[2])
+        leases.append(Lease(text(worker), None if taken_ms is None else taken_ms / 1000, queue))
     return leases
 
 
@@ -114,7 +114,7 @@ def to_be_asked(records: Mapping[bytes, bytes], beats: Mapping[bytes, float], no
 
 
 def lost_workers(evidence: Evidence, leases: Iterable[Lease]) -> tuple[LostWorker, ...]:
-    """The processes that ended without a word and hold nothing; recovery reports the others."""
+    """The processes that ended without a drain and hold nothing; recovery reports the others."""
     if evidence.recovering or evidence.unwritable:
         return ()
     holders = {lease.worker for lease in leases}
@@ -124,7 +124,7 @@ def lost_workers(evidence: Evidence, leases: Iterable[Lease]) -> tuple[LostWorke
         presence = _parse_presence(evidence.records[key]) if b":" not in key else {}
         if not presence or name in holders or _declared_dead(name, evidence):
             continue
-        if not _lives(name, 0, presence, evidence):
+        if not _is_alive(name, 0, presence, evidence):
             silent, connected = _last_sign(name, evidence), evidence.connected.get(name) is True
             where = f"{presence['host']}:{presence['pid']}"
             lost.append(LostWorker(name, where, presence["release"], silent, connected))
@@ -151,12 +151,12 @@ def roster(evidence: Evidence, leases: Iterable[Lease]) -> tuple[WorkerSnapshot,
 def _worker(name: str, leases: Sequence[Lease], evidence: Evidence) -> WorkerSnapshot | None:
     holds = len(leases)
     presence = _parse_presence(evidence.records.get(name.encode(), b""))
-    lives = _lives(name, holds, presence, evidence)
+    lives = _is_alive(name, holds, presence, evidence)
     if not holds and not (lives and presence):
         return None
     if not presence and lives:  # it sends heartbeats, and has not published its presence yet
         return None
-    where, since = _blocked(name, evidence)
+    where, since = _read_blocked(name, evidence)
     asked_for = evidence.asked_for(name) if evidence.connected.get(name) and not evidence.recovering else None
     if where is None and asked_for is not None and asked_for > _ANSWER_SECONDS:
         since = asked_for
@@ -220,7 +220,7 @@ def _state(presence: Mapping[str, Any], *, blocked: bool) -> WorkerState:
     return "standby" if standby else "running"
 
 
-def _lives(name: str, holds: int, presence: Mapping[str, Any], evidence: Evidence) -> bool:
+def _is_alive(name: str, holds: int, presence: Mapping[str, Any], evidence: Evidence) -> bool:
     forget: float = presence.get("forget", _SILENT_SECONDS)
     beat, sign = evidence.beat_age(name), _last_sign(name, evidence)
     connected = evidence.connected.get(name)
@@ -251,7 +251,7 @@ def _last_sign(name: str, evidence: Evidence) -> float | None:
     return min((seconds for seconds in ages if seconds is not None), default=None)
 
 
-def _blocked(name: str, evidence: Evidence) -> tuple[str | None, float | None]:
+def _read_blocked(name: str, evidence: Evidence) -> tuple[str | None, float | None]:
     note = evidence.records.get(b"blocked:" + name.encode())
     if note is None:
         return None, None

@@ -44,7 +44,7 @@ class QueueSnapshot:
     scheduled: int
     """Jobs that wait for a time: retries and delayed jobs."""
     oldest_age: float | None
-    """How long the job at the head has been ready."""
+    """Seconds for which the job at the head has been ready."""
     in_flight: int
     concurrency: int
     rate_limit: RateLimit | None
@@ -73,7 +73,7 @@ class QueueSnapshot:
     held_by_dead: int = 0
     """Jobs in flight whose worker is dead."""
     dead_for: float | None = None
-    """Since the last sign of life of these workers, the longest."""
+    """Seconds since the last sign of life of these workers, of the one that is silent for the longest."""
     recover_in: float | None = None
     """Seconds until their jobs can run again; None while no live process serves the queue."""
     held_by_blocked: int = 0
@@ -83,7 +83,7 @@ class QueueSnapshot:
     handler_problem: str | None = None
     """Why none of the processes that serve it can start its handler; None if one can."""
     oldest_running: float | None = None
-    """How long the job that has run for the longest has run."""
+    """Seconds for which the oldest running job has run."""
     full_for: float | None = None
     """For how long all slots have been taken and nothing has ended; None while a slot is free."""
     usual_run: float | None = None
@@ -108,7 +108,7 @@ class QueueSnapshot:
     broken_keys: tuple[str, ...] = ()
     """Keys that another program has given another type: nothing starts until they are repaired."""
     depth_limit: float = DEFAULTS.limit(BACKLOG)
-    """Jobs ready above which they pile up."""
+    """Ready jobs above which the queue has a backlog."""
     recent_attempts: int = 0
     """Attempts of which ``failure_rate`` is the share."""
     redis_error: str | None = None
@@ -140,7 +140,7 @@ class DrainSnapshot:
     by: str | None
     """The operator who began it; None if a supervisor did, or that is not known."""
     seconds: float | None = None
-    """How long the jobs in flight have in all."""
+    """Seconds that the jobs in flight have in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +167,9 @@ class WorkerSnapshot:
     up_for: float | None = None
     """Since it started; None if that is not known."""
     release: str | None = None
-    """None for a process of a version without releases."""
+    """Release of its code; None for a process of a version without releases."""
     standby: tuple[str, ...] = ()
-    """Those of its queues whose slots other processes fill."""
+    """Its queues whose slots other processes fill."""
     held: tuple[HeldJobs, ...] = ()
     """Its jobs in flight by queue."""
     drain: DrainSnapshot | None = None
@@ -223,33 +223,29 @@ class RedisSnapshot:
     eviction_policy: str | None = None
     """Its ``maxmemory-policy``; None if it cannot be read."""
     refusal: str | None = None
-    """If it answers and refuses: why, without an address, to follow "Redis …" (``is full``)."""
+    """If it answers and refuses: why, without an address, to follow its name (``is full``)."""
+    refusal_detail: str | None = None
+    """The same with its code and its fix: ``is full (OOM): raise its maxmemory``."""
     timed_out: bool = False
     """Whether the error is that it was silent."""
     refuses_writes: str | None = None
-    """Why it takes no writes although it answers, in one line without an address; None if it takes them."""
+    """Why it takes no writes although it answers, to follow its name; without an address, in one line."""
     nearly_full: float = DEFAULTS.limit(REDIS_MEMORY)
     """Share of the memory limit above which it is nearly full, 0 to 1."""
     name: str = "Redis"
-    """As messages name it: of several with its queues, as ``Redis of color-extraction``."""
+    """Name in messages; if there are several, with its queues: ``Redis of color-extraction``."""
     queues: tuple[str, ...] = ()
     """The queues that it holds; empty if it is the only one."""
     subject: str = ""
-    """Tells its alerts from those of the main one, whose subject is empty."""
+    """Distinguishes its alerts from those of the main one, whose subject is empty."""
 
     @property
     def problem(self) -> str | None:
         """Why it cannot be used, by its name; None while it answers and takes writes."""
-        if self.error is None:
-            return None if self.refuses_writes is None else self._named(self.refuses_writes)
-        return (
-            self._named(self.error)
-            if self.refusal is not None
-            else f"{self.name} does not answer: {self.error}"
-        )
-
-    def _named(self, text: str) -> str:
-        return f"{self.name}{text.removeprefix('Redis')}" if text.startswith("Redis ") else text
+        refusal = self.refuses_writes if self.error is None else self.refusal_detail
+        if refusal is not None:
+            return f"{self.name} {refusal}"
+        return None if self.error is None else f"{self.name} does not answer: {self.error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,13 +320,13 @@ class Snapshot:
     weather_provider: str
     """``openweather`` or ``offline``."""
     alerts: tuple[Alert, ...] = field(default=())
-    """Those that fire first, and of these the worst."""
+    """Firing ones first, and of these the worst."""
     plans: Mapping[str, int] | None = None
     """Replay plans by state, ``interrupted`` among them; None while the database is down."""
     drain_deadline_in: float | None = None
     """Seconds left for the jobs in flight here, while this process drains."""
     lost: tuple[LostWorker, ...] = ()
-    """Processes that ended without a drain, and held no jobs: of those of a day."""
+    """Processes of the last day that ended without a drain, and held no jobs."""
     other_redises: tuple[RedisSnapshot, ...] = ()
     """The Redises that hold queues, besides the main one, ``redis``."""
 

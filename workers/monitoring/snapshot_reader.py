@@ -143,7 +143,7 @@ class SnapshotReader:
         cluster = merge_clusters(clusters, self._order)
         main, plans = self._views[0], self._plan_overview.value
         blocked = {worker.id for worker in cluster.workers if worker.state == "blocked"}
-        found = await self._alerts(clusters, refused or {}, blocked)
+        alerts = await self._alerts(clusters, refused or {}, blocked)
         self._last_at = time.monotonic()
         self._last = Snapshot(
             taken_at=main.now,
@@ -157,7 +157,7 @@ class SnapshotReader:
             letters_oldest_age=cluster.letters_oldest_age,
             loop_lag=loop_lag,
             weather_provider=self._weather_provider,
-            alerts=found,
+            alerts=alerts,
             plans=None if plans is None else plans.counts,
             drain_deadline_in=drain_deadline_in,
             lost=cluster.lost,
@@ -191,22 +191,23 @@ class SnapshotReader:
         plans = self._plan_overview.value
         main, *others = zip(self._views, clusters, strict=True)
         conditions = () if plans is None else plans.conditions
-        found = await main[0].alerts(main[1], refused.get(main[0].url), self._database_snapshot(), conditions)
+        database = self._database_snapshot()
+        alerts = await main[0].alerts(main[1], refused.get(main[0].url), database, conditions)
         for view, cluster in others:
-            found += await view.alerts(cluster, refused.get(view.url))
-        by_key = {(alert.name, alert.queue, alert.subject): alert for alert in reversed(found)}
-        known = (alert for alert in by_key.values() if alert.name != BLOCKED or alert.subject in blocked)
-        return await self._decided(sort_alerts(known) if others else found)
+            alerts += await view.alerts(cluster, refused.get(view.url))
+        by_key = {(alert.name, alert.queue, alert.subject): alert for alert in reversed(alerts)}
+        merged = (alert for alert in by_key.values() if alert.name != BLOCKED or alert.subject in blocked)
+        return await self._with_decisions(sort_alerts(merged) if others else alerts)
 
-    async def _decided(self, found: tuple[Alert, ...]) -> tuple[Alert, ...]:
+    async def _with_decisions(self, alerts: tuple[Alert, ...]) -> tuple[Alert, ...]:
         """The alerts with what operators have decided, as far as the database answers."""
-        if not any(alert.state == "firing" for alert in found):
-            return found
+        if not any(alert.state == "firing" for alert in alerts):
+            return alerts
         self._decisions.refresh_if_due()
         if self._last is None:
             await self._decisions.ready.wait()
         decisions = self._decisions.value
-        return found if decisions is None else with_decisions(found, decisions)
+        return alerts if decisions is None else with_decisions(alerts, decisions)
 
     async def _read_decisions(self) -> AlertDecisions:
         if self._history is None:

@@ -1,6 +1,6 @@
 """Notifies people of alerts, by the services that COUTURECAST_NOTIFY_URLS names.
 
-`decisions` says what is due, `messages` writes it, `services` sends it, `notifier` ties them.
+`decisions` finds what is due, `messages` writes it, `services` sends it, `notifier` ties them.
 """
 
 THREAD_NAME = "notification"

@@ -70,7 +70,7 @@ class Notified:
         )
 
     def document(self) -> dict[str, Any]:
-        """As it is stored."""
+        """Its form in the database."""
         return asdict(self)
 
     def is_claimed(self, now: float) -> bool:
@@ -79,7 +79,7 @@ class Notified:
         return self.claim is not None and abs(now - self.claimed_at) < lasts  # clocks differ
 
     def with_claim(self, occasion: Occasion, value: float | None, now: float) -> Notified:
-        """After a process has claimed the message."""
+        """Return the state after a process has claimed the message."""
         return replace(
             self,
             claims=self.claims + 1,
@@ -90,7 +90,7 @@ class Notified:
         )
 
     def confirmed(self, now: float) -> Notified:
-        """After a service has taken the claimed message."""
+        """Return the state after a service has taken the claimed message."""
         return replace(
             self,
             claims=self.claims + 1,
@@ -112,13 +112,13 @@ class DueLine:
     occasion: Occasion
 
     def claimed(self, now: datetime) -> DueLine:
-        """This line after a process has claimed it."""
+        """Return the line after a process has claimed it."""
         notified = Notified.parse(self.record.notified)
         claimed = notified.with_claim(self.occasion, self.record.value, now.timestamp())
         return replace(self, record=replace(self.record, notified=claimed.document()))
 
     def confirmed(self, now: datetime) -> dict[str, Any]:
-        """``notified`` of the record after a service has taken the message of this claimed line."""
+        """Return the record's ``notified`` after a service has taken the message of this claimed line."""
         return Notified.parse(self.record.notified).confirmed(now.timestamp()).document()
 
 
@@ -155,7 +155,7 @@ def awaits_message(record: AlertRecord, now: datetime) -> bool:
 
 
 def unrecorded(alert: FiringAlert, now: datetime) -> AlertRecord:
-    """An alert that fires as it would be recorded now."""
+    """The record that a firing alert would have now."""
     return AlertRecord(
         id=UNRECORDED_ID,
         alert=alert.alert,
@@ -188,7 +188,7 @@ def _resolution_is_due(record: AlertRecord, notified: Notified, now: datetime) -
         return False
     if notified.fired or notified.claim is not None:
         return True
-    # Nobody was told that it fires.
+    # No message that it fires was sent.
     is_recent = now - record.fired_at < timedelta(seconds=_MAX_UNTOLD_SECONDS)
     return is_recent and record.acknowledged_at is None
 

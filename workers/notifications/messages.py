@@ -1,7 +1,7 @@
 """Writes the messages about alerts.  Pure.
 
-Text from jobs, hosts and servers is data: one line, without control characters and without what services
-take for markup, a link or the name of a person.
+Text from jobs, hosts and servers is data: it becomes one line without control characters, and without what
+services take for markup, a link or a person's name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SEVERITIES = tuple(dict.fromkeys(rule.severity for rule in RULES))
 """The worst first."""
 _TONES: dict[Severity, Tone] = {"critical": "failure", "warning": "warning", "information": "info"}
 _MARKUP = str.maketrans({"<": "\u2039", ">": "\u203a", "`": "'", "[": "(", "]": ")", "@": "@\u2060"})
-"""``@`` is followed by an invisible character, so that it mentions nobody."""
+"""``@`` is followed by an invisible character, so that it mentions no one."""
 _LINK = re.compile(r"(?i)\b(https?|ftp):(?=//)")
 _STATES_DURATION = re.compile(r"\bfor \d")
 
@@ -55,12 +55,12 @@ def compose(
     severity = min(map(_severity, firing), key=_SEVERITIES.index, default=None)
     headline = "resolved" if severity is None else severity
     several = f", {len(lines)} alerts" if len(lines) > 1 else ""
-    written = [_line(line, severity, now, thresholds) for line in lines[:_MAX_LINES]]
-    if left_out := len(lines) - len(written):
-        written.append(f"{left_out} more {'is' if left_out == 1 else 'are'} left out")
+    body_lines = [_line(line, severity, now, thresholds) for line in lines[:_MAX_LINES]]
+    if left_out := len(lines) - len(body_lines):
+        body_lines.append(f"{left_out} more {'is' if left_out == 1 else 'are'} left out")
     return Message(
         title=f"CoutureCast {plain(environment)}: {headline}{several}",
-        body="\n".join(filter(None, [*written, note, MORE])),
+        body="\n".join(filter(None, [*body_lines, note, MORE])),
         tone="success" if severity is None else _TONES[severity],
     )
 
@@ -76,8 +76,8 @@ def trial(environment: str) -> Message:
 
 def plain(text: str) -> str:
     """Text from anywhere as one line that no service interprets."""
-    shown = "".join(character if _is_shown(character) else " " for character in text)
-    line = " ".join(shown.translate(_MARKUP).split())
+    printable = "".join(character if _is_shown(character) else " " for character in text)
+    line = " ".join(printable.translate(_MARKUP).split())
     return _LINK.sub("\\1\u2060:", line).encode("utf-8", "backslashreplace").decode()
 
 
@@ -91,27 +91,27 @@ def _line(line: DueLine, severity: Severity | None, now: datetime, thresholds: T
     name = record.alert.replace("_", " ")
     subject = " ".join(filter(None, (record.queue, name)))
     if line.occasion == "resolved":
-        lasted = _lasted(record, record.resolved_at or now, thresholds)
+        lasted = _breach_seconds(record, record.resolved_at or now, thresholds)
         text = f"{subject}: resolved after {_duration(lasted)}, was: {record.message}"
     else:
         prefix = f"{own}: " if own != severity else ""
         doubled = ", doubled" if line.occasion == "doubled" else ""
         what = record.message.removeprefix(f"{name}: ")  # a stall says so itself
-        text = f"{prefix}{subject}{doubled}: {what}{_for(record, now, thresholds)}"
+        text = f"{prefix}{subject}{doubled}: {what}{_for_how_long(record, now, thresholds)}"
     text = plain(text)
     return text if len(text) <= _MAX_LINE_CHARS else f"{text[: _MAX_LINE_CHARS - 1]}…"
 
 
-def _for(record: AlertRecord, now: datetime, thresholds: Thresholds) -> str:
-    """``, for 2 min``, unless the message says for how long."""
-    lasted = _lasted(record, now, thresholds)
+def _for_how_long(record: AlertRecord, now: datetime, thresholds: Thresholds) -> str:
+    """``, for 2 min``, unless the message has a duration."""
+    lasted = _breach_seconds(record, now, thresholds)
     if lasted < 60 or _STATES_DURATION.search(record.message):
         return ""
     return f", for {_duration(lasted)}"
 
 
-def _lasted(record: AlertRecord, end: datetime, thresholds: Thresholds) -> float:
-    """Seconds since the breach began: it fires once it has lasted for as long as its rule says."""
+def _breach_seconds(record: AlertRecord, end: datetime, thresholds: Thresholds) -> float:
+    """Seconds since the breach began: it fires once it has lasted for the time of its rule."""
     before = thresholds.for_seconds(record.alert) if record.alert in BY_NAME else 0.0
     return (end - record.fired_at).total_seconds() + before
 

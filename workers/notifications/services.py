@@ -1,6 +1,6 @@
 """The services that send messages: made of their URLs by apprise, each try in a thread of its own.
 
-Nothing of a URL leaves this module: each may hold a password or a token, anywhere.  apprise, and what it
+No part of a URL leaves this module: each may hold a password or a token, anywhere.  apprise, and what it
 sends by, log URLs; so their logs are off.  apprise is imported if there is a URL only: its 200 services take
 half a second and 25 MB.
 """
@@ -166,12 +166,12 @@ def _run_in_thread(plugin: Any, message: Message) -> asyncio.Future[str]:
 def _send(plugin: Any, message: Message) -> str:
     """Send; why it failed, or an empty text."""
     try:
-        sent = plugin.notify(
+        is_sent = plugin.notify(
             title=message.title, body=message.body, notify_type=message.tone, body_format="text"
         )
     except Exception as error:  # its text may quote the URL
         return f"failed by {type(error).__name__}"
-    if sent:
+    if is_sent:
         return ""
     status = _last_warning.status
     return f"answered with HTTP status {status}" if status else "not reached, or it refused"

@@ -14,7 +14,7 @@ from storage.repositories.operator_actions import OperatorAction
 
 @dataclass(frozen=True, slots=True)
 class _Sentence:
-    """How a verb's event is worded: who, then these words, then the reason."""
+    """The words of a verb's event: the operator, then these words, then the reason."""
 
     kind: EventKind
     words: Callable[[OperatorAction], str]
@@ -31,8 +31,8 @@ def _count(action: OperatorAction, noun: str) -> str:
 
 def _jobs(action: OperatorAction) -> str:
     keys = action.arguments.get("keys") or []
-    named = f"job {keys[0]}" if len(keys) == 1 else _count(action, "job")
-    return f"{named} of {action.arguments.get('queue')}"
+    jobs = f"job {keys[0]}" if len(keys) == 1 else _count(action, "job")
+    return f"{jobs} of {action.arguments.get('queue')}"
 
 
 def _alert(action: OperatorAction) -> str:
@@ -40,7 +40,7 @@ def _alert(action: OperatorAction) -> str:
     return f"{name} of {queue}" if queue else str(name)
 
 
-def _until(action: OperatorAction) -> str:
+def _until_text(action: OperatorAction) -> str:
     return datetime.fromisoformat(action.arguments["until"]).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -76,7 +76,7 @@ _SENTENCES: Mapping[str, _Sentence] = {
     ),
     "silence": _Sentence(
         "alert-silenced",
-        lambda act: f"silenced {_alert(act)} until {_until(act)}",
+        lambda act: f"silenced {_alert(act)} until {_until_text(act)}",
         subject="alert",
         always=True,
     ),
@@ -130,8 +130,8 @@ def event_of(action: OperatorAction, *, subject: str | None = None, failed: bool
     if sentence is None or (action.affected == 0 and (failed or not sentence.always)):
         return None
     if subject is None and sentence.subject is not None:
-        named = action.arguments.get(sentence.subject)
-        subject = None if named is None else str(named)
+        value = action.arguments.get(sentence.subject)
+        subject = None if value is None else str(value)
     message = f"{action.actor} {sentence.words(action)}"
     if action.reason:
         message += f": {action.reason}"

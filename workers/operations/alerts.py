@@ -1,4 +1,4 @@
-"""The operator's verbs on alerts: see them, acknowledge one, silence some for a time, read their history."""
+"""The operator's verbs on alerts: list them, acknowledge one, silence some for a time, read their history."""
 
 from __future__ import annotations
 
@@ -99,22 +99,22 @@ class AlertOperations:
         self._emit = emit
 
     async def acknowledge(self, alert: str, queue: str | None = None, reason: str = "") -> list[AlertRecord]:
-        """Mark alerts that fire as seen by the current actor, until they are resolved; which were not before.
+        """Acknowledge alerts that fire, until they are resolved; return those that were not acknowledged.
 
         Raises NotFoundError if none of that name and queue fires.
         """
         self._check(alert, queue)
         async with self._audit.record("acknowledge", {"alert": alert, "queue": queue}, reason) as action:
             now = datetime.now(UTC)
-            known = [item for item in await self._history.firing(now) if _matches(item, alert, queue)]
-            if not known and not await self._record_new(alert, queue):
+            firing = [item for item in await self._history.firing(now) if _matches(item, alert, queue)]
+            if not firing and not await self._record_new(alert, queue):
                 raise NotFoundError(
-                    f"no alert {alert!r}{_of(queue)} fires", fix="see alerts list for those that do"
+                    f"no alert {alert!r}{_of_queue(queue)} fires", fix="see alerts list for those that do"
                 )
-            marked = await self._history.acknowledge(alert, queue, self._audit.actor, reason, now)
-            action.affected = len(marked)
+            records = await self._history.acknowledge(alert, queue, self._audit.actor, reason, now)
+            action.affected = len(records)
             self._changed()
-            return marked
+            return records
 
     async def silence(
         self, alert: str | None, queue: str | None, seconds: float, reason: str = ""
@@ -123,7 +123,7 @@ class AlertOperations:
         self._check(alert, queue)
         if not 0 < seconds <= MAX_SILENCE_SECONDS:
             raise InvalidAlertError(
-                "is no time for a silence", field="for", fix="use more than 0 s, at most 30 d"
+                "is not a time for a silence", field="for", fix="use more than 0 s, at most 30 d"
             )
         now = datetime.now(UTC)
         until = now + timedelta(seconds=seconds)
@@ -148,7 +148,7 @@ class AlertOperations:
     async def _record_new(self, alert: str, queue: str | None) -> bool:
         """Record those that fire now and that no worker process has recorded yet; whether there are any."""
         snapshot = await self._take_snapshot()
-        firing = [found for found in firing_alerts(snapshot) if _matches(found, alert, queue)]
+        firing = [candidate for candidate in firing_alerts(snapshot) if _matches(candidate, alert, queue)]
         if firing:
             changes = await self._history.record(firing, datetime.now(UTC), judged=lambda _: False)
             for record in changes.fired:
@@ -168,5 +168,5 @@ def _matches(record: AlertRecord | FiringAlert, alert: str, queue: str | None) -
     return record.alert == alert and queue in (None, record.queue)
 
 
-def _of(queue: str | None) -> str:
+def _of_queue(queue: str | None) -> str:
     return "" if queue is None else f" of {queue}"

@@ -14,7 +14,7 @@ from workers.operations.job_views import JobSummary, queue_of, worker_name, work
 
 @dataclass(frozen=True, slots=True)
 class TakenSlots:
-    """How many of a queue's slots the jobs of a finding take; ``concurrency`` None: not known."""
+    """The number of a queue's slots that the jobs of a finding take; ``concurrency`` None: not known."""
 
     queue: str
     taken: int
@@ -59,16 +59,16 @@ def find_alike(
             line = (frame.file, frame.line, frame.function)
             frames[line] = frame
             groups.setdefault(line, []).append(job)
-    found = [_finding(frames[line], group, snapshot) for line, group in groups.items() if len(group) > 1]
-    return sorted(found, key=lambda finding: (-len(finding.jobs), finding.frame.file, finding.frame.line))
+    findings = [_finding(frames[line], group, snapshot) for line, group in groups.items() if len(group) > 1]
+    return sorted(findings, key=lambda finding: (-len(finding.jobs), finding.frame.file, finding.frame.line))
 
 
 def _finding(frame: StackFrame, group: Sequence[JobSummary], snapshot: Snapshot) -> Finding:
     jobs = tuple(sorted(group, key=lambda job: -(job.running_for or 0.0)))
     ids = {job.worker for job in jobs if job.worker is not None}
     processes = {id_: worker_of(snapshot, id_) for id_ in ids}
-    known = {process.release for process in processes.values() if process is not None}
-    releases = tuple(sorted(release for release in known if release is not None))
+    running_releases = {process.release for process in processes.values() if process is not None}
+    releases = tuple(sorted(release for release in running_releases if release is not None))
     return Finding(
         frame,
         jobs,
@@ -84,10 +84,10 @@ def _finding(frame: StackFrame, group: Sequence[JobSummary], snapshot: Snapshot)
 def _release_age(releases: Sequence[str], since: datetime | None, snapshot: Snapshot) -> float | None:
     """Return how long their release had run when the first of them started."""
     up = [worker.up_for for worker in snapshot.workers if worker.release in releases]
-    known = [seconds for seconds in up if seconds is not None]
-    if len(releases) != 1 or since is None or not known:
+    up_times = [seconds for seconds in up if seconds is not None]
+    if len(releases) != 1 or since is None or not up_times:
         return None
-    began = datetime.fromtimestamp(snapshot.taken_at - max(known), UTC)
+    began = datetime.fromtimestamp(snapshot.taken_at - max(up_times), UTC)
     return max(0.0, (since - began).total_seconds())
 
 

@@ -28,7 +28,7 @@ _RECORD_SECONDS = 2.0
 _MAX_OUTCOME_CHARS = 500
 
 current_actor: ContextVar[str | None] = ContextVar("current_actor", default=None)
-"""Who acts in this task, if that is not who runs the process: the caller of an HTTP request."""
+"""The actor of this task, if that is not the user of the process: the caller of an HTTP request."""
 
 
 @contextmanager
@@ -116,7 +116,7 @@ class Audit:
 
 
 def _user_name() -> str:
-    """Who runs this process; a container may run it as a user without a name."""
+    """The user who runs this process; a container may run it as a user without a name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -55,7 +55,7 @@ class CacheOverview:
     stats: CacheStats
     memory_used: int | None
     memory_limit: int | None
-    """None, too, if there is no limit."""
+    """Bytes; None if there is no limit, too."""
     evicted: int | None
     """Keys that the server has evicted since it started."""
     policy: str | None
@@ -133,11 +133,11 @@ class CacheOperations:
         return entry, value if reveal else self._mask.value(value)
 
     async def keys_matching(self, pattern: str) -> list[str]:
-        """The keys of all entries that match ``pattern``, to be given to `evict`."""
+        """Return the keys of all entries that match ``pattern``, for `evict`."""
         return await self._cache.store.keys(pattern)
 
     async def existing_keys(self, keys: Sequence[str]) -> list[str]:
-        """Those of ``keys`` whose entries exist, to be given to `evict`."""
+        """Return the ``keys`` whose entries exist, for `evict`."""
         return await self._cache.store.existing(keys)
 
     async def count_for_user(self, user_id: str) -> int:
@@ -170,5 +170,5 @@ class CacheOperations:
             return removed
 
     async def invalidate(self, *tags: str) -> int | None:
-        """Invalidate entries by tag, without an audit record: for programs; see `storage.cache.cache`."""
+        """Invalidate entries by tag, without an audit record: for programs.  See `storage.cache.cache`."""
         return await self._cache.invalidate(*tags)

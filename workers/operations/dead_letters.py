@@ -79,10 +79,10 @@ class DeadLetterOperations:
         letter = await get_letter(self._letters, letter_id)
         return letter if reveal else self._mask.letter(letter)
 
-    async def count(self, letter_filter: LetterFilter = ALL_DEAD, *, most: int | None = None) -> int:
-        """Number of letters; ``most + 1`` if there are more than ``most``."""
+    async def count(self, letter_filter: LetterFilter = ALL_DEAD, *, limit: int | None = None) -> int:
+        """Number of letters; ``limit + 1`` if there are more than ``limit``."""
         check_queue(letter_filter, self._queues)
-        return await self._letters.count(letter_filter, most=most)
+        return await self._letters.count(letter_filter, limit=limit)
 
     async def groups(self, letter_filter: LetterFilter = ALL_DEAD, *, limit: int = 50) -> list[FailureGroup]:
         """The groups with the most letters.  Raises UnknownQueueError, ValueError (the limit)."""
@@ -106,8 +106,8 @@ class DeadLetterOperations:
             check_queue(selection, self._queues)
         else:
             await existing_letters(self._letters, selection)
-        shown = (lambda letter: letter) if reveal else self._mask.letter
-        async for piece in export_letters(self._letters, self._audit.actions, selection, form, shown):
+        mask = (lambda letter: letter) if reveal else self._mask.letter
+        async for piece in export_letters(self._letters, self._audit.actions, selection, form, mask):
             yield piece
 
     async def discard(self, selection: Selection, reason: str = "") -> int:

@@ -60,8 +60,8 @@ class Enqueueing:
 
     async def enqueue(self, queue: str, data: Mapping[str, Any], *, key: str | None = None) -> bool:
         """Enqueue one job for a handler; False if a job with this key is queued already."""
-        (done,) = await self.enqueue_many(queue, [NewJob(data, key)])
-        return done is not None
+        (enqueued_key,) = await self.enqueue_many(queue, [NewJob(data, key)])
+        return enqueued_key is not None
 
     async def enqueue_function(
         self, function: str, data: Mapping[str, Any], key: str | None, scheduled: float
@@ -74,8 +74,8 @@ class Enqueueing:
         if function not in queues:
             raise InvalidJobError(f"function: unknown function {function!r}: use one of {', '.join(queues)}")
         delay = max(0.0, scheduled - time.time()) if scheduled else 0.0
-        (done,) = await self.enqueue_many(queues[function], [NewJob(data, key, delay)])
-        return done
+        (enqueued_key,) = await self.enqueue_many(queues[function], [NewJob(data, key, delay)])
+        return enqueued_key
 
     async def enqueue_many(self, queue: str, jobs: Sequence[NewJob]) -> list[str | None]:
         """Enqueue jobs in order, if all of them are valid; the key of each, None if it is queued already.
@@ -138,14 +138,14 @@ class Enqueueing:
                 schema.model_validate(dict(data))
             self.check_payload(queue, data)
         except ValidationError as error:
-            found: dict[str, str] = {}
+            problems: dict[str, str] = {}
             for problem in validation_problems(error):
                 name = str(problem.location[0]) if problem.location else ""
                 where = ".".join(map(str, problem.location[1:]))
-                found.setdefault(
+                problems.setdefault(
                     name, f"{where}: {problem.problem}" if where else lower_first(problem.problem)
                 )
-            return found
+            return problems
         except InvalidJobError as error:
             return {"": str(error)}
         return {}

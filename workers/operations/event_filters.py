@@ -16,7 +16,7 @@ def parse_filter(text: str) -> EventFilter:
         name, colon, value = word.partition(":")
         if not (colon and value and name in _FIELDS):
             raise InvalidFilterError(
-                f"{word!r} is no condition", field="filter", fix=f"use {PLACEHOLDER}, or some of these"
+                f"{word!r} is not a condition", field="filter", fix=f"use {PLACEHOLDER}, or some of these"
             )
         if name in conditions:
             raise InvalidFilterError("is given twice", field=name, fix="remove one of them")

@@ -48,8 +48,8 @@ class EventOperations:
 class EventFollower:
     """Finds each event once, as it is written.
 
-    Ids are given when a transaction writes, and seen when it commits; so those of the last seconds are read
-    again, and those that were found before are left out.
+    An id is given when a transaction writes, and becomes visible when it commits.  So the events of the last
+    seconds are read again, and those that were found before are left out.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class EventFollower:
         self._filter = event_filter
         self._settled_id = 0
         """Events up to this id have all been found."""
-        self._found: dict[int, float] = {}
+        self._found_at: dict[int, float] = {}
         """Loop time at which later ones were found, by id."""
 
     async def start(self, limit: int) -> list[Event]:
@@ -69,7 +69,7 @@ class EventFollower:
         await self.poll()  # before the page, so that none is missed between the two
         newest = (await self._events.page(self._filter, limit=limit)).items if limit else []
         now = asyncio.get_running_loop().time()
-        self._found |= {event.id: now for event in newest if event.id > self._settled_id}
+        self._found_at |= {event.id: now for event in newest if event.id > self._settled_id}
         return [self._mask.event(event) for event in newest[::-1]]
 
     async def poll(self) -> list[Event]:
@@ -79,12 +79,12 @@ class EventFollower:
         last = self._settled_id
         while True:
             events = await self._events.recorded_after(last, self._filter)
-            new += [event for event in events if event.id not in self._found]
+            new += [event for event in events if event.id not in self._found_at]
             if len(events) < MAX_EVENTS:
                 break
             last = events[-1].id
-        self._found |= {event.id: now for event in new}
-        settled = [event_id for event_id, found in self._found.items() if found < now - _LATE_SECONDS]
+        self._found_at |= {event.id: now for event in new}
+        settled = [id_ for id_, at in self._found_at.items() if at < now - _LATE_SECONDS]
         self._settled_id = max([self._settled_id, *settled])
-        self._found = {id_: found for id_, found in self._found.items() if id_ > self._settled_id}
+        self._found_at = {id_: at for id_, at in self._found_at.items() if id_ > self._settled_id}
         return [self._mask.event(event) for event in new]

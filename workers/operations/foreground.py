@@ -40,7 +40,7 @@ class ForegroundResult:
 
 
 class ForegroundJobs:
-    """Runs jobs in the process of who asks for it; what their handlers enqueue is enqueued."""
+    """Runs jobs in the caller's process; the jobs that their handlers enqueue are enqueued."""
 
     def __init__(self, enqueueing: Enqueueing, audit: Audit) -> None:
         self._enqueueing = enqueueing
@@ -73,14 +73,14 @@ class ForegroundJobs:
                 task = asyncio.current_task()
                 if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                     raise
-                found = _failed(queue, job, error, time.monotonic() - began)
-                action.outcome, action.failed = f"{found.error_type}: {found.message}", True
-                return found
+                failure = _failed_result(queue, job, error, time.monotonic() - began)
+                action.outcome, action.failed = f"{failure.error_type}: {failure.message}", True
+                return failure
             return ForegroundResult(queue, job.function, job.key, time.monotonic() - began, result)
 
 
 class _NoQueue:
-    """In place of the queue of a job that is in none."""
+    """Stands in for the queue of a job that is in none."""
 
     def __init__(self, name: str, on_update: OnUpdate) -> None:
         self.name = name
@@ -95,7 +95,7 @@ class _NoQueue:
         self._on_update(fields)
 
 
-def _failed(queue: str, job: Job, error: BaseException, seconds: float) -> ForegroundResult:
+def _failed_result(queue: str, job: Job, error: BaseException, seconds: float) -> ForegroundResult:
     trace = error.__traceback__.tb_next if error.__traceback__ is not None else None  # without our own frame
     error = error.with_traceback(None if isinstance(error, HandlerProcessDiedError) else trace)
     attempt = failed_attempt(error, number=1, at=time.time(), worker="", run_seconds=seconds)

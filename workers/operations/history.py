@@ -24,9 +24,9 @@ class HistoryOperations:
 
         Raises RedisError if older points are needed and Redis is unavailable.
         """
-        known = {name: self._snapshots.history(name) for name in queues}
+        histories = {name: self._snapshots.history(name) for name in queues}
         return {
             name: await self._old[name].extend(name, history, seconds)
-            for name, history in known.items()
+            for name, history in histories.items()
             if history is not None
         }

@@ -15,7 +15,7 @@ PLACEHOLDER = "queue:color-extraction function:NAME worker:NAME words of key or 
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Selects what meets all conditions; None is no condition.  The case of letters does not count."""
+    """Selects what meets all conditions; None sets none.  The case of letters does not count."""
 
     queue: str | None = None
     function: str | None = None
@@ -49,8 +49,8 @@ class JobFilter:
 
     def to_query(self) -> str:
         """The query that `parse` turns into this filter."""
-        named = ("queue", "function", "worker")
-        words = [f"{name}:{getattr(self, name)}" for name in named if getattr(self, name) is not None]
+        fields = ("queue", "function", "worker")
+        words = [f"{name}:{getattr(self, name)}" for name in fields if getattr(self, name) is not None]
         return shlex.join([*words, *([self.text] if self.text is not None else [])])
 
     @property

@@ -1,7 +1,7 @@
 """Pages of jobs over several queues, each read as a window: never a whole list.
 
 A page goes from section to section.  Jobs that run, wait for a time or have ended are one section over all
-queues, in one order; those that are ready are a section for each queue, whose order is that of their start.
+queues, in one order.  Ready jobs are a section for each queue, in the order of their start.
 """
 
 from __future__ import annotations
@@ -47,19 +47,22 @@ class Position:
     following: tuple[tuple[WindowState, tuple[str, ...]], ...] = ()
 
     def cursor(self) -> str:
-        """As `next` of a page."""
-        queues = [[one.queue, one.after.decode("latin-1"), one.at.decode("latin-1")] for one in self.queues]
-        text = json.dumps([self.state, queues])
+        """Its form as `next` of a page."""
+        positions = [
+            [position.queue, position.after.decode("latin-1"), position.at.decode("latin-1")]
+            for position in self.queues
+        ]
+        text = json.dumps([self.state, positions])
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
     def only(self, queues: Collection[str]) -> Position | None:
         """This position without other queues than these; None if nothing is left."""
-        kept = tuple(one for one in self.queues if one.queue in queues)
+        positions = tuple(position for position in self.queues if position.queue in queues)
         sections = (
             (state, tuple(name for name in names if name in queues)) for state, names in self.following
         )
-        here = Position(self.state, kept, tuple((state, names) for state, names in sections if names))
-        return here if kept else here.next_section()
+        section = Position(self.state, positions, tuple((state, names) for state, names in sections if names))
+        return section if positions else section.next_section()
 
     def next_section(self) -> Position | None:
         """The beginning of the section after this one."""
@@ -90,15 +93,15 @@ def parse_cursor(cursor: str, queues: Sequence[str], state: WindowState | None) 
     try:
         padded = cursor.encode() + b"=" * (-len(cursor) % 4)
         listed, entries = json.loads(base64.b64decode(padded, b"-_", validate=True))
-        named = tuple(
+        positions = tuple(
             QueuePosition.parse(*entry, is_whole=listed in ("running", "ready")) for entry in entries
         )
     except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError):
         raise InvalidCursorError("it is of another list", field="cursor") from None
     sections = _sections(queues, state)
     for index, (section, names) in enumerate(sections):
-        if section == listed and named and {one.queue for one in named} <= set(names):
-            return Position(section, named, tuple(sections[index + 1 :]))
+        if section == listed and positions and {position.queue for position in positions} <= set(names):
+            return Position(section, positions, tuple(sections[index + 1 :]))
     raise InvalidCursorError("is that of another list", field="cursor")
 
 
@@ -115,8 +118,8 @@ async def read_section(
     """
     windows = await asyncio.gather(
         *(
-            reader(one.queue).window(position.state, limit, after=one.after, place=one.at)
-            for one in position.queues
+            reader(entry.queue).window(position.state, limit, after=entry.after, place=entry.at)
+            for entry in position.queues
         )
     )
     rows = [
@@ -127,22 +130,22 @@ async def read_section(
     rows.sort(key=lambda row: row[:2])  # jobs of one window keep their order
     left = [len(window.jobs) for window in windows]
     ends = dict(enumerate(position.queues))
-    found: FoundJobs = []
+    jobs: FoundJobs = []
     is_cut = False
     for _, index, job in rows[:limit]:
         queue = position.queues[index].queue
-        found.append((queue, job, windows[index].now))
+        jobs.append((queue, job, windows[index].now))
         ends[index] = QueuePosition(queue, job.id, job.place)
         left[index] -= 1
         if not left[index] and windows[index].more:
-            is_cut = len(found) < limit  # what follows there may come before what the others have
+            is_cut = len(jobs) < limit  # what follows there may come before what the others have
             break
     unread = tuple(ends[index] for index, window in enumerate(windows) if left[index] or window.more)
     following = replace(position, queues=unread) if unread else position.next_section()
-    return found, following, is_cut
+    return jobs, following, is_cut
 
 
 def _order(state: WindowState, job: FoundJob) -> float:
     """By which the windows of several queues are merged."""
-    at = float(job.place or 0)
-    return -at if state in _NEWEST_FIRST else at
+    place = float(job.place or 0)
+    return -place if state in _NEWEST_FIRST else place

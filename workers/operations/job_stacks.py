@@ -109,12 +109,12 @@ async def _ask(redis: Redis, worker: str, request: Mapping[str, str], subject: s
 
 
 def _list(answer: Any, name: str) -> list[dict[str, Any]]:
-    found = answer.get(name) if isinstance(answer, dict) else None
-    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    value = answer.get(name) if isinstance(answer, dict) else None
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def _parse_stack(answer: Any) -> JobStack | None:
-    """None for a job that does not run there."""
+    """Parse an answer; None for a job that does not run there."""
     try:
         if answer["frames"] is None:
             return None

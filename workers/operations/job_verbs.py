@@ -25,7 +25,6 @@ MAX_KEYS = 1_000
 _MAX_TRIES = 5
 """Tries for a job that moves while it is read and changed."""
 _MAX_RECORDED_KEYS = 100
-_COPIED_AS = "enqueued once more as "
 
 Verb = Literal["abort", "run-now", "duplicate", "remove"]
 ChangeOutcome = Literal["done", "moved", "gone", "refused"]
@@ -58,8 +57,15 @@ class JobChange:
         raise (NotFoundError if self.outcome == "gone" else ConflictError)(self.message)
 
 
-_Act = Callable[[Sequence[FoundJob]], Awaitable[list[str]]]
-"""Changes jobs; for each a message, empty if it has moved since it was read."""
+class _Effect(NamedTuple):
+    """What an act did to a job, for people; ``new_key`` is that of a duplicate."""
+
+    message: str
+    new_key: str | None = None
+
+
+_Act = Callable[[Sequence[FoundJob]], Awaitable[list[_Effect | None]]]
+"""Changes jobs and returns the effect on each; None if it has moved since it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +117,10 @@ class JobVerbs:
     async def preview(self, verb: Verb, queue: str, jobs: Sequence[JobRef]) -> list[JobChange]:
         """Return what an act would do; nothing is changed."""
 
-        async def act(found: Sequence[FoundJob]) -> list[str]:
-            return [str(job.state) for job in found]
+        async def act(batch: Sequence[FoundJob]) -> list[_Effect | None]:
+            return [_Effect(str(job.state)) for job in batch]
 
-        changes = await _Attempt(verb, self._enqueueing.queue(queue), act).run(_named(jobs))
+        changes = await _Attempt(verb, self._enqueueing.queue(queue), act).run(_distinct(jobs))
         return [changes[key] for key in dict.fromkeys(job.key for job in jobs)]
 
     async def abort(self, queue: str, jobs: Sequence[JobRef], reason: str = "") -> list[JobChange]:
@@ -122,12 +128,14 @@ class JobVerbs:
         target = self._enqueueing.queue(queue)
         cause = f"aborted by {self._audit.actor}{f': {reason}' if reason else ''}"
 
-        async def act(found: Sequence[FoundJob]) -> list[str]:
-            done = await JobChanges(target).abort(found, cause)
+        async def act(batch: Sequence[FoundJob]) -> list[_Effect | None]:
+            done = await JobChanges(target).abort(batch, cause)
             messages = [
-                "its worker is asked to abort it" if job.where == "running" else "aborted" for job in found
+                "its worker is asked to abort it" if job.where == "running" else "aborted" for job in batch
             ]
-            return [message if is_done else "" for message, is_done in zip(messages, done, strict=True)]
+            return [
+                _Effect(message) if is_done else None for message, is_done in zip(messages, done, strict=True)
+            ]
 
         return await self._change("abort", target, jobs, act, reason)
 
@@ -135,9 +143,9 @@ class JobVerbs:
         """Put jobs that wait, for their turn or for their time, at the head of their queue."""
         target = self._enqueueing.queue(queue)
 
-        async def act(found: Sequence[FoundJob]) -> list[str]:
-            done = await JobChanges(target).run_now(found)
-            return ["at the head of its queue" if is_done else "" for is_done in done]
+        async def act(batch: Sequence[FoundJob]) -> list[_Effect | None]:
+            done = await JobChanges(target).run_now(batch)
+            return [_Effect("at the head of its queue") if is_done else None for is_done in done]
 
         return await self._change("run-now", target, jobs, act, reason)
 
@@ -145,9 +153,9 @@ class JobVerbs:
         """Remove jobs that wait or have ended, for good; their dead letters stay."""
         target = self._enqueueing.queue(queue)
 
-        async def act(found: Sequence[FoundJob]) -> list[str]:
-            done = await JobChanges(target).remove(found)
-            return ["removed" if is_done else "" for is_done in done]
+        async def act(batch: Sequence[FoundJob]) -> list[_Effect | None]:
+            done = await JobChanges(target).remove(batch)
+            return [_Effect("removed") if is_done else None for is_done in done]
 
         return await self._change("remove", target, jobs, act, reason)
 
@@ -155,11 +163,13 @@ class JobVerbs:
         """Enqueue the same function with the same payload under a new key, ready at once."""
         target = self._enqueueing.queue(queue)
 
-        async def act(found: Sequence[FoundJob]) -> list[str]:
-            copies = [_copy(target, job) for job in found]
+        async def act(batch: Sequence[FoundJob]) -> list[_Effect | None]:
+            copies = [_copy(target, job) for job in batch]
             results = await target.enqueue_many(copies)
             return [
-                f"{_COPIED_AS}{copy.key}" if result is EnqueueResult.ENQUEUED else ""
+                _Effect(f"enqueued once more as {copy.key}", copy.key)
+                if result is EnqueueResult.ENQUEUED
+                else None
                 for copy, result in zip(copies, results, strict=True)
             ]
 
@@ -168,8 +178,8 @@ class JobVerbs:
     async def _change(
         self, verb: Verb, queue: JobQueue, jobs: Sequence[JobRef], act: _Act, reason: str
     ) -> list[JobChange]:
-        named = {job.key: job for job in _named(jobs)}
-        keys = list(named)
+        refs = {job.key: job for job in _distinct(jobs)}
+        keys = list(refs)
         arguments = {"queue": queue.name, "keys": keys[:_MAX_RECORDED_KEYS], "count": len(keys)}
         async with self._audit.record(verb, arguments, reason) as action:
             action.subject = keys[0] if len(keys) == 1 else None
@@ -177,14 +187,18 @@ class JobVerbs:
             changes: dict[str, JobChange] = {}
             for _ in range(_MAX_TRIES):
                 changes |= await attempt.run(
-                    [ref for key, ref in named.items() if not _settled(changes.get(key))]
+                    [ref for key, ref in refs.items() if not _is_settled(changes.get(key))]
                 )
-                if all(map(_settled, changes.values())):
+                if all(map(_is_settled, changes.values())):
                     break
-            changes |= {key: _moving(change) for key, change in changes.items() if not _settled(change)}
+            changes |= {
+                key: _with_moving_message(change)
+                for key, change in changes.items()
+                if not _is_settled(change)
+            }
             action.affected = sum(change.outcome == "done" for change in changes.values())
             action.outcome = _summary(list(changes.values()))
-            return [changes[key] for key in named]
+            return [changes[key] for key in refs]
 
 
 class _Attempt:
@@ -201,24 +215,25 @@ class _Attempt:
     async def run(self, refs: Sequence[JobRef]) -> dict[str, JobChange]:
         """Return what became of each job; one that moved since has no message, and may be tried again."""
         changes: dict[str, JobChange] = {}
-        left = list(refs)
-        async for at, found in JobReader(self._queue.redis, self._queue.name).find([ref.key for ref in refs]):
-            batch, left = left[: len(found)], left[len(found) :]
-            pairs = list(zip(batch, found, strict=True))
-            refused = {ref.key: self._refusal(ref, job, at) for ref, job in pairs}
+        remaining = list(refs)
+        reader = JobReader(self._queue.redis, self._queue.name)
+        async for time, jobs in reader.find([ref.key for ref in refs]):
+            batch, remaining = remaining[: len(jobs)], remaining[len(jobs) :]
+            pairs = list(zip(batch, jobs, strict=True))
+            refused = {ref.key: self._refusal(ref, job, time) for ref, job in pairs}
             changes |= {key: change for key, change in refused.items() if change is not None}
             allowed = [(ref.key, job) for ref, job in pairs if refused[ref.key] is None]
-            messages = await self._act([job for _, job in allowed]) if allowed else []
-            for (key, job), message in zip(allowed, messages, strict=True):
-                changes[key] = self._result(key, message, job)
-            self._count(sum(map(bool, messages)))
+            effects = await self._act([job for _, job in allowed]) if allowed else []
+            for (key, job), effect in zip(allowed, effects, strict=True):
+                changes[key] = self._result(key, effect, job)
+            self._count(sum(effect is not None for effect in effects))
         return changes
 
-    def _result(self, key: str, message: str, job: FoundJob) -> JobChange:
-        if not message:
-            return JobChange(self._queue.name, key, "moved", "")
-        new_key = message.removeprefix(_COPIED_AS) if message.startswith(_COPIED_AS) else None
-        return JobChange(self._queue.name, key, "done", f"{key}: {message}", new_key, version_of(job))
+    def _result(self, key: str, effect: _Effect | None, job: FoundJob) -> JobChange:
+        name = self._queue.name
+        if effect is None:
+            return JobChange(name, key, "moved", "")
+        return JobChange(name, key, "done", f"{key}: {effect.message}", effect.new_key, version_of(job))
 
     def _refusal(self, ref: JobRef, job: FoundJob, now: float) -> JobChange | None:
         """Return why a job is left as it is; None if it may be changed."""
@@ -237,7 +252,7 @@ class _Attempt:
         return None
 
 
-def _named(jobs: Sequence[JobRef]) -> list[JobRef]:
+def _distinct(jobs: Sequence[JobRef]) -> list[JobRef]:
     """The jobs, each once.  Raises InvalidJobError."""
     named = {job.key: job for job in jobs}
     if len(named) > MAX_KEYS:
@@ -252,14 +267,14 @@ def check_key(key: str) -> None:
     try:
         key.encode()
     except UnicodeEncodeError:
-        raise InvalidJobError("key: is no valid UTF-8") from None
+        raise InvalidJobError("key: is not valid UTF-8") from None
 
 
-def _settled(change: JobChange | None) -> bool:
+def _is_settled(change: JobChange | None) -> bool:
     return change is not None and bool(change.message)
 
 
-def _moving(change: JobChange) -> JobChange:
+def _with_moving_message(change: JobChange) -> JobChange:
     return replace(change, message=f"{change.key}: moves from state to state: try it again")
 
 
@@ -271,9 +286,9 @@ def _summary(changes: Sequence[JobChange]) -> str:
 _OUTCOMES: tuple[ChangeOutcome, ...] = ("done", "moved", "gone", "refused")
 
 
-def _copy(queue: JobQueue, found: FoundJob) -> Job:
+def _copy(queue: JobQueue, original: FoundJob) -> Job:
     """A new job with the function, the payload and the meta of another one, without its attempts."""
-    record: dict[str, Any] = wire.load(found.record or b"")
+    record: dict[str, Any] = wire.load(original.record or b"")
     meta = record.get("meta")
     others = meta if isinstance(meta, dict) else {}
     return Job(

@@ -97,7 +97,7 @@ class JobDetail(JobSummary):
     """Its newest error, as SAQ keeps it."""
     attempts: Sequence[JobAttempt] = ()
     producer: str | None = None
-    """Who enqueued it; None if that is not known."""
+    """The producer that enqueued it; None if that is not known."""
     replay_of: int | None = None
     """Id of the dead letter of which it is a replay."""
     letter: int | None = None
@@ -112,18 +112,18 @@ def show_text(raw: bytes) -> str:
     return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 
-def version_of(found: FoundJob) -> str:
+def version_of(job: FoundJob) -> str:
     """Its state, its mark and, unless it runs and reports progress, the digest of its record."""
-    parts = [found.state, show_text(found.mark)]
-    if found.record is not None and found.state != "running":
-        parts.append(hashlib.sha1(found.record, usedforsecurity=False).hexdigest()[:_DIGEST_CHARS])
+    parts = [job.state, show_text(job.mark)]
+    if job.record is not None and job.state != "running":
+        parts.append(hashlib.sha1(job.record, usedforsecurity=False).hexdigest()[:_DIGEST_CHARS])
     return ":".join(filter(None, parts))
 
 
-def record_of(policy: QueuePolicy, found: FoundJob, now: float, *, whole: bool = False) -> JobRecord:
-    """The record of a job that was found; ``whole`` as in `read_record`."""
-    key = key_of(policy.name, found.id)
-    return read_record(found.record, found.record_type, key, now, whole=whole)
+def record_of(policy: QueuePolicy, job: FoundJob, now: float, *, whole: bool = False) -> JobRecord:
+    """The record of a job; ``whole`` as in `read_record`."""
+    key = key_of(policy.name, job.id)
+    return read_record(job.record, job.record_type, key, now, whole=whole)
 
 
 def key_of(queue: str, job_id: bytes) -> str:
@@ -132,61 +132,61 @@ def key_of(queue: str, job_id: bytes) -> str:
 
 
 def summary_fields(
-    policy: QueuePolicy, found: FoundJob, record: JobRecord, now: float, snapshot: Snapshot | None
+    policy: QueuePolicy, job: FoundJob, record: JobRecord, now: float, snapshot: Snapshot | None
 ) -> dict[str, Any]:
     """The fields of a `JobSummary`; ``snapshot`` names the workers, and has the usual run time."""
-    state = state_of(found, record)
+    state = state_of(job, record)
     fields: dict[str, Any] = {
         "queue": policy.name,
-        "key": key_of(policy.name, found.id),
+        "key": key_of(policy.name, job.id),
         "state": state,
-        "version": version_of(found),
+        "version": version_of(job),
         "function": record.function,
         "status": record.status,
         "attempt": record.attempts,
         "max_attempts": policy.max_attempts,
         "queued_at": record.queued,
         "progress": record.progress,
-        "aborting": found.aborting or (state == "running" and record.status == "aborting"),
+        "aborting": job.aborting or (state == "running" and record.status == "aborting"),
         "error": _last_line(record),
         "problem": record.problem,
     }
     match state:
         case "running":
-            fields |= _running_fields(policy, found, record, now, snapshot)
+            fields |= _running_fields(policy, job, record, now, snapshot)
         case "ready":
-            fields["position"] = _whole(found.place)
+            fields["position"] = _whole_number(job.place)
         case "scheduled":
-            due = number(found.mark)
+            due = number(job.mark)
             fields |= {"due_at": _time(due), "due_in": None if due is None else due - now}
         case "done" | "failed":
-            ended = number(found.mark) if found.mark else None
+            ended = number(job.mark) if job.mark else None
             fields["started_at"] = record.started
-            fields["ended_at"] = _past(ended, now) or record.completed
+            fields["ended_at"] = _past_time(ended, now) or record.completed
             fields["worker"] = record.worker
             process = None if record.worker is None else worker_of(snapshot, record.worker)
             fields["worker_name"] = None if process is None else worker_name(process.id, process)
     return fields
 
 
-def state_of(found: FoundJob, record: JobRecord) -> JobState:
+def state_of(job: FoundJob, record: JobRecord) -> JobState:
     """The state that is shown."""
-    if found.state == "ended" or (found.state == "unlisted" and record.status in _ENDED):
+    if job.state == "ended" or (job.state == "unlisted" and record.status in _ENDED):
         return "done" if record.status == "complete" else "failed"
-    return "unlisted" if found.state == "gone" else found.state
+    return "unlisted" if job.state == "gone" else job.state
 
 
 def _running_fields(
-    policy: QueuePolicy, found: FoundJob, record: JobRecord, now: float, snapshot: Snapshot | None
+    policy: QueuePolicy, job: FoundJob, record: JobRecord, now: float, snapshot: Snapshot | None
 ) -> dict[str, Any]:
-    worker, _, rest = show_text(found.mark).partition(":")
+    worker, _, rest = show_text(job.mark).partition(":")
     taken_ms = number(rest.rpartition(":")[2])
     running_for = age(taken_ms, now)
     process = worker_of(snapshot, worker)
     queue = queue_of(snapshot, policy.name)
     return {
         "attempt": record.attempts if record.status in ("active", "aborting") else record.attempts + 1,
-        "started_at": _past(taken_ms, now),
+        "started_at": _past_time(taken_ms, now),
         "running_for": running_for,
         "usual_run": None if queue is None else queue.usual_run,
         "deadline_in": None if running_for is None else max(0.0, policy.timeout - running_for),
@@ -196,7 +196,7 @@ def _running_fields(
 
 
 def worker_name(worker_id: str, process: WorkerSnapshot | None) -> str:
-    """As people call a process."""
+    """The name by which people call a process."""
     if process is None or not process.pid:
         return worker_id[:SHORT_ID_CHARS]
     return f"{process.host}:{process.pid}"
@@ -248,7 +248,7 @@ def _attempt(attempt: Mapping[str, Any]) -> JobAttempt:
 
 
 def job_facts(job: JobDetail, now: float, snapshot: Snapshot | None) -> JobFacts:
-    """Return what the question why a job does not run needs of it."""
+    """Return the facts of a job that explain why it does not run."""
     worker = None if job.worker is None or job.state != "running" else worker_of(snapshot, job.worker)
     return JobFacts(
         key=job.key,
@@ -271,7 +271,7 @@ def job_facts(job: JobDetail, now: float, snapshot: Snapshot | None) -> JobFacts
 
 
 def start_facts(policy: QueuePolicy, snapshot: Snapshot, job: JobFacts | None) -> StartFacts:
-    """Return what the question needs of the queue."""
+    """Return the facts of a queue, and of one of its jobs, that explain why nothing starts."""
     queue = queue_of(snapshot, policy.name)
     if queue is None:  # Redis has not answered yet
         error = snapshot.redis_of(policy.name).error
@@ -323,7 +323,7 @@ def worker_of(snapshot: Snapshot | None, worker_id: str) -> WorkerSnapshot | Non
 
 
 def _last_line(record: JobRecord) -> str | None:
-    """The error in one line: of SAQ's field, which has a traceback, the last one."""
+    """The error in one line; SAQ's field has a traceback, of which the last line counts."""
     if record.failed_attempts and record.status not in ("failed", "aborted"):
         newest = record.failed_attempts[-1]
         text = f"{newest['error_type']}: {newest['message']}"
@@ -334,7 +334,7 @@ def _last_line(record: JobRecord) -> str | None:
     return (line if len(line) <= _MAX_ERROR_CHARS else f"{line[: _MAX_ERROR_CHARS - 1]}…") or None
 
 
-def _whole(text: bytes) -> int | None:
+def _whole_number(text: bytes) -> int | None:
     return int(text) if text.isdigit() else None
 
 
@@ -345,6 +345,6 @@ def _time(seconds: float | None) -> datetime | None:
         return None
 
 
-def _past(milliseconds: float | None, now: float) -> datetime | None:
+def _past_time(milliseconds: float | None, now: float) -> datetime | None:
     """An instant by the server's clock; None if it lies ahead of that: the clock was set back."""
     return None if age(milliseconds, now) is None else _time((milliseconds or 0.0) / 1000)

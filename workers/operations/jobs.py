@@ -97,12 +97,12 @@ class JobOperations(JobVerbs):
 
     async def counts(self) -> dict[str, JobCounts]:
         """The jobs of each queue by state; those of a Redis that is down are left out, unless all are."""
-        names = await self._reachable()
+        names = await self._reachable_queues()
         groups = group_by_client(self._enqueueing.queues[name] for name in names).items()
         counting = (count_jobs(redis, [queue.name for queue in queues]) for redis, queues in groups)
         counts: dict[str, JobCounts] = {}
-        for found in await asyncio.gather(*counting):
-            counts |= found
+        for by_queue in await asyncio.gather(*counting):
+            counts |= by_queue
         return {name: counts[name] for name in names}
 
     async def page(
@@ -117,42 +117,47 @@ class JobOperations(JobVerbs):
     ) -> Page[JobSummary]:
         """Jobs of one queue or of all (None), in one state or in all that have not ended (None).
 
-        Those that run are listed by their start, those that wait for a time by that, and those that have
-        ended the newest first, over all queues; those that are ready in the order of each queue.
+        Over all queues, running jobs are listed by their start, scheduled ones by their time, and ended ones
+        the newest first.  Ready jobs are listed in the order of each queue.
 
         The jobs of a Redis that is down are left out of a list of all queues, unless all Redises are.
 
         A page of large jobs ends before its limit.  If ``selected`` has conditions beyond a queue, a page
-        searches the next `MAX_SEARCHED` jobs and may be empty, though there is a next one; the job whose key
+        searches the next `MAX_SEARCHED` jobs and may be empty, though there is a next one.  The job whose key
         is the searched text is found wherever it is.  Raises InvalidCursorError, ValueError (the limit).
         """
         if not 1 <= limit <= MAX_JOBS:
             raise ValueError(f"limit: {limit} is not between 1 and {MAX_JOBS}")
-        queue = queue or selected.queue
-        names = list(self._enqueueing.queues) if queue is None else [self._enqueueing.queue(queue).name]
-        position: Position | None
-        position = start(names, state) if cursor is None else parse_cursor(cursor, names, state)
-        if queue is None:
-            names = await self._reachable()
-            position = position.only(names)
+        names, position = await self._begin_page(queue or selected.queue, state, cursor)
         if snapshot is None and (selected.worker is not None or state == "running"):
             snapshot = await self._take_snapshot()  # it names the workers
-        items = await self._named(names, state, selected, snapshot) if cursor is None else []
+        items = await self._jobs_with_key(names, state, selected, snapshot) if cursor is None else []
         searched, enough = 0, limit - (limit // 10 if selected.searches else 0)
         while position is not None and len(items) < enough and searched < MAX_SEARCHED:
-            found, position, is_cut = await read_section(self._reader, position, limit - len(items))
-            if snapshot is None and any(job.state == "running" for _, job, _ in found):
+            rows, position, is_cut = await read_section(self._reader, position, limit - len(items))
+            if snapshot is None and any(job.state == "running" for _, job, _ in rows):
                 snapshot = await self._take_snapshot()
-            jobs = [self._summary(name, job, now, snapshot) for name, job, now in found]
+            jobs = [self._summary(name, job, now, snapshot) for name, job, now in rows]
             if selected.searches:
-                searched += len(found)
+                searched += len(rows)
                 jobs = [job for job in jobs if job.key != selected.text and selected.selects_job(job)]
             items += jobs
             if is_cut:
                 break
         return Page(items, None if position is None else position.cursor())
 
-    async def _named(
+    async def _begin_page(
+        self, queue: str | None, state: WindowState | None, cursor: str | None
+    ) -> tuple[list[str], Position | None]:
+        """The queues of a list, and the position at which its page begins; None if no queue is left."""
+        names = list(self._enqueueing.queues) if queue is None else [self._enqueueing.queue(queue).name]
+        position = start(names, state) if cursor is None else parse_cursor(cursor, names, state)
+        if queue is not None:
+            return names, position
+        names = await self._reachable_queues()
+        return names, position.only(names)
+
+    async def _jobs_with_key(
         self,
         queues: Sequence[str],
         state: WindowState | None,
@@ -165,9 +170,9 @@ class JobOperations(JobVerbs):
         states = INCOMPLETE if state is None else (state,)
         jobs: list[JobSummary] = []
         for name in queues:
-            found, now = await self._find(name, selected.text)
-            if found.state != "gone":
-                jobs.append(self._summary(name, found, now, snapshot))
+            job, now = await self._find(name, selected.text)
+            if job.state != "gone":
+                jobs.append(self._summary(name, job, now, snapshot))
         return [job for job in jobs if job.state in states and selected.selects_job(job)]
 
     async def get(
@@ -186,12 +191,12 @@ class JobOperations(JobVerbs):
         Raises NotFoundError.
         """
         policy = self._policy(queue)
-        found, now = await self._find(queue, key)
-        if found.state == "gone":
+        job, now = await self._find(queue, key)
+        if job.state == "gone":
             raise _not_found(queue, key)
         snapshot = snapshot or await self._take_snapshot()
-        record = await _read_whole(policy, found, now)
-        fields = summary_fields(policy, found, record, now, snapshot) | detail_fields(record)
+        record = await _read_whole(policy, job, now)
+        fields = summary_fields(policy, job, record, now, snapshot) | detail_fields(record)
         detail = JobDetail(**fields)
         if detail.state == "failed" and detail.status != "aborted":
             detail = replace(detail, letter=await self._letter_of(detail, record.completed))
@@ -232,10 +237,10 @@ class JobOperations(JobVerbs):
         does not run, or its process does not answer.
         """
         policy = self._policy(queue)
-        found, now = await self._find(queue, key)
-        if found.state == "gone":
+        job, now = await self._find(queue, key)
+        if job.state == "gone":
             raise _not_found(queue, key)
-        summary = _summary(policy, found, now, None)
+        summary = _summary(policy, job, now, None)
         if summary.state != "running" or summary.worker is None:
             raise ConflictError(f"{key}: does not run, it is {summary.state}")
         return self._mask.stack(await ask_for_stack(self._redis(queue), summary.worker, queue, key))
@@ -247,12 +252,12 @@ class JobOperations(JobVerbs):
         """
         snapshot = snapshot or await self._take_snapshot()
         running: list[JobSummary] = []
-        for queue in await self._reachable():
+        for queue in await self._reachable_queues():
             running += (await self.page(queue, "running", limit=MAX_JOBS, snapshot=snapshot)).items
         holders = {job.worker: self._redis(job.queue) for job in running if job.worker is not None}
-        asked = [ask_for_stacks(redis, worker) for worker, redis in holders.items()]
+        requests = [ask_for_stacks(redis, worker) for worker, redis in holders.items()]
         stacks: dict[tuple[str, str], JobStack] = {}
-        for answer in await asyncio.gather(*asked, return_exceptions=True):
+        for answer in await asyncio.gather(*requests, return_exceptions=True):
             if isinstance(answer, dict):
                 stacks |= answer
             elif not isinstance(answer, ConflictError):
@@ -261,8 +266,8 @@ class JobOperations(JobVerbs):
 
     async def alike(self, queue: str, key: str, *, snapshot: Snapshot | None = None) -> Finding | None:
         """The running jobs that stand at the same line as this one, itself among them; None if none does."""
-        found = await self.findings(snapshot=snapshot)
-        return next((finding for finding in found if finding.has(queue, key)), None)
+        findings = await self.findings(snapshot=snapshot)
+        return next((finding for finding in findings if finding.has(queue, key)), None)
 
     def payload_schema(self, queue: str) -> dict[str, Any] | None:
         """The JSON schema of the queue's payload; None if a team's own handler takes any object."""
@@ -276,8 +281,8 @@ class JobOperations(JobVerbs):
 
     async def _find(self, queue: str, key: str) -> tuple[FoundJob, float]:
         check_key(key)
-        async for now, (found,) in self._reader(queue).find([key]):
-            return found, now
+        async for now, (job,) in self._reader(queue).find([key]):
+            return job, now
         raise AssertionError("unreachable")
 
     async def _letter_of(self, job: JobDetail, completed: datetime | None) -> int | None:
@@ -296,9 +301,9 @@ class JobOperations(JobVerbs):
             return None
         return next((letter.id for letter in page.items if letter.job_id == job.key), None)
 
-    def _summary(self, queue: str, found: FoundJob, now: float, snapshot: Snapshot | None) -> JobSummary:
+    def _summary(self, queue: str, job: FoundJob, now: float, snapshot: Snapshot | None) -> JobSummary:
         """A job as it is shown in a list."""
-        return self._mask.job(_summary(self._policy(queue), found, now, snapshot))
+        return self._mask.job(_summary(self._policy(queue), job, now, snapshot))
 
     def _policy(self, queue: str) -> QueuePolicy:
         return self._enqueueing.queue(queue).policy
@@ -306,7 +311,7 @@ class JobOperations(JobVerbs):
     def _reader(self, queue: str) -> JobReader:
         return JobReader(self._redis(queue), self._enqueueing.queue(queue).name)
 
-    async def _reachable(self) -> list[str]:
+    async def _reachable_queues(self) -> list[str]:
         """The queues whose Redis answers; one that all share is not asked.  Raises RedisError."""
         groups = group_by_client(self._enqueueing.queues.values())
         if len(groups) == 1:
@@ -327,16 +332,16 @@ async def _ping(redis: Redis) -> None:
         await execute(redis, "PING")
 
 
-async def _read_whole(policy: QueuePolicy, found: FoundJob, now: float) -> JobRecord:
+async def _read_whole(policy: QueuePolicy, job: FoundJob, now: float) -> JobRecord:
     """The record with all that it holds; a large one is read in a thread, since jobs share the event loop."""
-    if len(found.record or b"") < LARGE_BYTES:
-        return record_of(policy, found, now, whole=True)
-    return await asyncio.to_thread(record_of, policy, found, now, whole=True)
+    if len(job.record or b"") < LARGE_BYTES:
+        return record_of(policy, job, now, whole=True)
+    return await asyncio.to_thread(record_of, policy, job, now, whole=True)
 
 
 def _not_found(queue: str, key: str) -> NotFoundError:
     return NotFoundError(f"{queue} has no job {key!r}", fix="list them with jobs list")
 
 
-def _summary(policy: QueuePolicy, found: FoundJob, now: float, snapshot: Snapshot | None) -> JobSummary:
-    return JobSummary(**summary_fields(policy, found, record_of(policy, found, now), now, snapshot))
+def _summary(policy: QueuePolicy, job: FoundJob, now: float, snapshot: Snapshot | None) -> JobSummary:
+    return JobSummary(**summary_fields(policy, job, record_of(policy, job, now), now, snapshot))

@@ -250,8 +250,8 @@ class Operations:
 
         Raises UnknownQueueError, and InvalidJobError with the field's name.
         """
-        (done,) = await self.enqueue_many(queue, [NewJob(data, key, delay)])
-        return done
+        (enqueued_key,) = await self.enqueue_many(queue, [NewJob(data, key, delay)])
+        return enqueued_key
 
     async def enqueue_many(
         self,
@@ -318,7 +318,7 @@ class Operations:
             return bool(action.affected)
 
     async def pause_of(self, queue: str) -> Pause | None:
-        """Who paused the queue, why and since when; None if it runs.  Raises UnknownQueueError."""
+        """Return who paused the queue, why and since when; None if it runs.  Raises UnknownQueueError."""
         of_queue = self._enqueueing.queue(queue)
         return parse_pause(await execute(of_queue.redis, "HGETALL", of_queue.keys.pause))
 
@@ -338,8 +338,8 @@ class Operations:
             raise NotFoundError(f"worker {worker!r} is not this process, and each keeps its own lines")
         every = dict.fromkeys([*newest_lines(), *self._process.lines_of_running_jobs()])
         lines = sorted(every, key=lambda line: line.at)
-        found = [line for line in lines if queue in (None, line.queue) and job in (None, line.job)]
-        return list(self.workers.mask_lines(found[-limit:] if limit else []))
+        selected = [line for line in lines if queue in (None, line.queue) and job in (None, line.job)]
+        return list(self.workers.mask_lines(selected[-limit:] if limit else []))
 
     @property
     def draining(self) -> bool:

@@ -1,4 +1,4 @@
-"""How much work the queues have, in processes: the figure that an autoscaler holds at 1 a process."""
+"""The work of the queues, in processes: the figure that an autoscaler holds at 1 a process."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ async def read_loads(queues: Iterable[JobQueue]) -> list[QueueLoad]:
     queues = list(queues)
     groups = group_by_client(queues)
 
-    async def read(redis: Redis, held: Sequence[JobQueue]) -> list[QueueLoad]:
+    async def read(redis: Redis, queues: Sequence[JobQueue]) -> list[QueueLoad]:
         async with asyncio.timeout(_ONE_SECONDS if len(groups) > 1 else None):
-            return await _read(redis, held)
+            return await _read(redis, queues)
 
     replies = await asyncio.gather(*(read(*group) for group in groups.items()), return_exceptions=True)
     errors = [reply for reply in replies if isinstance(reply, BaseException)]

@@ -35,7 +35,7 @@ class ScheduleView:
     function: str
     queue: str
     expression: str
-    """As croniter reads it, in UTC."""
+    """In the syntax of croniter, in UTC."""
     interval_seconds: float
     """Between its next two occurrences."""
     enabled: bool
@@ -123,8 +123,8 @@ class ScheduleOperations:
     def _find(self, name: str) -> Schedule:
         schedule = self._schedules.get(name)
         if schedule is None:
-            known = ", ".join(self._schedules) or "there is none"
-            raise NotFoundError(f"no schedule {name!r}", fix=f"use one of {known}")
+            names = ", ".join(self._schedules) or "there is none"
+            raise NotFoundError(f"no schedule {name!r}", fix=f"use one of {names}")
         return schedule
 
     def _view(self, schedule: Schedule, fields: dict[bytes, bytes], now: int) -> ScheduleView:
@@ -142,7 +142,7 @@ class ScheduleOperations:
             enabled=disabled is None,
             next_at=following if disabled is None else None,
             last_at=_time(state.newest),
-            missed=_missed(schedule, state, when - interval / 2),
+            missed=_count_missed(schedule, state, when - interval / 2),
             run_at=_time(state.ran),
             disabled_by=None if disabled is None else disabled.by,
             disabled_at=None if disabled is None else _time(disabled.since),
@@ -160,7 +160,7 @@ async def _read_states(redis: Redis) -> tuple[dict[bytes, bytes], int]:
     return fields if isinstance(fields, dict) else {}, int(seconds)
 
 
-def _missed(schedule: Schedule, state: ScheduleState, until: datetime) -> int:
+def _count_missed(schedule: Schedule, state: ScheduleState, until: datetime) -> int:
     """The occurrences up to ``until`` that were not run."""
     if state.disabled is not None or state.done_until is None:
         return 0

@@ -37,7 +37,7 @@ _URL_PASSWORD = re.compile(r"(://[^\s:/@]{0,200}:)[^\s@/]{1,500}@")
 
 
 class SecretMask:
-    """Knows by the names of fields what is secret: those that contain one of the words, whatever their case.
+    """Finds secrets by the names of fields: those that contain one of the words, whatever their case.
 
     An underscore in a word also stands for a hyphen, a space, or nothing: ``api_key`` finds ``X-Api-Key``.
     """
@@ -98,8 +98,8 @@ class SecretMask:
     def job(self, job: JobT) -> JobT:
         """A job as it is shown: its payload, result, meta, errors and log."""
         own = {field.name: getattr(job, field.name) for field in fields(job)}
-        shown = ("error", "payload", "result", "meta", "traceback", "unreadable")
-        masked = {name: self.value(own[name]) for name in shown if own.get(name) is not None}
+        names = ("error", "payload", "result", "meta", "traceback", "unreadable")
+        masked = {name: self.value(own[name]) for name in names if own.get(name) is not None}
         if own.get("attempts"):
             masked["attempts"] = [
                 replace(
@@ -133,7 +133,10 @@ class SecretMask:
         if isinstance(edited, dict) and isinstance(original, dict):
             return {name: self._restore_field(edited, original, name, path) for name in edited}
         if isinstance(edited, list) and isinstance(original, list):
-            return [self._restore_item(item, original, f"{path}[{at}]", at) for at, item in enumerate(edited)]
+            return [
+                self._restore_item(item, original, f"{path}[{index}]", index)
+                for index, item in enumerate(edited)
+            ]
         if isinstance(original, str) and edited == self.text(original):
             return original
         if any(self._stands_for_a_secret(text) for text in _masks(edited)):
@@ -153,14 +156,14 @@ class SecretMask:
             return original[name]
         return self.restore(edited[name], original.get(name), where)
 
-    def _restore_item(self, item: Any, original: Sequence[Any], path: str, at: int) -> Any:
+    def _restore_item(self, item: Any, original: Sequence[Any], path: str, index: int) -> Any:
         """The item of which all that is shown is the same: others may have been moved or removed."""
         if not any(True for _ in _masks(item)):
             return item
-        alike = [known for known in original if _json(self.value(known)) == _json(item)]
-        if at < len(original) and original[at] in alike:
-            return original[at]
-        if len({_json(known) for known in alike}) == 1:
+        alike = [secret for secret in original if _json(self.value(secret)) == _json(item)]
+        if index < len(original) and original[index] in alike:
+            return original[index]
+        if len({_json(secret) for secret in alike}) == 1:
             return alike[0]
         return self.restore(item, None, path)
 

@@ -23,7 +23,7 @@ MAX_IDS = 10_000
 
 
 class ReplayOptions(BaseModel):
-    """How letters are replayed.
+    """Options of a replay.
 
     ``canary`` letters go first, and the rest waits until their jobs have ended; ``rate`` is letters a second
     (None: no limit); the plan halts if more than the share ``halt`` of the ended jobs died again (1: never);
@@ -90,7 +90,7 @@ def check_queue(letter_filter: LetterFilter, queues: Collection[str]) -> None:
 
 
 def check_dead(letter_filter: LetterFilter, queues: Collection[str]) -> None:
-    """As `check_queue`, for verbs that change dead letters: only those that the filter shows."""
+    """Like `check_queue`, for verbs that change dead letters: only those that the filter shows."""
     check_queue(letter_filter, queues)
     if letter_filter.state not in (None, "dead"):
         raise InvalidFilterError(
@@ -102,12 +102,12 @@ async def existing_letters(letters: DeadLetterRepository, ids: Sequence[int]) ->
     """The letters of ``ids``.  Raises NotFoundError if one is missing."""
     if len(ids) > MAX_IDS:
         raise InvalidFilterError(f"{len(ids):,} ids are more than {MAX_IDS:,}: use a filter")
-    found = await letters.summaries(ids)
-    missing = [str(letter_id) for letter_id in dict.fromkeys(ids) if letter_id not in found]
+    summaries = await letters.summaries(ids)
+    missing = [str(letter_id) for letter_id in dict.fromkeys(ids) if letter_id not in summaries]
     if missing:
         more = f" and {len(missing) - 5} others" if len(missing) > 5 else ""
         raise NotFoundError(f"no dead letter has the id {', '.join(missing[:5])}{more}")
-    return found
+    return summaries
 
 
 async def get_letter(letters: DeadLetterRepository, letter_id: int) -> DeadLetter:

@@ -1,4 +1,4 @@
-"""The facts of a queue, and of one of its jobs, from which `why` says why nothing starts.  Pure."""
+"""The facts of a queue, and of one of its jobs, from which `why` explains why nothing starts.  Pure."""
 
 from __future__ import annotations
 

@@ -66,11 +66,11 @@ class _Rule:
 def explain(facts: StartFacts, clock: Clock = utc_time) -> Why:
     """The answer: one sentence, in which ``clock`` writes the times."""
     facts = replace(facts, clock=clock)
-    found = [cause for cause, rule in CAUSES.items() if rule.applies(facts)]
-    rule = CAUSES[found[0]]
-    others = tuple(cause for cause in found[1:] if cause not in _DEFAULTS)
+    causes = [cause for cause, rule in CAUSES.items() if rule.applies(facts)]
+    rule = CAUSES[causes[0]]
+    others = tuple(cause for cause in causes[1:] if cause not in _DEFAULTS)
     details = {name: value for name, value in rule.details(facts).items() if value is not None}
-    return Why(found[0], rule.sentence(facts), others, details)
+    return Why(causes[0], rule.sentence(facts), others, details)
 
 
 def _job(facts: StartFacts) -> JobFacts:

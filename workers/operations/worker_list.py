@@ -1,4 +1,4 @@
-"""The processes of the cluster as lists show them, and what a drain will put back.  Pure."""
+"""The processes of the cluster as lists show them, and the jobs that a drain will return.  Pure."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Worker:
     """Since its last sign of life."""
     up_for: float | None
     drain_deadline_in: float | None
-    """Until the jobs that it holds are put back; None unless it drains."""
+    """Until the jobs that it holds are returned to their queues; None unless it drains."""
     drain_seconds: float | None
     """How long they have in all."""
     drain_undoable: bool
@@ -122,17 +122,17 @@ def _recover_in(queues: Sequence[QueueSnapshot]) -> float | None:
 def find_worker(workers: Iterable[WorkerT], name: str) -> WorkerT:
     """The process with this id, beginning of an id, or ``host:pid``.  Raises NotFoundError, ConflictError."""
     workers = list(workers)
-    named = [worker for worker in workers if name in (worker.id, worker.name)] or [
+    matches = [worker for worker in workers if name in (worker.id, worker.name)] or [
         worker for worker in workers if len(name) >= _MIN_PREFIX_CHARS and worker.id.startswith(name)
     ]
-    if not named:
+    if not matches:
         raise NotFoundError(
             f"no worker {name!r}: it has ended, or was never there",
             fix="couturecast-tui workers list shows all",
         )
-    if len(named) > 1:
-        raise ConflictError(f"{name!r} names {len(named)} workers", fix="give the whole id")
-    return named[0]
+    if len(matches) > 1:
+        raise ConflictError(f"{name!r} names {len(matches)} workers", fix="give the whole id")
+    return matches[0]
 
 
 def foresee(worker: WorkerSnapshot, queues: Sequence[QueueSnapshot]) -> list[DrainForecast]:

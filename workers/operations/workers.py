@@ -39,20 +39,20 @@ _ONE_SECONDS = 1.0
 _LOG_SECONDS = 2.5
 """The same for the lines of a process' log: it may take two seconds itself."""
 _STANDS_SECONDS = 600
-"""How long a request stands that a process has not read yet."""
+"""Seconds after which a request expires that a process has not read."""
 _CONFIRM_SECONDS = 3.0
 """How long a process has to confirm a request; one that is connected takes some milliseconds."""
 _CONFIRM_POLL_SECONDS = 0.1
 _WAIT_POLL_SECONDS = 0.5
 _ANSWER_POLL_SECONDS = 0.1
-"""Between two looks whether a process has given the sign of life that it was asked for."""
+"""Between two checks for the sign of life that was requested of a process."""
 
 DrainState = Literal["running", "draining", "drained", "requested"]
 
 
 @dataclass(frozen=True, slots=True)
 class DrainResult:
-    """How far the drain of a process is.
+    """The progress of a process' drain.
 
     ``requested``: it has not confirmed, and ``problem`` is why.  ``drained``: it has ended; ``put_back`` is
     how many jobs went back to their queues, None if that is not known.
@@ -113,8 +113,8 @@ class WorkerOperations:
 
         The process is asked, and answers within two seconds.  Raises NotFoundError, ConflictError.
         """
-        found = find_worker((await self._read_cluster()).workers, worker)
-        lines = await self._ask_for_log(found.id)
+        process = find_worker((await self._read_cluster()).workers, worker)
+        lines = await self._ask_for_log(process.id)
         return self.mask_lines(
             line for line in lines if queue in (None, line.queue) and job in (None, line.job)
         )
@@ -144,8 +144,8 @@ class WorkerOperations:
     async def drain_all(self) -> Sequence[DrainResult]:
         """Drain every process that lives; this one, too."""
         self._audit.check_writable("drain")
-        living = [worker for worker in (await self._read_cluster()).workers if worker.state != "dead"]
-        return await asyncio.gather(*map(self._drain_or_explain, living))
+        live_workers = [worker for worker in (await self._read_cluster()).workers if worker.state != "dead"]
+        return await asyncio.gather(*map(self._drain_or_explain, live_workers))
 
     async def undo_drain(self, worker: str) -> DrainResult:
         """Have a draining process take jobs again.
@@ -153,25 +153,25 @@ class WorkerOperations:
         Raises NotFoundError if it has ended, and ConflictError if it does not drain or a supervisor ends it.
         """
         self._audit.check_writable("undo-drain")
-        found = find_worker((await self._read_cluster()).workers, worker)
-        _check_undoable(found)
-        arguments = {"worker": found.id, "name": found.name}
+        process = find_worker((await self._read_cluster()).workers, worker)
+        _check_undoable(process)
+        arguments = {"worker": process.id, "name": process.name}
         async with self._audit.record("undo-drain", arguments) as action:
-            action.affected = int(found.draining)
-            result = await self._request(found, "undo")
+            action.affected = int(process.draining)
+            result = await self._request(process, "undo")
             if result.state == "drained":
-                raise ConflictError(f"{found.name} has ended: {_put_back_words(result.put_back)}")
+                raise ConflictError(f"{process.name} has ended: {_put_back_words(result.put_back)}")
             if result.state == "draining":
-                raise ConflictError(f"{found.name} is ending: its drain cannot be undone any more")
-            return _note(action, found, result)
+                raise ConflictError(f"{process.name} is ending: its drain cannot be undone any more")
+            return _note(action, process, result)
 
     async def wait(self, results: Sequence[DrainResult], timeout: float) -> Sequence[DrainResult]:
         """Wait until these processes have ended, or ``timeout`` seconds have passed; how far each is then."""
         end = time.monotonic() + timeout
         while True:
             cluster = await self._read_cluster()
-            living = {worker.id: worker for worker in cluster.workers}
-            results = [await self._look_again(result, living.get(result.id)) for result in results]
+            by_id = {worker.id: worker for worker in cluster.workers}
+            results = [await self._look_again(result, by_id.get(result.id)) for result in results]
             if all(result.state == "drained" for result in results) or time.monotonic() >= end:
                 return results
             await asyncio.sleep(min(_WAIT_POLL_SECONDS, max(0.0, end - time.monotonic())))
@@ -211,11 +211,11 @@ class WorkerOperations:
         call = REQUEST_DRAIN_SCRIPT.call([WORKERS], arguments)
 
         async def request(redis: Redis) -> int:
-            known = len(self._redises) == 1 or await execute(redis, "HEXISTS", WORKERS, worker.id)
-            return int(await run_script(redis, call)) if known else 0
+            is_known = len(self._redises) == 1 or await execute(redis, "HEXISTS", WORKERS, worker.id)
+            return int(await run_script(redis, call)) if is_known else 0
 
         receivers = await self._on_all_redises(request)
-        return await self._confirmed(worker, verb, max(receivers))
+        return await self._confirm(worker, verb, max(receivers))
 
     def _own_result(self, worker: WorkerSnapshot, process: WorkerProcess) -> DrainResult:
         state: DrainState = "draining" if process.draining else "running"
@@ -228,7 +228,7 @@ class WorkerOperations:
             undoable=process.drain.can_undo,
         )
 
-    async def _confirmed(self, worker: WorkerSnapshot, verb: DrainVerb, receivers: int) -> DrainResult:
+    async def _confirm(self, worker: WorkerSnapshot, verb: DrainVerb, receivers: int) -> DrainResult:
         """Return how the process answers; it publishes its presence once it has done what was requested."""
         end = time.monotonic() + _CONFIRM_SECONDS
         while True:
@@ -247,7 +247,7 @@ class WorkerOperations:
         replies = await self._on_all_redises(lambda redis: execute(redis, "HGET", WORKERS, worker.id))
         presence = next((reply for reply in replies if reply is not None), None)
         if presence is None:
-            return await self._ended(worker.id, worker.name)
+            return await self._drained_result(worker.id, worker.name)
         return _result(worker, read_drain(presence), "running")
 
     async def _on_all_redises(self, ask: Callable[[Redis], Awaitable[Any]]) -> Sequence[Any]:
@@ -267,12 +267,12 @@ class WorkerOperations:
         if before.state == "drained":
             return before
         if worker is None:
-            return await self._ended(before.id, before.name)
+            return await self._drained_result(before.id, before.name)
         if worker.drain is None and before.state == "requested":
             return before
         return _result(worker, worker.drain, "running")
 
-    async def _ended(self, worker_id: str, name: str) -> DrainResult:
+    async def _drained_result(self, worker_id: str, name: str) -> DrainResult:
         replies = await self._on_all_redises(lambda redis: execute(redis, "GET", f"{DRAINED}{worker_id}"))
         put_back = next((reply for reply in replies if reply is not None), None)
         return DrainResult(worker_id, name, "drained", put_back=whole_number(put_back))

@@ -43,10 +43,10 @@ NotifyUnrecorded = Callable[[Sequence[FiringAlert]], None]
 
 
 class AlertKeeper:
-    """``is_active``, without asking a server: a queue of this process holds anything, or Redis fails.
+    """``is_active``, without a request to a server: a queue of this process holds anything, or Redis fails.
 
-    While nothing happens and no alert is there, ``idle`` finds a reason to look.  ``take_snapshot`` keeps a
-    point of the history, too.
+    While nothing happens and no alert is there, ``idle`` finds reasons for a pass.  ``take_snapshot`` keeps
+    a point of the history, too.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class AlertKeeper:
         self._known_lost: frozenset[str] = frozenset()
         """The lost workers of the last pass, each of which is an event."""
         self._outage: tuple[FiringAlert, datetime] | None = None
-        """That the database is unavailable, and since when nothing could be written, until it is written."""
+        """The outage of the database, and since when nothing could be written, until it is written."""
         self._is_open = True
         """Whether an alert is pending or fires, in the newest evaluation of this process."""
 
@@ -173,7 +173,7 @@ def firing_alerts(snapshot: Snapshot) -> list[FiringAlert]:
 
 
 def _judged_by(snapshot: Snapshot) -> Callable[[AlertRecord], bool] | None:
-    """Which alerts a snapshot can end (None: all): it lacks what a Redis that is down would show."""
+    """Return a check for alerts that a snapshot can end (None: all): not those of a Redis that is down."""
     down = [redis for redis in snapshot.redises if redis.error is not None]
     if not down:
         return None

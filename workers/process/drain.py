@@ -1,6 +1,6 @@
 """The drain of a process: whether one is under way, until when, and whether it can be undone.
 
-Other processes request it in Redis: the process reads the newest request whenever it publishes its presence,
+Other processes request it in Redis.  The process reads the newest request whenever it publishes its presence,
 and a message on its channel has it publish at once.  A message that is lost in a reconnect costs time only.
 """
 
@@ -27,19 +27,19 @@ _MAX_NAME_CHARS = 200
 _MAX_REQUESTS = 100
 """Whose ids are remembered: any program may write requests."""
 _KEEP_RESULT_SECONDS = 600
-"""How long Redis keeps how many jobs a drain has put back."""
+"""Seconds for which Redis keeps the number of jobs that a drain returned to their queues."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrainRequest:
-    """A process is to drain, put its jobs back now, or take jobs again.  ``id`` distinguishes requests."""
+    """A process is to drain, return its jobs now, or take jobs again.  ``id`` distinguishes requests."""
 
     id: str
     verb: DrainVerb
     actor: str
 
     def body(self) -> bytes:
-        """As Redis keeps it."""
+        """Its form in Redis."""
         return wire.dump({"id": self.id, "verb": self.verb, "actor": self.actor})
 
     @classmethod
@@ -72,7 +72,7 @@ class DrainRequests:
 
 
 async def leave_result(redis: Redis, worker_id: str, drain: Drain, returned: int) -> None:
-    """Leave for a while how many jobs were put back, for the operator who began the drain.
+    """Store for a while how many jobs were returned, for the operator who began the drain.
 
     Raises RedisError.
     """
@@ -146,7 +146,7 @@ class Drain:
         return True
 
     async def changed(self) -> None:
-        """Wait until it is undone, or the jobs in flight are put back."""
+        """Wait until it is undone, or the jobs in flight are returned to their queues."""
         await self._changed.wait()
         if not self.puts_back:
             self._changed.clear()

@@ -9,7 +9,7 @@ from workers.handlers.processes.pool import HandlerPool
 
 
 class HandlerPools:
-    """Those of the queues whose functions run in processes; ``on_problem`` is called when problems change."""
+    """Pools of the queues whose functions run in processes; ``on_problem`` is called when problems change."""
 
     def __init__(self, functions: Mapping[str, SaqFunction], *, on_problem: Callable[[], None]) -> None:
         pools = {name: HandlerPool.of(function) for name, function in functions.items()}

@@ -1,7 +1,7 @@
 """Sends the heartbeats of this process from a thread of its own, and watches the event loop from there.
 
-A loop that a handler blocks for a while does not make the process look dead; one that stands for longer than
-the jobs in flight may take does, and the process ends itself.
+If a handler blocks the loop for a while, the process still counts as alive.  If the loop stands for longer
+than the jobs in flight may take, the process declares itself dead and ends.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class Heartbeat:
     """Beats every two seconds while ``count_jobs()`` is not 0; an idle process sends nothing.
 
     ``on_silence`` is called from the thread when too much time has passed since the last confirmed beat, and
-    again until one is confirmed: the process was frozen, or is cut off, and its jobs may have been given to
-    others.  ``measure`` is called at each check of the loop; the figures that it returns go with each beat.
+    again until one is confirmed.  Then the process was frozen or is cut off, and others may have its jobs.
+    ``measure`` is called at each check of the loop; the figures that it returns go with each beat.
 
-    While ``watchdog`` finds the event loop blocked, the cluster sees where.  If it stays blocked for too
-    long, the process declares itself dead, so that others recover its jobs at once, and ``give_up`` is called
-    with the reason, to end the process.
+    While ``watchdog`` finds the event loop blocked, Redis has the place.  If it stays blocked for too
+    long, the process declares itself dead, so that others recover its jobs at once.  Then ``give_up`` is
+    called with the reason, to end the process.
 
-    A process with queues on several Redises has a heartbeat for each, so that a silent server delays none of
-    the others; the one with the ``watchdog`` has ``others`` publish what it finds on theirs.
+    A process with queues on several Redises has a heartbeat for each, so a silent server does not delay the
+    others.  The one with the ``watchdog`` has ``others`` publish what it finds on their servers.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class Heartbeat:
             self._publish_unsent()
             if now >= due - timings.loop_check_seconds / 2:
                 confirmed = self._beat() if self._count_jobs() else True
-                due = (ended := time.monotonic()) + timings.heartbeat_seconds
-                if ended - last > timings.max_silence_seconds:
+                due = (end := time.monotonic()) + timings.heartbeat_seconds
+                if end - last > timings.max_silence_seconds:
                     self._on_silence()
                 if confirmed:
-                    last = ended
+                    last = end
             began = time.monotonic()
             busy = began - now
 

@@ -25,7 +25,7 @@ _DATABASE_SECONDS = 2.0
 _AFTER_LATE_SECONDS = 5.0
 """How long after the moment from which its run is missed a schedule is checked."""
 _LOOK_SECONDS = 8.0
-"""So long after a process has gone there is a reason to look: it counts as reconnecting for a few seconds."""
+"""After a process has gone, time until a check is due: it counts as reconnecting for a few seconds."""
 _RETRY_SECONDS = 60.0
 """Until the schedules are checked again if Redis failed."""
 
@@ -57,7 +57,7 @@ class IdleChecks:
         self._next_schedule_check = 0.0
         """All by the monotonic clock."""
         self._processes = 0
-        """Those that listened for jobs when they were last counted."""
+        """Processes that listened for jobs when they were last counted."""
 
     async def find_reason(self) -> bool:
         """Whether something may be wrong.  Raises RedisError."""
@@ -93,11 +93,11 @@ class IdleChecks:
         self._next_schedule_check = time.monotonic() + _RETRY_SECONDS
         waits, is_missed = [], False
         for redis in set(self._schedules.values()):
-            schedules = [schedule for schedule, held in self._schedules.items() if held is redis]
+            schedules = [schedule for schedule, client in self._schedules.items() if client is redis]
             seconds, _ = await redis.time()
-            done = await execute(redis, "HGETALL", CRON)
+            fields = await execute(redis, "HGETALL", CRON)
             waits += [_seconds_until_late(schedule, int(seconds)) for schedule in schedules]
-            is_missed = is_missed or any(schedule_conditions(schedules, done, float(seconds)))
+            is_missed = is_missed or any(schedule_conditions(schedules, fields, float(seconds)))
         self._next_schedule_check = time.monotonic() + min(waits) + _AFTER_LATE_SECONDS
         return is_missed
 

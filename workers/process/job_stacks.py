@@ -1,7 +1,7 @@
-"""Tells other processes where the jobs of this one stand, and the newest lines of its log.
+"""Reports to other processes where the jobs of this one stand, and the newest lines of its log.
 
 A request comes over the channel of this process, and its answer goes to a channel that the request names.
-Nothing happens without a request.
+It does nothing without a request.
 """
 
 from __future__ import annotations
@@ -92,12 +92,12 @@ class JobStacks:
             for dispatcher in self._dispatchers.values()
             for job in dispatcher.runner.running.values()
         ]
-        chosen = sorted(running, key=lambda pair: pair[1].started)[:MAX_JOBS]
-        stacks = await asyncio.gather(*(_describe(*pair) for pair in chosen), return_exceptions=True)
+        oldest = sorted(running, key=lambda pair: pair[1].started)[:MAX_JOBS]
+        stacks = await asyncio.gather(*(_describe(*pair) for pair in oldest), return_exceptions=True)
         return {
             "jobs": [
                 {"queue": dispatcher.queue.name, "key": job.log_fields()["job"], **stack}
-                for (dispatcher, job), stack in zip(chosen, stacks, strict=True)
+                for (dispatcher, job), stack in zip(oldest, stacks, strict=True)
                 if not isinstance(stack, BaseException)
             ]
         }
@@ -117,5 +117,5 @@ async def _describe(dispatcher: Dispatcher, running: RunningJob) -> dict[str, An
         frames = [(short_path(file), line, name, True) for file, line, name in stack.frames]
         problem = "" if frames else "its process does not answer: it may be in C code, or has just begun"
         return {"frames": frames, "place": f"handler process {stack.pid}", "problem": problem}
-    found = await read_stack(running.task, without=_ENGINE_FILES)
-    return {"frames": found.frames, "place": found.place, "problem": found.problem}
+    task_stack = await read_stack(running.task, without=_ENGINE_FILES)
+    return {"frames": task_stack.frames, "place": task_stack.place, "problem": task_stack.problem}

@@ -42,7 +42,7 @@ class ProcessFacts:
     on_request: Callable[[bytes], None]
     """Takes the newest request to drain, again and again."""
     dispatchers: Mapping[str, Dispatcher]
-    """Dispatchers of all its queues: a job is asked for on any Redis that the process is connected to."""
+    """Dispatchers of all its queues: requests about a job come over any Redis of the process."""
 
 
 class RedisLink:

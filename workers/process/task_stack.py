@@ -19,7 +19,7 @@ from workers.engine.fingerprint import is_handler_frame
 from workers.handlers.process_pool import stack_of_call
 
 MAX_FRAMES = 60
-"""The innermost ones, which say where it stands."""
+"""The innermost ones, which show where it stands."""
 
 
 @dataclass(slots=True)

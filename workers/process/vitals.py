@@ -58,7 +58,7 @@ class Vitals:
 
 
 def _cpu_seconds(children: list[str]) -> float:
-    """Those of the process, and of its living children."""
+    """CPU seconds of the process, and of its living children."""
     ticks = 0
     for child in children:
         with suppress(OSError, ValueError, IndexError):
@@ -77,11 +77,11 @@ def _resident_bytes(children: list[str]) -> int | None:
 
 def _find_children(handlers: list[str]) -> list[str]:
     """The pids of the children in this session (an embedded server has its own), and those of handlers."""
-    session, found = os.getsid(0), []
+    session, children = os.getsid(0), []
     for process in ("self", *handlers):
         with suppress(OSError):
             for thread in (_PROC / process / "task").iterdir():
                 with suppress(OSError, ValueError):
                     pids = (thread / "children").read_text().split()
-                    found += [pid for pid in pids if process != "self" or os.getsid(int(pid)) == session]
-    return found
+                    children += [pid for pid in pids if process != "self" or os.getsid(int(pid)) == session]
+    return children

@@ -129,7 +129,7 @@ class Watchdog:
         blocked_after_seconds: float = TIMINGS.blocked_after_seconds,
     ) -> None:
         self.stood = 0.0
-        """Seconds since the loop moved, as far as this thread could see."""
+        """Seconds since the loop moved, as far as this thread could observe."""
         self._clock = clock
         self._list_jobs = list_jobs
         self._drain_seconds = drain_seconds
@@ -186,7 +186,7 @@ def _name(job: HeldJob) -> str:
 def _line(frames: Sequence[FrameType], function: Callable[..., Any] | None) -> str:
     """File and line of the innermost frame outside of libraries, or of the innermost one."""
     module = getattr(function, "__module__", None)
-    chosen = next(
+    frame = next(
         (
             frame
             for frame in frames
@@ -195,6 +195,6 @@ def _line(frames: Sequence[FrameType], function: Callable[..., Any] | None) -> s
         ),
         frames[0] if frames else None,
     )
-    if chosen is None:
+    if frame is None:
         return "an unknown line"
-    return f"{PurePath(chosen.f_code.co_filename).name}:{chosen.f_lineno} in {chosen.f_code.co_name}"
+    return f"{PurePath(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"

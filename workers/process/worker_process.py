@@ -37,7 +37,7 @@ from workers.process.worker_events import drained_event, started_events
 log = structlog.get_logger(__name__)
 
 _CLOSE_SECONDS = 2.0
-"""How long a closing process waits for the database; other processes record the letters that are left."""
+"""Timeout of the database in a closing process; other processes record the letters that are left."""
 _OTHERS_SECONDS = 1.0
 """How long a start waits for further Redises once one has answered."""
 _MAX_TURN_SECONDS = 15.0
@@ -49,11 +49,11 @@ _SETTLE_SECONDS = 5.0
 class WorkerProcess:
     """Runs the queues of ``policies``.  ``functions`` are by queue name; ``letters`` takes the dead letters.
 
-    ``redis_url`` is the main Redis, which holds the queues that have none of their own; ``paces`` has the
-    poll intervals of those by URL that differ from ``pace``.
+    ``redis_url`` is the main Redis, which holds the queues that have none of their own.  ``paces`` has, by
+    URL, the poll intervals that differ from ``pace``.
 
     It runs the ``schedules`` of its queues.  ``events`` takes what happens; None: it is not written.
-    ``give_up`` ends the whole program: it is called from a thread, with the reason, if the event loop has
+    ``give_up`` ends the whole program.  It is called from a thread, with the reason, if the event loop has
     been blocked for longer than any job in flight may take.
 
     `start` returns once jobs are taken; `begin_drain` starts the end; `drained` waits for it and returns the
@@ -88,15 +88,15 @@ class WorkerProcess:
         self._vitals = Vitals(self._clock.lag_p99, self._handlers.pids)
         self.dispatchers: dict[str, Dispatcher] = {}
         self.links = [
-            self._make_link(url, placed, functions, letters, version, (paces or {}).get(url, pace))
-            for url, placed in group_by_url(policies, redis_url).items()
-            if placed
+            self._make_link(url, group, functions, letters, version, (paces or {}).get(url, pace))
+            for url, group in group_by_url(policies, redis_url).items()
+            if group
         ]
         """One for each Redis that holds queues of this process."""
         by_name = {name: queue for link in self.links for name, queue in link.dispatchers.items()}
         self.dispatchers.update((policy.name, by_name[policy.name]) for policy in policies)
         self.schedules = [schedule for schedule in schedules if schedule.queue in self.dispatchers]
-        """Those that this process runs."""
+        """The schedules that this process runs."""
         self._watchdog = self._make_watchdog()
         self._heartbeats = self._make_heartbeats(give_up)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -154,8 +154,8 @@ class WorkerProcess:
             for name, dispatcher in self.dispatchers.items()
             if dispatcher.overdue_seconds() > _MAX_TURN_SECONDS
         ]
-        ended = any(task.done() for task in self._running) and not self.draining
-        return [*problems, "a dispatcher has ended"] if ended else problems
+        has_ended = any(task.done() for task in self._running) and not self.draining
+        return [*problems, "a dispatcher has ended"] if has_ended else problems
 
     def lines_of_running_jobs(self) -> list[LogLine]:
         """The newest lines that each of the jobs in flight has logged."""
@@ -172,7 +172,7 @@ class WorkerProcess:
         return [f"{queue}: {problem}" for queue, problem in self._handlers.problems().items()]
 
     def stop_asked(self, *, now: bool = False) -> None:
-        """Note that a signal asks for a drain (``now``: one that waits for nothing); for signal handlers.
+        """Note that a signal requests a drain (``now``: one that waits for nothing); for signal handlers.
 
         It works while the event loop is blocked, too: the process gives up if it cannot begin in time.
         """

@@ -45,7 +45,7 @@ def history_text(records: Sequence[AlertRecord], *, width: int | None = None) ->
             record.alert,
             record.queue or MISSING,
             record.message,
-            _acknowledged(record.acknowledged_by, record.acknowledge_reason),
+            _acknowledgement(record.acknowledged_by, record.acknowledge_reason),
         )
         for record in records
     ]
@@ -65,11 +65,11 @@ def _decision(alert: CurrentAlert) -> str:
         until = clock_time(alert.silenced_until, max_chars=SHORT_TIME_CHARS)
         return f"silenced by {alert.silenced_by} until {until}{reason}"
     if alert.state == "acknowledged":
-        return _acknowledged(alert.acknowledged_by, alert.acknowledge_reason)
+        return _acknowledgement(alert.acknowledged_by, alert.acknowledge_reason)
     return ""
 
 
-def _acknowledged(by: str | None, reason: str | None) -> str:
+def _acknowledgement(by: str | None, reason: str | None) -> str:
     if by is None:
         return ""
     return f"acknowledged by {by}: {reason}" if reason else f"acknowledged by {by}"

@@ -29,14 +29,14 @@ def schedules_text(schedules: Sequence[ScheduleView], *, width: int | None = Non
             local_time(schedule.next_at, DATE_TIME),
             local_time(schedule.last_at, DATE_TIME),
             str(schedule.missed or MISSING),
-            _disabled(schedule),
+            _disabled_note(schedule),
         )
         for schedule in schedules
     ]
     return table_text(_HEAD, rows, right=("every", "missed"), shrink=("",), width=width)
 
 
-def _disabled(schedule: ScheduleView) -> str:
+def _disabled_note(schedule: ScheduleView) -> str:
     if schedule.enabled:
         return ""
     reason = f": {schedule.disabled_reason}" if schedule.disabled_reason else ""

@@ -59,7 +59,7 @@ def poison_sign(letter: DeadLetter) -> str:
 
 
 def _poison_deaths() -> int:
-    """So many deaths in a row of the same error make a letter poison."""
+    """Number of deaths in a row of the same error that makes a letter poison."""
     from workers.operations.operations import POISON_DEATHS
 
     return POISON_DEATHS
@@ -155,7 +155,7 @@ def preview_text(
         groups = plural(len(preview.groups), "group")
         lines.append(f"{'' if len(preview.groups) < _MAX_GROUPS else 'the largest '}{groups}:")
         lines += _cut([f"{count(group.count):>9}  {_error(group.sample)}" for group in preview.groups], width)
-    lines += _excluded(preview, excluded)
+    lines += _exclusions(preview, excluded)
     if replay and preview.min_seconds >= 1:
         seconds = duration(preview.min_seconds)
         lines.append(f"takes at least {seconds}, by its rate and the queues' own limits")
@@ -168,7 +168,7 @@ def _of_one_queue(preview: Preview) -> str:
     return f", {'all ' if preview.total > 1 else ''}of {next(iter(preview.queues))}"
 
 
-def _excluded(preview: Preview, ids: Collection[int]) -> list[str]:
+def _exclusions(preview: Preview, ids: Collection[int]) -> list[str]:
     """Return how many selected letters stay as they are, and why."""
     reasons = []
     if preview.poison_excluded:

@@ -18,7 +18,7 @@ _STATES: dict[State, tuple[str, str, int]] = {
 """Sign, the same in ASCII, and colour."""
 _STATE_CHARS = max(map(len, _STATES))
 _MIN_TEXT_COLUMNS = 20
-"""If there are fewer columns for findings beside the names, they stand below them."""
+"""If fewer columns are left for findings next to the names, they stand below them."""
 _INDENT = 4
 
 
@@ -31,7 +31,7 @@ def findings_text(results: Sequence[CheckResult], *, width: int | None, colour: 
         for result in members:
             lines += _lines(result, name, width, colour=colour)
     last = [summary(results)] if width is None else textwrap.wrap(summary(results), width)
-    return _encodable("\n".join([*lines, "", *last]), encoding)
+    return _to_encodable("\n".join([*lines, "", *last]), encoding)
 
 
 def _lines(result: CheckResult, name: int, width: int | None, *, colour: bool) -> list[str]:
@@ -49,10 +49,10 @@ def _lines(result: CheckResult, name: int, width: int | None, *, colour: bool) -
     if width - indent < _MIN_TEXT_COLUMNS:
         indent = _INDENT
     body = [line for part in parts for line in textwrap.wrap(part, width - indent, break_on_hyphens=False)]
-    shown = [f"{' ' * indent}{line}" for line in body]
+    details = [f"{' ' * indent}{line}" for line in body]
     if indent == _INDENT:
-        return [f"{first}{result.check}", *shown]
-    return [f"{first}{label}{body[0]}", *shown[1:]]
+        return [f"{first}{result.check}", *details]
+    return [f"{first}{label}{body[0]}", *details[1:]]
 
 
 def summary(results: Sequence[CheckResult]) -> str:
@@ -70,7 +70,7 @@ def summary(results: Sequence[CheckResult]) -> str:
     return f"{len(results)} checks: {', '.join(parts)}" + (f" ({states})" if states else "")
 
 
-def _encodable(text: str, encoding: str) -> str:
+def _to_encodable(text: str, encoding: str) -> str:
     """Signs in ASCII if the output has no others."""
     try:
         text.encode(encoding)

@@ -106,20 +106,22 @@ def stack_text(stack: JobStack, alike: Finding | None = None) -> str:
     return "\n".join(["", "", "where it is now", *place, *lines, *others, *log])
 
 
-def findings_text(found: Sequence[Finding]) -> str:
+def findings_text(alike: Sequence[Finding]) -> str:
     """Two lines for each line at which running jobs stand."""
-    if not found:
+    if not alike:
         return "no running jobs stand at the same line"
-    return "\n".join(f"{findings.title(one)}\n  {' · '.join(findings.parts(one))}" for one in found)
+    return "\n".join(
+        f"{findings.title(finding)}\n  {' · '.join(findings.parts(finding))}" for finding in alike
+    )
 
 
 def finding_document(finding: Finding) -> dict[str, Any]:
     """A finding for programs; its jobs are named."""
-    named = [
+    jobs = [
         {"queue": job.queue, "key": job.key, "worker_name": job.worker_name, "running_for": job.running_for}
         for job in finding.jobs
     ]
-    return asdict(finding) | {"jobs": named}
+    return asdict(finding) | {"jobs": jobs}
 
 
 def changes_text(changes: Sequence[JobChange]) -> str:

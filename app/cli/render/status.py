@@ -50,11 +50,23 @@ class Overview:
     """Seconds since Redis was last read."""
 
 
+_ONLY_FOR_SCREENS = (
+    "refusal",
+    "refusal_detail",
+    "timed_out",
+    "refuses_writes",
+    "nearly_full",
+    "name",
+    "subject",
+)
+"""Fields of a `RedisSnapshot`."""
+
+
 def status_document(snapshot: Snapshot) -> dict[str, Any]:
     """The snapshot for ``--json``, without what only screens need of Redis."""
     document = asdict(snapshot)
     for redis in (document["redis"], *document["other_redises"]):
-        for name in ("refusal", "timed_out", "refuses_writes", "nearly_full", "name", "subject"):
+        for name in _ONLY_FOR_SCREENS:
             del redis[name]
     if not snapshot.other_redises:
         del document["redis"]["queues"]
@@ -137,18 +149,23 @@ def _cluster(snapshot: Snapshot) -> Text:
 
 def _servers(overview: Overview) -> Text:
     redis, database = overview.snapshot.redis, overview.snapshot.database
-    problem = redis.error or redis.refuses_writes or overview.error
+    problem = _problem_of(redis) or overview.error
     text = Text("   redis ", MUTED)
     text.append(*(("ok", OK) if problem is None else (escape(problem), BREACH)))
     text.append(f" · {_memory(redis)} · database ")
-    away = database.error or database.refuses_writes
-    text.append(*(("ok", OK) if away is None else (escape(away), BREACH)))
+    problem = database.error or database.refuses_writes
+    text.append(*(("ok", OK) if problem is None else (escape(problem), BREACH)))
     for other in overview.snapshot.other_redises:
-        problem = other.error or other.refuses_writes
+        problem = _problem_of(other)
         text.append(f"\n   {other.name[0].lower()}{other.name[1:]} ", MUTED)
         text.append(*(("ok", OK) if problem is None else (escape(problem), BREACH)))
         text.append(f" · {_memory(other)}")
     return text
+
+
+def _problem_of(redis: RedisSnapshot) -> str | None:
+    """Return why it cannot be used, to follow its name."""
+    return redis.refusal_detail or redis.error or redis.refuses_writes
 
 
 def _memory(redis: RedisSnapshot) -> str:

@@ -68,12 +68,12 @@ def table_text(
     return plain(table(head, rows, right=right, shrink=shrink), width=width)
 
 
-def plain(*shown: RenderableType, width: int | None = None) -> str:
+def plain(*renderables: RenderableType, width: int | None = None) -> str:
     """Lines without colours, at most ``width`` wide, without an end of line after the last."""
     lines = StringIO()
     console = Console(
         file=lines, width=width or _NO_LIMIT, color_system=None, legacy_windows=False, theme=STYLES
     )
-    for part in shown:
+    for part in renderables:
         console.print(part)
     return "\n".join(line.rstrip() for line in lines.getvalue().splitlines())

@@ -115,7 +115,7 @@ async def version(postgres: Postgres) -> Finding:
 
 
 async def encryption(postgres: Postgres) -> Finding:
-    """Check our own connection for TLS; the server may see that of a pooler."""
+    """Check our own connection for TLS; the one that reaches the server may be a pooler's."""
     connection: Any = (await postgres.connection.get_raw_connection()).driver_connection
     tls = connection._transport.get_extra_info("ssl_object")
     if tls is not None:
@@ -236,6 +236,6 @@ async def notifications(postgres: Postgres) -> Finding:
 
 async def clock(postgres: Postgres) -> Finding:
     """Compare this machine's clock with the server's."""
-    sent = time.time()
+    sent_at = time.time()
     server_time = float(await postgres.value("SELECT extract(epoch FROM clock_timestamp())"))
-    return assess_clock((sent + time.time()) / 2 - server_time, "the database's")
+    return assess_clock((sent_at + time.time()) / 2 - server_time, "the database's")

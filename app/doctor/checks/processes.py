@@ -14,7 +14,7 @@ _DEFAULT = "the default"
 
 
 async def live_workers(server: RedisServer) -> list[WorkerSnapshot]:
-    """Read the worker processes that a Redis knows of and that live."""
+    """Read the worker processes that are registered in a Redis and live."""
     announced: dict[bytes, bytes] = await server.client.hgetall(WORKERS)  # type: ignore[misc]
     seconds, microseconds = await server.client.time()
     workers = roster(Evidence(announced, beats={}, now=seconds + microseconds / 1e6), leases=())
@@ -24,13 +24,13 @@ async def live_workers(server: RedisServer) -> list[WorkerSnapshot]:
 async def same_settings(server: RedisServer) -> Finding:
     """Find the processes whose queues have other settings, or other limits of alerts, than here."""
     workers = await live_workers(server)
-    found = [f"{worker.name}: {text}" for worker in workers for text in _differences(server, worker)]
-    if not found:
+    differences = [f"{worker.name}: {text}" for worker in workers for text in _differences(server, worker)]
+    if not differences:
         count = f"{len(workers)} run" if workers else "none runs"
         return ok(f"{count}{', with the settings of this command' if workers else ''}")
-    more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+    more = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
     return warning(
-        f"other settings than here: {found[0]}{more}",
+        f"other settings than here: {differences[0]}{more}",
         "each process and each command judges limits and times by its own settings: they disagree on alerts",
         "give all processes, and the shell of the commands, the same settings",
     )
@@ -42,9 +42,9 @@ def _differences(server: RedisServer, worker: WorkerSnapshot) -> Iterator[str]:
         if policy is not None:
             ours = policy.settings() | server.thresholds.settings(queue)
             for name in sorted(theirs.keys() | ours.keys()):
-                there, here = theirs.get(name, _DEFAULT), ours.get(name, _DEFAULT)
-                if there != here:
-                    yield f"{queue} {name} {_text(there)}, here {_text(here)}"
+                their_value, our_value = theirs.get(name, _DEFAULT), ours.get(name, _DEFAULT)
+                if their_value != our_value:
+                    yield f"{queue} {name} {_text(their_value)}, here {_text(our_value)}"
 
 
 def _text(value: object) -> str:

@@ -149,11 +149,11 @@ async def writes(server: RedisServer) -> Finding:
         if isinstance(reply, RedisConnectionError):
             raise reply
         if isinstance(reply, Exception):
-            return _refused(f"{command[0]} {str(command[1]).partition('doctor:')[0]}…", reply, server)
+            return _refusal_finding(f"{command[0]} {str(command[1]).partition('doctor:')[0]}…", reply, server)
     return ok(f"{' and '.join(server.prefixes)} can be read and written")
 
 
-def _refused(label: str, error: Exception, server: RedisServer) -> Finding:
+def _refusal_finding(label: str, error: Exception, server: RedisServer) -> Finding:
     """Return why a write is refused, by the error's class or first word."""
     cause = describe_cause(error)
     if isinstance(error, NoPermissionError):

@@ -32,13 +32,13 @@ async def placement(server: RedisServer) -> Finding:
             "no process starts: it would count as two there",
             f"write the URL of {server.same_as} in {server.variable}, letter by letter, or remove it",
         )
-    left = await _left_jobs(server)
-    if left:
-        count = ", ".join(f"{jobs:,} of {name}" for name, jobs in left.items())
+    left_jobs = await _left_jobs(server)
+    if left_jobs:
+        count = ", ".join(f"{jobs:,} of {name}" for name, jobs in left_jobs.items())
         return warning(
             f"jobs of queues whose Redis is another one: {count}",
-            f"no process with these settings takes them: see {', '.join(map(redis_variable, left))}",
-            "; ".join(map(left_jobs_fix, left)),
+            f"no process with these settings takes them: see {', '.join(map(redis_variable, left_jobs))}",
+            "; ".join(map(left_jobs_fix, left_jobs)),
         )
     holds = ", ".join(server.queues) or "no queue, but the locks of the cluster"
     if server.same_server_as:

@@ -57,7 +57,7 @@ class RedisServer:
     thresholds: Thresholds = DEFAULTS
     """The limits of alerts."""
     policies: Mapping[str, QueuePolicy] = field(default_factory=dict)
-    """Of the queues, by the settings of this command."""
+    """Names of the queues, by the settings of this command."""
     prefixes: tuple[str, ...] = QUEUES
     """Prefixes of the keys that the product has there."""
     queues: tuple[str, ...] = ()
@@ -146,7 +146,7 @@ async def _unreachable(error: Exception, url: str, variable: str) -> Finding:
     if isinstance(error, BusyLoadingError):
         return wrong(f"{server} loads its data", "processes wait for it at start", "wait until it has")
     if isinstance(error, ResponseError):
-        return _refused(error, server, variable)
+        return _refusal_finding(error, server, variable)
     with suppress(Exception):  # the server may hang there, too
         problem = await run_with_timeout(_DIAGNOSIS_SECONDS, diagnose_tls(url, error))
         if problem is not None:
@@ -163,7 +163,7 @@ async def _unreachable(error: Exception, url: str, variable: str) -> Finding:
     )
 
 
-def _refused(error: ResponseError, server: str, variable: str) -> Finding:
+def _refusal_finding(error: ResponseError, server: str, variable: str) -> Finding:
     """Return the finding about a server that answers the first command with an error."""
     cause = describe_cause(error)
     if _NO_DATABASE.search(cause):

@@ -146,10 +146,10 @@ async def clock(server: RedisServer) -> Finding:
     """Compare this machine's clock with the server's."""
     async with server.client.client() as connected:
         await execute(connected, "PING")  # the time to connect must not count
-        sent = time.time()
+        sent_at = time.time()
         seconds, micro = await execute(connected, "TIME")
-        received = time.time()
-    return assess_clock((sent + received) / 2 - (int(seconds) + int(micro) / 1e6), "the Redis server's")
+        received_at = time.time()
+    return assess_clock((sent_at + received_at) / 2 - (int(seconds) + int(micro) / 1e6), "the Redis server's")
 
 
 def assess_clock(ahead: float, whose: str) -> Finding:

@@ -69,7 +69,7 @@ def _thresholds(variables: Mapping[str, str]) -> Thresholds:
 
 def check_settings(config: LoadedSettings) -> list[CheckResult]:
     """Return a result for each broken setting, and for each unknown variable."""
-    results = [CheckResult(GROUP, "settings", _broken(problem)) for problem in config.problems]
+    results = [CheckResult(GROUP, "settings", _broken_setting(problem)) for problem in config.problems]
     if not results:
         source = ".env and the environment" if Path(".env").exists() else "the environment"
         results = [CheckResult(GROUP, "settings", ok(f"read from {source}"))]
@@ -83,7 +83,7 @@ def check_settings(config: LoadedSettings) -> list[CheckResult]:
     ]
 
 
-def _broken(problem: UsageError) -> Finding:
+def _broken_setting(problem: UsageError) -> Finding:
     fix = problem.fix or "correct it in .env or the environment"
     return wrong(describe_problem(problem), "no command starts", fix)
 
@@ -95,8 +95,8 @@ async def handlers(config: LoadedSettings) -> Finding:
     replaced = []
     try:
         for queue, name in custom_handlers(config.settings, config.policies).items():
-            found = await find_handler(config.policies[queue], name, config.settings)
-            replaced.append(f"{queue} ({config.policies[queue].run}, Python {found.python})")
+            handler = await find_handler(config.policies[queue], name, config.settings)
+            replaced.append(f"{queue} ({config.policies[queue].run}, Python {handler.python})")
     except UsageError as error:
         fix = error.fix or "correct COUTURECAST_HANDLERS, or the module"
         return wrong(describe_problem(error), "no worker starts", fix)

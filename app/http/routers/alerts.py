@@ -226,8 +226,8 @@ async def list_history(operations: ActorOperations, query: Annotated[HistoryQuer
 )
 async def acknowledge_alerts(operations: ActorOperations, body: AcknowledgeRequest) -> AcknowledgedAlerts:
     """It lasts until the alert is resolved.  404 if no alert of that name and queue fires."""
-    marked = await operations.alerts.acknowledge(body.alert, body.queue, body.reason)
-    return AcknowledgedAlerts(count=len(marked), by=operations.actor)
+    records = await operations.alerts.acknowledge(body.alert, body.queue, body.reason)
+    return AcknowledgedAlerts(count=len(records), by=operations.actor)
 
 
 @router.post("/silence", summary="Silence alerts for a time", response_description="Until when.")

@@ -226,7 +226,7 @@ async def list_groups(operations: ActorOperations, query: Annotated[GroupsQuery,
 async def discard_dead_letters(operations: ActorOperations, body: SelectionBody) -> ChangedCount:
     """They are not shown and not retried until they are restored."""
     selection = body.selection
-    return _changed(selection, await operations.dead_letters.discard(selection, body.reason))
+    return _changed_count(selection, await operations.dead_letters.discard(selection, body.reason))
 
 
 @router.post(
@@ -238,7 +238,7 @@ async def discard_dead_letters(operations: ActorOperations, body: SelectionBody)
 async def restore_dead_letters(operations: ActorOperations, body: SelectionBody) -> ChangedCount:
     """Letters that were not discarded are left out."""
     selection = body.selection
-    return _changed(selection, await operations.dead_letters.restore(selection, body.reason))
+    return _changed_count(selection, await operations.dead_letters.restore(selection, body.reason))
 
 
 @router.post(
@@ -250,7 +250,7 @@ async def restore_dead_letters(operations: ActorOperations, body: SelectionBody)
 async def archive_dead_letters(
     operations: ActorOperations, body: Annotated[ArchiveRequest, Body(default_factory=ArchiveRequest)]
 ) -> ArchivedCount:
-    """As is done daily; the archive can be read and retried from."""
+    """The same is done daily; the archive can be read and retried from."""
     count = await operations.dead_letters.archive(days=body.days, dry_run=body.dry_run)
     return ArchivedCount(count=count)
 
@@ -284,6 +284,6 @@ async def show_lineage(operations: ActorOperations, id: PathId) -> Lineage:
     )
 
 
-def _changed(selection: Selection, count: int) -> ChangedCount:
+def _changed_count(selection: Selection, count: int) -> ChangedCount:
     others = 0 if isinstance(selection, LetterFilter) else len(set(selection)) - count
     return ChangedCount(count=count, others=others)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.http.dependencies import State
 from app.http.models import example
 from app.http.routing import open_router
-from app.http.state import REDIS_REFUSES, REDIS_SILENT
+from app.http.state import REFUSES_CONNECTION, SILENT
 from workers.engine.histogram import Percentiles
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.alert_rules import BY_NAME, Severity, Thresholds
@@ -132,7 +132,7 @@ async def queue_health(state: State, response: Response) -> Health:
     try:
         health = health_of(await state.snapshot(), state.operations.thresholds)
     except TimeoutError:
-        silent = Alert(None, rules.REDIS, REDIS_SILENT, "critical")
+        silent = Alert(None, rules.REDIS, f"Redis {SILENT}", "critical")
         health = Health(
             healthy=False,
             queues=[],
@@ -205,12 +205,13 @@ def _public(snapshot: Snapshot, queue: str | None) -> list[HealthAlert]:
 
 def _public_message(alert: Alert, snapshot: Snapshot) -> str:
     if alert.name == rules.REDIS:
-        redis = next((one for one in snapshot.redises if one.subject == alert.subject), snapshot.redis)
+        by_subject = {redis.subject: redis for redis in snapshot.redises}
+        redis = by_subject.get(alert.subject, snapshot.redis)
         if redis.refusal is not None:
             return f"{redis.name} {redis.refusal}"
         if redis.error is None and redis.refuses_writes is not None:
             return f"{redis.name} takes no writes"
-        return (REDIS_SILENT if redis.timed_out else REDIS_REFUSES).replace("Redis", redis.name, 1)
+        return f"{redis.name} {SILENT if redis.timed_out else REFUSES_CONNECTION}"
     if alert.name == rules.DATABASE:
         is_up = snapshot.database.error is None
         return f"the database {'refuses writes' if is_up else 'does not answer'}"

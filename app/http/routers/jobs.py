@@ -298,8 +298,8 @@ async def list_jobs(
 )
 async def list_findings(operations: ActorOperations, state: State) -> FindingList:
     """Every process that holds jobs is asked; those that do not answer within two seconds are left out."""
-    found = await operations.jobs.findings(snapshot=await state.snapshot())
-    return FindingList(items=[FindingItem.model_validate(finding) for finding in found])
+    findings = await operations.jobs.findings(snapshot=await state.snapshot())
+    return FindingList(items=[FindingItem.model_validate(finding) for finding in findings])
 
 
 @router.get("/{queue}/why", summary="Why a queue starts nothing more", response_description="One sentence.")

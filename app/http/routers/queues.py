@@ -139,8 +139,8 @@ async def enqueue_jobs(
     keys = await operations.enqueue_many(queue, jobs, audited=False)
     refused = [str(job.key) for job, key in zip(jobs, keys, strict=True) if key is None]
     if refused:
-        done = f"{len(keys) - len(refused)} of {len(keys)} jobs enqueued: " if len(keys) > 1 else ""
-        raise ProblemError(409, f"{done}queued already: {', '.join(refused)}", keys=keys)
+        summary = f"{len(keys) - len(refused)} of {len(keys)} jobs enqueued: " if len(keys) > 1 else ""
+        raise ProblemError(409, f"{summary}queued already: {', '.join(refused)}", keys=keys)
     return EnqueuedJobs(queue=queue, keys=[key for key in keys if key is not None])
 
 

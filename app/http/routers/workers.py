@@ -136,7 +136,9 @@ class WorkerItem(BaseModel):
     loop_p99: float | None = Field(description="Seconds by which its event loop was late.")
     beat_age: float | None = Field(description="Seconds since its last sign of life.")
     up_for: float | None = Field(description="Seconds since its start.")
-    drain_deadline_in: float | None = Field(description="Seconds until what it holds is put back.")
+    drain_deadline_in: float | None = Field(
+        description="Seconds until its jobs are returned to their queues."
+    )
     drain_seconds: float | None = Field(description="Seconds that a drain gives them in all.")
     drain_undoable: bool
     drained_by: str | None
@@ -270,11 +272,11 @@ async def drain_process(
 
 def _status(state: HttpState) -> DrainStatus:
     drained, process = state.drained, state.process
-    ended = drained is not None and drained.done() and not drained.cancelled()
-    put_back = drained.result() if drained is not None and ended and drained.exception() is None else None
+    has_ended = drained is not None and drained.done() and not drained.cancelled()
+    put_back = drained.result() if drained is not None and has_ended and drained.exception() is None else None
     return DrainStatus(
-        drained=ended,
+        drained=has_ended,
         in_flight=state.operations.in_flight,
-        deadline_in=process.drain_deadline_in if process is not None and not ended else None,
+        deadline_in=process.drain_deadline_in if process is not None and not has_ended else None,
         put_back=put_back,
     )

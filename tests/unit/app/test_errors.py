@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.admin_token import _unusable
+from app.admin_token import _unusable_error
 from app.servers.data_dir import not_writable
 
 EXHAUSTED = [errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM]
@@ -21,6 +21,6 @@ def test_another_folder_is_the_fix_only_if_it_helps(number: int) -> None:
     message = str(not_writable(Path("/data"), error))
     assert message.startswith("/data ")
     assert ("name another data directory" in message) == (number in OTHERS)
-    assert ("COUTURECAST_ADMIN_TOKEN" in str(_unusable(Path("/data"), error))) == (number in OTHERS)
+    assert ("COUTURECAST_ADMIN_TOKEN" in str(_unusable_error(Path("/data"), error))) == (number in OTHERS)
     if number == errno.EMFILE:
         assert "ulimit -n" in message

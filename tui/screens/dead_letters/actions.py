@@ -161,9 +161,9 @@ class LetterActions(DashboardScreen):
     async def _write(self, selection: Selection, form: ExportFormat, path: Path, overwrite: bool) -> None:
         self.notify(f"writing {escape(path.name)} …", markup=False)
         pieces = (escape_piece(piece, form) async for piece in self.letters.export(selection, form))
-        written = await self.session.run(write_file(pieces, path, overwrite=overwrite))
-        if written is not None:
-            self.notify(f"{byte_size(written)} written to {escape(str(path))}", markup=False)
+        byte_count = await self.session.run(write_file(pieces, path, overwrite=overwrite))
+        if byte_count is not None:
+            self.notify(f"{byte_size(byte_count)} written to {escape(str(path))}", markup=False)
 
 
 def ids_of(letters: Sequence[DeadLetter]) -> tuple[int, ...]:

@@ -128,7 +128,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
     @work(exclusive=True, group="count")
     async def fetch_count(self, letter_filter: LetterFilter) -> None:
         """Count the letters; nothing waits for it."""
-        number = await self.session.run(self.letters.count(letter_filter, most=_MAX_COUNT))
+        number = await self.session.run(self.letters.count(letter_filter, limit=_MAX_COUNT))
         if letter_filter == self.state.filter:
             self._count = number if number is not None else "not counted"
             self.update_title()
@@ -291,7 +291,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
             return LetterListState(self.state.parent_filter, grouped=True)
         if self.state.filter != ALL_DEAD:
             return LetterListState(grouped=self.state.grouped)
-        return None if self.state.grouped else self._toggled()
+        return None if self.state.grouped else self._toggled_state()
 
     def action_reload(self) -> None:
         """Fetch the first page, the count and the groups."""
@@ -301,9 +301,9 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
 
     def action_groups(self) -> None:
         """Show groups instead of letters, or letters instead of groups."""
-        self.request(self._toggled())
+        self.request(self._toggled_state())
 
-    def _toggled(self) -> LetterListState:
+    def _toggled_state(self) -> LetterListState:
         return replace(self.target_state, grouped=not self.target_state.grouped)
 
     def action_state(self) -> None:
@@ -386,8 +386,8 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         if not letters:
             self.notify(_NOTHING)
             return None
-        marked = plural(len(letters), "marked letter") if self.table.marks else ""
-        return ids_of(letters), marked or f"letter {letters[0].id}"
+        label = plural(len(letters), "marked letter") if self.table.marks else ""
+        return ids_of(letters), label or f"letter {letters[0].id}"
 
     def _all_label(self) -> str:
         return "all dead letters" if self.state.filter == ALL_DEAD else "all that match the filter"

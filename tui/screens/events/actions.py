@@ -12,7 +12,7 @@ class EventActions(DashboardScreen):
     """An event leads to what it is about."""
 
     async def open_event(self, event: Event) -> None:
-        """Open the queue, worker, plan, letters or alerts of an event; else say that there is no more."""
+        """Open the queue, worker, plan, letters or alerts of an event; else notify that there is no more."""
         if event.kind.startswith("alert-"):
             await self.app.run_action("alerts")
         elif event.kind == "letters-replayed" and event.subject and event.subject.isdecimal():

@@ -175,7 +175,7 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], EventActions, Wor
         self.run_exclusive(self.open_event, message.event)
 
     def _draining_one(self) -> Worker | None:
-        """The only process that drains; else say what there is."""
+        """The only process that drains; else a message shows how many there are."""
         if len(self._draining) == 1:
             return self._draining[0]
         if self._draining:

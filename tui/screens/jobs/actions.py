@@ -72,7 +72,7 @@ class JobActions(DashboardScreen):
         self.session.refresh(screens=True)
 
     def may_change(self) -> bool:
-        """Whether anything may be changed; else say so."""
+        """Whether anything may be changed; else a message shows that."""
         if self.session.operations.read_only:
             self.notify(READ_ONLY, severity="warning")
         return not self.session.operations.read_only
@@ -82,8 +82,8 @@ class JobActions(DashboardScreen):
         if not self.may_change():
             return
         words = _WORDS[verb]
-        shown = [(job.queue, JobRef(job.key, job.version)) for job in jobs]
-        foreseen = await self._each_queue(verb, shown, preview=True)
+        refs = [(job.queue, JobRef(job.key, job.version)) for job in jobs]
+        foreseen = await self._each_queue(verb, refs, preview=True)
         if foreseen is None:
             return
         possible = [change for change in foreseen if change.outcome == "done"]

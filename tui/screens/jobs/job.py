@@ -120,12 +120,12 @@ class JobScreen(JobActions):
             if not self.is_running or not self.is_mounted:
                 return
             title = self.query_one("#job-title", Rule)
-            shown = clip(escape(key), _MAX_KEY_CHARS)
+            shown_key = clip(escape(key), _MAX_KEY_CHARS)
             if detail is None:
-                title.show(shown, "".join(problems) or "not read")
+                title.show(shown_key, "".join(problems) or "not read")
                 return
             self._job = detail = named_job(detail, self.session.snapshot)
-            title.show(shown, f"{queue} · {detail.state}")
+            title.show(shown_key, f"{queue} · {detail.state}")
             self._show(detail)
             await self._read_stack(detail)
         finally:
@@ -138,16 +138,16 @@ class JobScreen(JobActions):
         if not running:
             return
         problems: list[str] = []
-        found = await self.session.run(self.jobs.stack(detail.queue, detail.key), on_error=problems.append)
+        stack = await self.session.run(self.jobs.stack(detail.queue, detail.key), on_error=problems.append)
         finding = await self.session.run(
             self.jobs.alike(detail.queue, detail.key, snapshot=self.session.snapshot),
             on_error=problems.append,
         )
         if self.is_running and self.is_mounted:
             self.query_one("#job-alike", Line).show(job_page.alike(finding, self.size.width))
-            self._stack, self._stack_problem = found, "".join(problems[:1])
-            self.query_one("#job-stack", Line).show(job_page.stack(found, self._stack_problem))
-            self.query_one("#job-log", Line).show(job_page.log(found))
+            self._stack, self._stack_problem = stack, "".join(problems[:1])
+            self.query_one("#job-stack", Line).show(job_page.stack(stack, self._stack_problem))
+            self.query_one("#job-log", Line).show(job_page.log(stack))
 
     def _show(self, detail: JobDetail) -> None:
         self.query_one("#job-facts", Line).show(

@@ -126,8 +126,8 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         if job_filter.tab == "schedules":
             schedules = await self.schedules.list()
             self._schedule_count = len(schedules)
-            found = [one for one in schedules if job_filter.selected.selects_schedule(one)]
-            return JobPage((), None, counts, SCHEDULE_SORTING.sort(found, state.order))
+            selected = [schedule for schedule in schedules if job_filter.selected.selects_schedule(schedule)]
+            return JobPage((), None, counts, SCHEDULE_SORTING.sort(selected, state.order))
         if self._schedule_count is None:
             self._schedule_count = len(await self.schedules.list())
         listed = next(known for known in JOB_STATES if known == job_filter.tab)
@@ -193,8 +193,8 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         jobs, schedules = self.table, self.query_one(ScheduleTable)
         page = self.page
         if self.lists_schedules:
-            found = page.schedules if isinstance(page, JobPage) else ()
-            schedules.show_schedules(found, width, now)
+            listed = page.schedules if isinstance(page, JobPage) else ()
+            schedules.show_schedules(listed, width, now)
         else:
             jobs.show_jobs(self.rows, self.state.filter.tab, width, now)
         jobs.display = bool(jobs.items) and not self.lists_schedules
@@ -229,8 +229,8 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
     def title_parts(self) -> list[str]:
         """Return how many rows, and which page."""
         if self.lists_schedules:
-            found = plural(len(self.query_one(ScheduleTable).items), "schedule")
-            return [found, *self.position_parts(numbered=False)]
+            schedules = plural(len(self.query_one(ScheduleTable).items), "schedule")
+            return [schedules, *self.position_parts(numbered=False)]
         single = self.state.page_number == 1 and self._next_state() is None
         jobs = plural(len(self.rows), "job")
         as_started = self.state.filter.tab == "ready" and self.state.order is None
@@ -251,7 +251,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             counts |= {name: sum(getattr(own, name) for own in meant) for name in JOB_STATES}
         self.query_one(StateBar).show_states(job_filter.tab, counts, self.filter_text(), self.size.width)
 
-    def _selected(self) -> JobSummary | None:
+    def _selected_job(self) -> JobSummary | None:
         return None if self.lists_schedules else self.table.selected
 
     def _selected_schedule(self) -> ScheduleView | None:
@@ -263,7 +263,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
 
     def _show_selected(self) -> None:
         """Show what is under the cursor."""
-        pane, job, schedule = self.query_one(JobPane), self._selected(), self._selected_schedule()
+        pane, job, schedule = self.query_one(JobPane), self._selected_job(), self._selected_schedule()
         if schedule is not None:
             pane.show_schedule(schedule)
         elif job is not None:
@@ -338,7 +338,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         self.post_message(OpenJob(message.job))
 
     def action_open_job(self) -> None:
-        """Without a row: say so."""
+        """Notify the operator: there is no row to open."""
         self._targets("open")
 
     def action_change(self, verb: Verb) -> None:
@@ -356,7 +356,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
 
     def action_enqueue(self) -> None:
         """Enqueue a job: of the queue of the filter, or of the row under the cursor."""
-        row = self._selected_schedule() or self._selected()
+        row = self._selected_schedule() or self._selected_job()
         queue = self.state.filter.selected.queue or (row.queue if row is not None else None)
         queues = self.session.snapshot.queues if self.session.snapshot is not None else ()
         if queue is None and queues:
@@ -379,12 +379,12 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             self.notify(with_keys(self, "{jobs.toggle-schedule} disables a schedule: the last list has them"))
 
     def _targets(self, verb: str) -> list[JobSummary]:
-        """The marked jobs, else the one under the cursor; without one say so."""
+        """The marked jobs, else the one under the cursor; without one, a message shows that."""
         if self._selected_schedule() is not None:
             self.notify(f"{verb} applies to jobs: of a schedule {with_keys(self, SCHEDULE_KEYS)}")
             return []
         jobs = list(self.table.marks.values())
-        selected = self._selected()
+        selected = self._selected_job()
         if not jobs and (selected is None or not self.table.display):
             self.notify("no job is listed: there is nothing to act on")
             return []

@@ -70,7 +70,7 @@ class JobPane(Container):
     def show_schedule(self, schedule: ScheduleView) -> None:
         """Show a schedule, of which all is known."""
         self._job, self.display = None, True
-        self._show_alike(shown=False)
+        self._show_alike(visible=False)
         self.query_one("#job-title", Rule).show(escape(schedule.name), keys=_SCHEDULE_KEYS)
         enable = key_name(self, "jobs.toggle-schedule")
         self._show_texts(job_page.schedule_facts(schedule, self.session.now, self._width, enable), Text())
@@ -84,7 +84,7 @@ class JobPane(Container):
         if is_other:
             self._detail = self._stack = self._stack_problem = self._finding = None
             self._next_question = 0.0
-            self._show_alike(shown=False)
+            self._show_alike(visible=False)
             self._show_texts(Text("  reading …"), Text())
         if _is_final(self._detail, job):
             self._show_detail()
@@ -154,7 +154,7 @@ class JobPane(Container):
         facts = job_page.facts(detail, self.session.now, self._width, key_name(self, "app.view-letters"))
         payload = job_page.payload(detail)
         if detail.state != "running":
-            self._show_alike(shown=False)
+            self._show_alike(visible=False)
             self._show_texts(facts, payload)
             return
         where = Text("  where it is now\n", MUTED).append_text(
@@ -166,17 +166,17 @@ class JobPane(Container):
             )
         else:
             self._show_texts(facts, where.append_text(payload))
-        self._show_alike(shown=self._finding is not None and self.app.size.height >= _TALL_ROWS)
+        self._show_alike(visible=self._finding is not None and self.app.size.height >= _TALL_ROWS)
 
     def _show_texts(self, first: Text, second: Text) -> None:
         self.set_class(self.is_wide, "-wide")
         self.query_one("#job-facts", Line).show(first)
         self.query_one("#job-payload", Line).show(second)
 
-    def _show_alike(self, *, shown: bool) -> None:
+    def _show_alike(self, *, visible: bool) -> None:
         for name in ("#job-alike-title", "#job-alike"):
-            self.query_one(name).display = shown
-        if shown:
+            self.query_one(name).display = visible
+        if visible:
             self.query_one("#job-alike", Line).show(job_page.alike(self._finding, self.app.size.width))
 
 

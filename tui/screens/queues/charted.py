@@ -43,8 +43,8 @@ class ChartedScreen(QueueActions):
     def range_seconds(self) -> int:
         """Over how many seconds the charts go."""
         remembered = self.session.state.get("chart_range") or ""
-        known = remembered.isascii() and remembered.isdecimal() and len(remembered) < 9
-        seconds = int(remembered) if known else 0
+        is_number = remembered.isascii() and remembered.isdecimal() and len(remembered) < 9
+        seconds = int(remembered) if is_number else 0
         return seconds if seconds in RANGES else _DEFAULT_RANGE_SECONDS
 
     @property
@@ -70,8 +70,8 @@ class ChartedScreen(QueueActions):
     def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
         """Show a snapshot, and fetch the details when they are due; none while another screen is shown."""
         super().update_snapshot(snapshot, error)
-        shown = snapshot is not None and self.is_current and not self.session.frozen
-        if shown and self.details.begin_if_due():
+        is_shown = snapshot is not None and self.is_current and not self.session.frozen
+        if is_shown and self.details.begin_if_due():
             self.fetch_details()
 
     @work(group="details")
@@ -103,7 +103,7 @@ class ChartedScreen(QueueActions):
         self.details.invalidate()
 
     def is_without_charts(self) -> bool:
-        """Whether there is no room for charts; then say so."""
+        """Whether there is no room for charts; then a message shows that."""
         if not self.has_class("-compact"):
             return False
         self.notify("no room for charts: they need a terminal with more lines", severity="warning")

@@ -23,7 +23,7 @@ _MARK_KINDS = ("new-release", "queue-paused", "queue-resumed", "worker-draining"
 
 @dataclass
 class Details:
-    """Those of one queue, or of all if ``queue`` is None; empty until they are fetched."""
+    """The details of one queue, or of all if ``queue`` is None; empty until they are fetched."""
 
     session: Session
     queue: str | None = None
@@ -98,8 +98,8 @@ class Details:
         marks: list[Event] = []
         for kind in _MARK_KINDS:
             verb = events.page(EventFilter.from_options(kind=kind, since=since), limit=_MAX_MARKS)
-            found = await self.session.run(verb, on_error=self._keep_problem)
-            marks += found.items if found is not None else []
+            of_kind = await self.session.run(verb, on_error=self._keep_problem)
+            marks += of_kind.items if of_kind is not None else []
         self.marks = sorted(marks, key=lambda event: event.at, reverse=True)
 
     def _keep_problem(self, message: str) -> None:

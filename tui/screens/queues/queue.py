@@ -81,14 +81,14 @@ class QueueScreen(ChartedScreen, LetterActions, JobActions, EventActions):
                 with VerticalScroll(can_focus=False):
                     yield EventList(id="events")
 
-    def _of(self, snapshot: Snapshot | None) -> QueueSnapshot | None:
+    def _find_queue(self, snapshot: Snapshot | None) -> QueueSnapshot | None:
         queues = snapshot.queues if snapshot is not None else ()
         return next((queue for queue in queues if queue.name == self._queue), None)
 
     def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
         """Show a snapshot."""
         super().update_snapshot(snapshot, error)
-        queue = self._of(snapshot)
+        queue = self._find_queue(snapshot)
         if snapshot is None or queue is None:
             return
         self.query_one(QueueTable).show_queues(snapshot, self.size.width, only=self._queue)
@@ -98,7 +98,7 @@ class QueueScreen(ChartedScreen, LetterActions, JobActions, EventActions):
 
     def show_details(self, snapshot: Snapshot) -> None:
         """Show charts, groups and events."""
-        queue = self._of(snapshot)
+        queue = self._find_queue(snapshot)
         if queue is None:
             return
         charted = self.size.height >= _CHARTS_MIN_HEIGHT
@@ -121,7 +121,7 @@ class QueueScreen(ChartedScreen, LetterActions, JobActions, EventActions):
 
     def action_pause(self) -> None:
         """Ask for the reason, then pause; resume without a question."""
-        queue = self._of(self.session.snapshot)
+        queue = self._find_queue(self.session.snapshot)
         if queue is not None:
             self.run_exclusive(self.toggle_pause, queue)
 

@@ -41,17 +41,17 @@ class WorkerActions(DashboardScreen):
         """The operations on processes."""
         return self.session.operations.workers
 
-    def log_text(self, worker_id: str, most: int = _MAX_LINES) -> Text:
+    def log_text(self, worker_id: str, max_lines: int = _MAX_LINES) -> Text:
         """The newest lines of a process' log as they were read; another process is asked for them."""
         if self._is_own_id(worker_id):
-            lines: Sequence[LogLine] | None = self.session.operations.logs(worker_id, limit=most)
+            lines: Sequence[LogLine] | None = self.session.operations.logs(worker_id, limit=max_lines)
             return worker_page.log_lines(lines, "")
         if self._log_of != worker_id:
             self._log_of, self._log, self._log_problem, self._next_log = worker_id, None, "", 0.0
         if time.monotonic() >= self._next_log and not self.session.figures_are_old:
             self._next_log = time.monotonic() + _LOG_SECONDS
             self.read_log(worker_id)
-        return worker_page.log_lines(self._log and self._log[-most:], self._log_problem)
+        return worker_page.log_lines(self._log and self._log[-max_lines:], self._log_problem)
 
     @work(exclusive=True, group="log")
     async def read_log(self, worker_id: str) -> None:
@@ -74,8 +74,10 @@ class WorkerActions(DashboardScreen):
     def forecasts(self, worker: Worker) -> list[DrainForecast]:
         """Return what becomes of the jobs that a process holds."""
         snapshot = self.session.snapshot
-        found = next((one for one in snapshot.workers if one.id == worker.id), None) if snapshot else None
-        return [] if found is None or snapshot is None else foresee(found, snapshot.queues)
+        if snapshot is None:
+            return []
+        current = next((process for process in snapshot.workers if process.id == worker.id), None)
+        return [] if current is None else foresee(current, snapshot.queues)
 
     async def drain_worker(self, worker: Worker) -> None:
         """Ask, then drain a process; if it cannot be, show why."""

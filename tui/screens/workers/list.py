@@ -143,8 +143,8 @@ class WorkersScreen(WorkerActions):
         """Fit the columns."""
         self.call_after_refresh(self._show_selected)
 
-    def _selected(self) -> Worker | None:
-        """The process under the cursor; without one, say so."""
+    def _selected_worker(self) -> Worker | None:
+        """The process under the cursor; without one, a message shows that."""
         worker = self._list.selected
         if worker is None:
             self.notify("no process is listed: there is nothing to act on")
@@ -152,7 +152,7 @@ class WorkersScreen(WorkerActions):
 
     def action_open_worker(self) -> None:
         """Show all of the process."""
-        if (worker := self._selected()) is not None:
+        if (worker := self._selected_worker()) is not None:
             self.post_message(OpenWorker(worker.id))
 
     def on_row_list_opened(self) -> None:
@@ -161,17 +161,17 @@ class WorkersScreen(WorkerActions):
 
     def action_drain_worker(self) -> None:
         """Drain the process."""
-        if (worker := self._selected()) is not None:
+        if (worker := self._selected_worker()) is not None:
             self.run_exclusive(self.drain_worker, worker)
 
     def action_undo_drain(self) -> None:
         """Let it take jobs again."""
-        if (worker := self._selected()) is not None:
+        if (worker := self._selected_worker()) is not None:
             self.run_exclusive(self.undo_drain, worker)
 
     def action_put_back_worker(self) -> None:
         """Return its jobs now."""
-        if (worker := self._selected()) is not None:
+        if (worker := self._selected_worker()) is not None:
             self.run_exclusive(self.put_back, worker)
 
 
@@ -180,5 +180,6 @@ def _summary(workers: Sequence[Worker]) -> str:
               ("draining", "standby", "blocked", "dead")}  # fmt: skip
     ready = sum(worker.ready for worker in workers)
     others = [f"{number} {state}" for state, number in states.items() if number]
-    held = sum(worker.in_flight for worker in workers)
-    return " · ".join([f"{ready} of {len(workers)} take jobs", *others, f"{plural(held, 'job')} in flight"])
+    in_flight = sum(worker.in_flight for worker in workers)
+    jobs = plural(in_flight, "job")
+    return " · ".join([f"{ready} of {len(workers)} take jobs", *others, f"{jobs} in flight"])

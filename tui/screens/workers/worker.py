@@ -32,7 +32,7 @@ _KEYS = (("{list.open}", "open"), ("{workers.abort}", "abort"), ("{workers.dupli
 
 
 class WorkerScreen(WorkerActions, JobActions):
-    """Follows the snapshots; once the process has ended the last figures stay, and the page says so."""
+    """Follows the snapshots; once the process has ended, the last figures stay, and the title shows it."""
 
     HELP = (
         "One process: the jobs that it runs, what becomes of them, the settings in which it differs, and its "
@@ -88,9 +88,9 @@ class WorkerScreen(WorkerActions, JobActions):
         if snapshot is None:
             return
         listed = list_workers(snapshot.workers, snapshot.queues)
-        found = next((worker for worker in listed if worker.id == self._worker_id), None)
-        self._ended = found is None
-        self._worker = found or self._worker
+        worker = next((worker for worker in listed if worker.id == self._worker_id), None)
+        self._ended = worker is None
+        self._worker = worker or self._worker
         self._show()
         if self.is_current and not self._is_reading and not self.session.figures_are_old:
             self._is_reading = True
@@ -186,7 +186,7 @@ class WorkerScreen(WorkerActions, JobActions):
             self.run_exclusive(self.change_jobs, verb, jobs)
 
     def _targets(self) -> list[JobSummary]:
-        """The marked jobs, else the one under the cursor; without one say so."""
+        """The marked jobs, else the one under the cursor; without one, a message shows that."""
         table = self.table
         selected = table.selected if table.display else None
         jobs = list(table.marks.values()) or ([selected] if selected is not None else [])
@@ -196,7 +196,7 @@ class WorkerScreen(WorkerActions, JobActions):
 
     # The process
 
-    def _living(self) -> Worker | None:
+    def _live_worker(self) -> Worker | None:
         if self._worker is None or self._ended:
             self.notify("the process has ended: there is nothing to act on")
             return None
@@ -204,15 +204,15 @@ class WorkerScreen(WorkerActions, JobActions):
 
     def action_drain_worker(self) -> None:
         """Drain the process."""
-        if (worker := self._living()) is not None:
+        if (worker := self._live_worker()) is not None:
             self.run_exclusive(self.drain_worker, worker)
 
     def action_undo_drain(self) -> None:
         """Let it take jobs again."""
-        if (worker := self._living()) is not None:
+        if (worker := self._live_worker()) is not None:
             self.run_exclusive(self.undo_drain, worker)
 
     def action_put_back_worker(self) -> None:
         """Return its jobs now."""
-        if (worker := self._living()) is not None:
+        if (worker := self._live_worker()) is not None:
             self.run_exclusive(self.put_back, worker)

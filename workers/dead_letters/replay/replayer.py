@@ -66,7 +66,7 @@ class Replayer:
     async def holding(self, plan_id: int) -> AsyncIterator[ExpiringLock]:
         """The lock of a plan, held during a block.
 
-        It is acquired before the plan is marked as running, so that no screen sees an interrupted plan.
+        It is acquired before the plan is marked as running, so that no screen shows an interrupted plan.
         Raises RedisError, and ConflictError if another process runs the plan.
         """
         lock = ExpiringLock(self._redis, f"{PLAN}{plan_id}")
@@ -81,7 +81,7 @@ class Replayer:
                 log.debug("the lock of a plan was not released", error=repr(error))
 
     async def active_ids(self, plan_ids: Sequence[int]) -> set[int]:
-        """Those of the plans that a process runs now.  Raises RedisError."""
+        """Return the ids of the plans that a process runs now.  Raises RedisError."""
         locks = await ExpiringLock.held_names(self._redis, [f"{PLAN}{plan_id}" for plan_id in plan_ids])
         return {plan_id for plan_id in plan_ids if f"{PLAN}{plan_id}" in locks}
 
@@ -135,9 +135,11 @@ class Replayer:
                 await self._record_vanished_jobs(plan.id)
             await asyncio.sleep(_REFRESH_SECONDS)
             return None
-        most = step.most if plan.rate is None else min(step.most, run.tokens.available(plan.rate, clock))
-        if most > 0:
-            await run.send(most)
+        max_letters = step.max_letters
+        if plan.rate is not None:
+            max_letters = min(max_letters, run.tokens.available(plan.rate, clock))
+        if max_letters > 0:
+            await run.send(max_letters)
             if step.is_canary:
                 run.refresh()
         else:
@@ -214,10 +216,10 @@ class _PlanRun:
         self._check_vanished_at = clock + _VANISHED_SECONDS
         return True
 
-    async def send(self, most: int) -> None:
-        """Enqueue up to ``most`` letters, marked in the background.  Raises RedisError, StorageError."""
-        most = min(most, self._batch_size)
-        items = await self._plans.next_items(self.plan_id, limit=most, after=self._after)
+    async def send(self, max_letters: int) -> None:
+        """Enqueue up to ``max_letters``, marked in the background.  Raises RedisError, StorageError."""
+        max_letters = min(max_letters, self._batch_size)
+        items = await self._plans.next_items(self.plan_id, limit=max_letters, after=self._after)
         if items:
             self._batch_size = _next_batch_size(items)
             enqueued = await self._enqueuer.enqueue(items)
@@ -225,7 +227,7 @@ class _PlanRun:
             self._mark_task = asyncio.create_task(self._plans.mark_enqueued(self.plan_id, items, *enqueued))
             self._after = items[-1].id
             self.tokens.take(len(items))
-        if len(items) < most:  # the last batch: the ledger shows whether all are done
+        if len(items) < max_letters:  # the last batch: the ledger shows whether all are done
             self.refresh()
             self.start_over()
 

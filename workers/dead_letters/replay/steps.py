@@ -15,10 +15,10 @@ _MIN_ENDED = 5
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The next step of a plan: ``send`` up to ``most`` letters, ``wait``, ``halt`` or ``done``."""
+    """The next step of a plan: ``send`` up to ``max_letters`` letters, ``wait``, ``halt`` or ``done``."""
 
     verb: Literal["send", "wait", "halt", "done"]
-    most: int = 0
+    max_letters: int = 0
     reason: str = ""
     is_canary: bool = False
     """The step after it depends on its outcome, so the ledger has to be read again."""
@@ -43,5 +43,5 @@ def next_step(plan: Plan, ledger: Ledger) -> Step:
 def _is_conclusive(plan: Plan, ledger: Ledger, canary: int) -> bool:
     if not canary or ledger.sent > canary:
         return ledger.ended >= min(_MIN_ENDED, plan.total - ledger.skipped)
-    # Of the canary all have ended, or so many died that the others cannot change the result.
+    # All of the canary have ended, or so many died that the others cannot change the result.
     return ledger.ended >= canary or ledger.died > plan.halt * canary

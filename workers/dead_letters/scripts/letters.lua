@@ -2,7 +2,7 @@
 --
 -- KEYS  1 letter  hash  as in settle.lua
 -- ARGV  1 bytes of the reply  then uids
--- Reply the text of each uid, nil where it is gone; it ends before the one that would make it too large.
+-- Reply the text of each uid, nil if it is gone; it ends before the one that would make it too large.
 local out, left = {}, tonumber(ARGV[1])
 for i = 2, #ARGV do
   local text = redis.call('HGET', KEYS[1], ARGV[i])

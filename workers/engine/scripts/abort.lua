@@ -1,4 +1,4 @@
--- Abort jobs, each only where it is still what was read: a job that waits ends as aborted; of one that runs SAQ's
+-- Abort jobs, each only if it is still what was read.  A job that waits ends as aborted; for one that runs, SAQ's
 -- request is written, which its worker notices.
 --
 -- Invariant: a job that runs keeps its lease until its worker settles it; one that waits leaves its lists in the

@@ -30,14 +30,14 @@ local function state_of(id, prefix, incomplete, leases, completed, failed, last_
   if ended then return 'done', ended end
   ended = read(false, 'ZSCORE', failed, id)
   if ended then return 'failed', ended end
-  -- A key of another program says nothing.
+  -- A key of another program does not count.
   local ttl = string.sub(id, 1, #prefix) == prefix and redis.call('PTTL', id) or -2
   if ttl > 0 then return 'ended', '' end
   if ttl == -1 then return 'unlisted', '' end
   return 'gone', ''
 end
 
--- Its record, and the type of that: string, none, another type, or foreign if the id is none of this queue.
+-- Its record, and the type of that: string, none, another type, or foreign if the id is of no job here.
 local function record_of(id, prefix)
   if string.sub(id, 1, #prefix) ~= prefix then return false, 'foreign' end
   local record = redis.pcall('GET', id)

@@ -9,7 +9,7 @@
 -- ARGV  1 ms between two checks, by any process  2 1: check now, whenever the last check was
 --       3 greatest Unix second at which a job can be scheduled
 --       then the type of each key: of 1 to 9, and of those after 10
--- Reply {} where no check is due; else {1 where the clock was set back since the last check, ready, leases,
+-- Reply {} if no check is due; else {1 if the clock was set back since the last check, ready, leases,
 --        ids on incomplete that are ready or have no possible time, kinds of repair and their numbers as a flat list}
 local looks, queued, active, incomplete, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local ASIDE_SECONDS, MOST = 604800, 10000

@@ -1,4 +1,4 @@
--- Put ids of a queue where they belong, each only where that is still true.
+-- Put ids of a queue where they belong, each only if that is still true.
 --
 -- Invariant: an id that is in flight, or that another step has moved since it was found, stays where it is.  An id
 -- that comes to be listed twice does no harm: take.lua drops the second listing.

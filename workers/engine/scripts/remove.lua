@@ -1,4 +1,4 @@
--- Remove jobs that wait or have ended, each only where it is still what was read.
+-- Remove jobs that wait or have ended, each only if it is still what was read.
 --
 -- Invariant: a job that runs is not removed, and a key that an id of another queue names is never changed.
 --

@@ -1,4 +1,4 @@
--- Put jobs that wait at the head of their queue, each only where it is still what was read.
+-- Put jobs that wait at the head of their queue, each only if it is still what was read.
 --
 -- Invariant: a job that has been taken, has ended or has moved stays where it is; no other leaves its lists for a
 -- moment.  Its attempts stay what they are.

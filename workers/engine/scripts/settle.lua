@@ -104,7 +104,7 @@ local function store_ended(id, body)
   end
 end
 
--- The record of a job that SAQ's abort took off incomplete, as ended; nil if that is not what it says.
+-- The record, as ended, of a job that SAQ's abort took off incomplete; nil if it is not of an aborted job.
 local function aborted_record(id)
   local stored = redis.pcall('GET', id)
   if type(stored) ~= 'string' then return nil end
@@ -130,7 +130,7 @@ for k, id in ipairs(ids) do
     count('repaired:lease')
     result[k] = 0
   elseif not scores[k] and is_ours(id) and (verb == 'retry' or verb == 'return') and aborted_record(id) then
-    -- Nobody has seen yet that it is to be aborted.
+    -- No process has noticed yet that it is to be aborted.
     standing[id] = false
     left[#left + 1] = id
     redis.call('LREM', active, 1, id)
@@ -141,7 +141,7 @@ for k, id in ipairs(ids) do
     count('aborted')
     result[k] = 1
   elseif verb == 'update' then
-    -- Off incomplete it was aborted: the record that says so stays.
+    -- If it is off incomplete it was aborted: the record of that stays.
     if is_ours(id) and scores[k] then redis.call('SET', id, body) end
     result[k] = 1
   else

@@ -8,7 +8,7 @@
 --       2 active      list    job ids in flight (SAQ's)
 --       3 incomplete  zset    job id -> 0, or the Unix second at which it becomes ready (SAQ's)
 --       4 leases      hash    job id -> "worker:token:taken_ms"
---       5 looks       hash    told: server time at which the last message said that a worker began to hold jobs, ms;
+--       5 looks       hash    told: server time of the last message that a worker began to hold jobs, ms;
 --                             standby: server time at which a process last found all slots taken, ms;
 --                             since, last: as in lost.lua; reconciled: as in reconcile.lua;
 --                             resumed: as in resume.lua
@@ -161,8 +161,8 @@ if rate > 0 then
   end
   redis.call('ZADD', KEYS[6], unpack(started))
 end
--- A process that does not see a worker's first lease would not check whether it lives.  Once a second is enough:
--- all that got the message check a while later.
+-- A process without this message of a worker's first lease would not check whether it lives.  Once a second is
+-- enough: all that got the message check a while later.
 if own == 0 then
   local since = now_ms - (tonumber(redis.call('HGET', looks, 'told')) or 0)
   if not (since >= 0 and since <= 1000) then

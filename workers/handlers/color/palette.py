@@ -70,14 +70,14 @@ def _foreground(image: Image.Image) -> tuple[Floats, Floats]:
     rgb, alpha = pixels[..., :3], pixels[..., 3] / 255
     if alpha.max() == 0:  # a few specks, in a picture of many pixels
         raise PermanentError("image: all of it is transparent")
-    seen = alpha >= alpha.max() * _TRANSPARENT
-    if seen.all():
-        seen &= ~_background(rgb)
-    return rgb[seen], alpha[seen]
+    visible = alpha >= alpha.max() * _TRANSPARENT
+    if visible.all():
+        visible &= ~_background(rgb)
+    return rgb[visible], alpha[visible]
 
 
 def _background(rgb: Floats) -> NDArray[np.bool_]:
-    """Pixels of the colour that most of the border has; none where too little would be left."""
+    """Pixels of the colour that most of the border has; none if too little would be left."""
     lab = rgb_to_lab(rgb.reshape(-1, 3)).reshape(rgb.shape)
     border = np.concatenate([lab[0], lab[-1], lab[:, 0], lab[:, -1]])
     middle = np.median(border, axis=0)
@@ -115,30 +115,30 @@ def _cluster(lab: Floats, weights: Floats) -> tuple[Floats, Floats]:
 
 
 def _merge(centers: Floats, mass: NDArray[Any]) -> tuple[Floats, Floats]:
-    kept: list[tuple[Floats, float]] = []
+    clusters: list[tuple[Floats, float]] = []
     for index in np.argsort(-mass):
         if mass[index] <= 0:
             continue
-        for rank, (center, weight) in enumerate(kept):
+        for rank, (center, weight) in enumerate(clusters):
             if np.linalg.norm(center - centers[index]) < _SAME_COLOR:
                 total = weight + mass[index]
-                kept[rank] = ((center * weight + centers[index] * mass[index]) / total, total)
+                clusters[rank] = ((center * weight + centers[index] * mass[index]) / total, total)
                 break
         else:
-            kept.append((centers[index], float(mass[index])))
-    kept.sort(key=lambda colour: -colour[1])
-    weights = np.array([weight for _, weight in kept])
-    return np.array([center for center, _ in kept]), weights / weights.sum()
+            clusters.append((centers[index], float(mass[index])))
+    clusters.sort(key=lambda colour: -colour[1])
+    weights = np.array([weight for _, weight in clusters])
+    return np.array([center for center, _ in clusters]), weights / weights.sum()
 
 
 def nearest_name(lab: Floats) -> str:
     """The CSS colour whose CIELAB values are nearest."""
-    names, values = _named()
+    names, values = _named_colors()
     return names[int(((values - lab) ** 2).sum(axis=1).argmin())]
 
 
 @cache
-def _named() -> tuple[list[str], Floats]:
+def _named_colors() -> tuple[list[str], Floats]:
     names = webcolors.names("css3")
     rgb = np.array([webcolors.name_to_rgb(name) for name in names], dtype=np.float64)
     return names, rgb_to_lab(rgb)

@@ -1,7 +1,7 @@
-"""How much memory a decoder takes for a picture, judged by the picture's head alone.
+"""Estimates the memory that a decoder takes for a picture, from the picture's head alone.
 
-The figures per pixel are the peak of resident memory, measured with Pillow 13.0 and pillow-heif 1.8, and
-rounded up to what the formats allow at the worst.
+The figures per pixel are peaks of resident memory, measured with Pillow 13.0 and pillow-heif 1.8.  They are
+rounded up to the worst that the formats allow.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from PIL import Image
 
 MEMORY_BYTES = 640 << 20
 """The most that one picture may take.  A progressive JPEG of 200 megapixels takes 590 MiB, a HEIC of 48
-megapixels 330; five such pictures at a time, the queue's concurrency, take 3.2 GiB at the most."""
+megapixels 330.  Five pictures at a time, the queue's concurrency, take 3.2 GiB at the most."""
 WEBP_BYTES = 20  # per pixel: two canvases, the frame, its copy, and Pillow's; 16.3 to 17.1 were measured
 _AVIF_BYTES = 16  # per pixel, with 10 bits, 4:4:4 and transparency; 9.1 to 10.6 were measured with 8 bits
 _HEIF_BYTES = 12  # per pixel, with 10 bits; 7.1 to 8.5 were measured with 8 bits
@@ -45,14 +45,14 @@ def decoding_bytes(image: Image.Image, data: bytes, full_size: tuple[int, int]) 
 
 
 def _mode_bytes(image: Image.Image) -> int:
-    """Per pixel, as Pillow keeps it."""
+    """Bytes per pixel in Pillow's memory."""
     if image.mode in _PLANAR_MODES:
         return 1
     return 2 if image.mode.startswith("I;16") else 4
 
 
 def _coefficient_bytes(image: Any, data: bytes, full_size: tuple[int, int]) -> int:
-    """Return what a JPEG takes whose scans each hold a part of all blocks; 0 if it is decoded row by row."""
+    """Return what a JPEG takes if each of its scans has a part of all blocks; 0 if it is decoded by rows."""
     sampling = [(across, down) for _, across, down, _ in image.layer]
     if not image.info.get("progressive") and _components_of_first_scan(data) == len(sampling):
         return 0
@@ -62,24 +62,24 @@ def _coefficient_bytes(image: Any, data: bytes, full_size: tuple[int, int]) -> i
 
 
 def _components_of_first_scan(data: bytes) -> int:
-    """0 if none is found."""
+    """Count the components of a JPEG's first scan; 0 if it has no scan."""
     start_of_image, start_of_scan, fill = 0xD8, 0xDA, 0xFF
-    at = 0
-    while at + 4 < len(data):
-        marker = data[at + 1]
-        if data[at] != fill or marker == fill:
-            at += 1
+    offset = 0
+    while offset + 4 < len(data):
+        marker = data[offset + 1]
+        if data[offset] != fill or marker == fill:
+            offset += 1
         elif marker == start_of_scan:
-            return data[at + 4]
+            return data[offset + 4]
         elif marker == start_of_image:
-            at += 2
+            offset += 2
         else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4])
+            offset += 2 + int.from_bytes(data[offset + 2 : offset + 4])
     return 0
 
 
 def _tiff_bytes(image: Any) -> int:
-    """Pillow turns a TIFF itself, which makes a copy; libtiff decodes a whole strip or tile at a time."""
+    """Pillow turns a TIFF itself and so makes a copy; libtiff decodes a whole strip or tile at a time."""
     tags = image.tag_v2
     copies = 2 if tags.get(_TIFF_ORIENTATION, 1) != 1 else 1
     decoded = image.width * image.height * _mode_bytes(image) * copies

@@ -35,7 +35,7 @@ _ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4
 
 
 def decode(data: bytes) -> Image.Image:
-    """A small RGBA picture in sRGB, turned as its EXIF says.
+    """A small RGBA picture in sRGB, turned by its EXIF orientation.
 
     Alpha is relative: it is 255 where the picture is least transparent.  Raises PermanentError for data that
     is not a picture, is damaged, is transparent all over, or needs more than `MEMORY_BYTES` to decode.
@@ -125,7 +125,7 @@ def _register_heif() -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8, as EXIF counts; 1 where the EXIF is damaged."""
+    """The orientation, 1 to 8 as EXIF counts; 1 if the EXIF is damaged."""
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # whatever a damaged EXIF leads to: the picture itself is good
@@ -161,7 +161,7 @@ def _strips(image: Image.Image, factor: int = 1) -> Iterator[tuple[int, Image.Im
 
 
 def _plain(image: Image.Image, top: float) -> Image.Image:
-    """In one of the modes that can be reduced and converted by a colour profile."""
+    """Convert to one of the modes that can be reduced and converted by a colour profile."""
     mode = image.mode
     if _is_deep(image):
         values = _deep_values(image) / top * 255

@@ -27,7 +27,7 @@ _SENT = ("http://", "https://", "data:")  # images that a service can fetch; it 
 # Every repetition has a limit, so that no text makes a search slow.
 _DOT = r"(?:\.|\s?[\[({]\s?(?:dot|\.)\s?[\])}]\s?)"
 _AT_SIGN = r"(?:\s?@\s?|\s?[\[({]\s?at\s?[\])}]\s?)"
-_DOMAINS = (  # not those that are English words (it, to, me, top): "love it.to be worn" is no link
+_DOMAINS = (  # not those that are English words (it, to, me, top): "love it.to be worn" is not a link
     "com|net|org|info|biz|io|co|app|shop|store|online|xyz|"
     "ru|de|fr|es|pt|uk|nl|eu|br|ch|pl|dk|se|fi|cz|ie|ca|jp|cn|ly|gg|tv"
 )
@@ -180,7 +180,7 @@ def _can_be_sent(payload: ModerationPayload) -> bool:
 
 
 def judge(text: str) -> Verdict:
-    """Return what the word lists and the rules for links, addresses and phone numbers say of ``text``."""
+    """Judge ``text`` by the word lists, and by the rules for links, addresses and phone numbers."""
     text = text.translate(_AS_SEEN)
     rejected, doubtful = _words(text)
     if _LINK.search(text):

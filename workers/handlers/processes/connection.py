@@ -26,7 +26,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass of it
 
     def data_received(self, data: bytes) -> None:
         """Hand on every whole message."""
@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
         del received[:begin]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the owner."""
+        """Call ``on_lost``."""
         self._transport = None
         self._on_lost()
 

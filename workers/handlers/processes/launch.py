@@ -31,7 +31,7 @@ class Streams:
 
 @dataclass(frozen=True, slots=True)
 class HandlerSource:
-    """Which function handles a queue, and where it is found."""
+    """The function that handles a queue, and the place where it is found."""
 
     queue: str
     name: str
@@ -41,7 +41,7 @@ class HandlerSource:
     streams: Streams | None = None
     """None: it runs in the background, and what it prints is logged."""
     writes_bytecode: bool = True
-    """Whether the team's modules may be cached beside their files, as Python does."""
+    """Whether Python may cache the team's modules in their folders."""
 
 
 class HandlerProtocol(asyncio.SubprocessProtocol):
@@ -61,7 +61,7 @@ class HandlerProtocol(asyncio.SubprocessProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        self._transport = cast(asyncio.SubprocessTransport, transport)  # uvloop's is no subclass of it
+        self._transport = cast(asyncio.SubprocessTransport, transport)  # uvloop's is not a subclass of it
         self.pid = self._transport.get_pid() or 0
 
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:

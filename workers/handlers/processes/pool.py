@@ -41,9 +41,8 @@ class ProcessStack(NamedTuple):
 class HandlerPool:
     """Runs the jobs of one queue in processes.
 
-    ``async def`` handlers share one process; a plain ``def`` handler has one for each job in flight.  A job
-    that was in flight when a process died of an unknown cause runs alone the next time, so that the cause is
-    known then.
+    ``async def`` handlers share one process; a plain ``def`` handler has one for each job in flight.  If a
+    process dies of an unknown cause, its jobs run alone the next time, so that the cause shows.
     """
 
     def __init__(self, source: HandlerSource, enqueue: EnqueueJob, recycle: Recycle = NEVER) -> None:
@@ -54,7 +53,7 @@ class HandlerPool:
         """Called when that changes."""
         self._files: dict[str, list[int]] = {}
         self._files_to_fix: dict[str, list[int]] = {}
-        """Those, and the folders, of the import that failed."""
+        """Files and folders of the import that failed."""
         self._enqueue = enqueue
         self._recycle = recycle
         self._processes: list[HandlerProcess] = []
@@ -71,7 +70,7 @@ class HandlerPool:
 
     @property
     def processes(self) -> list[HandlerProcess]:
-        """Those that run."""
+        """The processes that run."""
         return list(self._processes)
 
     @property
@@ -224,11 +223,11 @@ class HandlerPool:
 
     async def _start_or_wait(self) -> HandlerProcess:
         """A new process.  If it cannot be started, wait, and raise HandlerInterruptedError."""
-        known = self.problem
+        known_problem = self.problem
         try:
             process = await self._start_process()
         except HandlerImportError as error:
-            if self.problem != known:  # else every job that waits would say so
+            if self.problem != known_problem:  # else every job that waits would log it
                 queue, problem = self.source.queue, str(error)
                 log.error("a handler process cannot be started", queue=queue, error=problem)  # noqa: TRY400
             await asyncio.sleep(self._backoff.next())

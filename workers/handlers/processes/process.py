@@ -46,7 +46,7 @@ _LAST_OUTPUT_SECONDS = 1.0
 _LEVELS = {"critical": "error", "error": "error", "warning": "warning"}
 
 Ask = Callable[[Job, str, dict[str, Any]], Awaitable[Any]]
-"""Answers what a handler asks of its job: ``update`` it, ``enqueue`` another."""
+"""Answers a handler's requests about its job: ``update`` it, ``enqueue`` another."""
 
 
 @dataclass(eq=False, slots=True)
@@ -66,7 +66,7 @@ class HandlerProcess:
         self.about: Mapping[str, Any] = {}
         """Facts that it sent at its start: ``python``, ``executable``, ``signature``, ``place``, ``pid``."""
         self.files: dict[str, list[int]] = {}
-        """Those of the team's modules that it has imported by now, each with its time and size."""
+        """Files of the team's modules that it has imported by now, each with its time and size."""
         self.retired = False
         """Whether it takes no more jobs, and ends when those that it runs have ended."""
         self.done = 0
@@ -232,9 +232,9 @@ class HandlerProcess:
         """The process has gone: what it has started goes, too, and its jobs end, each as it deserves."""
         self._kill_group(launched.pid)
         cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        ended = f"its process ended with {cause}"
+        ending = f"its process ended with {cause}"
         if not self._started.done():
-            problem = f"{self.source.name!r}: {ended} while it was imported"
+            problem = f"{self.source.name!r}: {ending} while it was imported"
             self._refuse(HandlerImportError(problem + self._last_output(_START_SECONDS)))
         culprit = self._blamed if self._blamed is not None else self._running_number()
         if culprit is None and len(self._calls) == 1:
@@ -245,11 +245,11 @@ class HandlerProcess:
             if call.ended.done():
                 continue
             if number == culprit:
-                reason = "it blocked its process, which was killed" if number == self._blamed else ended
+                reason = "it blocked its process, which was killed" if number == self._blamed else ending
                 last = self._last_output(_LAST_OUTPUT_SECONDS)
                 call.ended.set_exception(HandlerProcessDiedError(f"{reason}{last}"))
             else:
-                call.ended.set_exception(HandlerInterruptedError(ended))
+                call.ended.set_exception(HandlerInterruptedError(ending))
             call.ended.exception()  # the runner may have given it up
         self._jobs.close()
         self._control.close()
@@ -284,8 +284,8 @@ class HandlerProcess:
     def _on_message(self, message: dict[str, Any]) -> None:
         match message:
             case {"ended": ended}:
-                for number, how, value in ended:
-                    self._on_ended(number, how, value)
+                for number, outcome, value in ended:
+                    self._on_ended(number, outcome, value)
             case {"lines": [number, lines, dropped]}:
                 self._on_lines(number, lines, dropped)
             case {"ask": [asked, number, verb, fields]}:
@@ -299,9 +299,9 @@ class HandlerProcess:
                 self._started.set_result(about)
             case {"refused": problem, "fix": fix, "files": files} if not self._started.done():
                 self.files = files
-                refused = HandlerImportError(problem, fix=fix)
-                refused.__cause__ = ImportError(problem)  # what it quotes is the team's
-                self._refuse(refused)
+                error = HandlerImportError(problem, fix=fix)
+                error.__cause__ = ImportError(problem)  # what it quotes is the team's
+                self._refuse(error)
             case {"files": files}:
                 self._on_answer("files 0", files)
 
@@ -310,13 +310,13 @@ class HandlerProcess:
         if waiting is not None and not waiting.done():
             waiting.set_result(value)
 
-    def _on_ended(self, number: int, how: str, value: Any) -> None:
+    def _on_ended(self, number: int, outcome: str, value: Any) -> None:
         call = self._calls.get(number)
         if call is None or call.ended.done():
             return
-        if how == "done":
+        if outcome == "done":
             call.ended.set_result(value)
-        elif how == "cancelled":
+        elif outcome == "cancelled":
             call.ended.set_exception(asyncio.CancelledError())
         else:
             call.ended.set_exception(RemoteError.from_record(value))
@@ -332,7 +332,7 @@ class HandlerProcess:
         if dropped and call is not None:
             call.context.run(log.info, "lines were dropped", lines=dropped)
 
-    async def _answer(self, asked: int, number: int, verb: str, fields: dict[str, Any]) -> None:
+    async def _answer(self, ask_id: int, number: int, verb: str, fields: dict[str, Any]) -> None:
         call = self._calls.get(number)
         answer: dict[str, Any] = {"error": "its job has ended"}
         if call is not None:
@@ -340,7 +340,7 @@ class HandlerProcess:
                 answer = {"result": await self._ask(call.job, verb, fields)}
             except Exception as error:
                 answer = {"error": f"{type(error).__name__}: {error}"}
-        self._control.send({"answer": [asked, answer]})
+        self._control.send({"answer": [ask_id, answer]})
 
 
 def _meta(job: Job) -> dict[str, Any] | None:

@@ -17,11 +17,11 @@ class Recycle:
     jobs: int = 0
     megabytes: int = 0
 
-    def is_due(self, pid: int | None, done: int) -> bool:
+    def is_due(self, pid: int | None, jobs_done: int) -> bool:
         """Whether a process that has done so many jobs has done enough."""
-        if self.jobs and done >= self.jobs:
+        if self.jobs and jobs_done >= self.jobs:
             return True
-        if not self.megabytes or done % _CHECK_MEMORY_JOBS:
+        if not self.megabytes or jobs_done % _CHECK_MEMORY_JOBS:
             return False
         return resident_bytes(pid) > self.megabytes << 20
 

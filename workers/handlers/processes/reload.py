@@ -23,10 +23,10 @@ class FileWatch:
         self._stamps: dict[str, list[int] | None] = {}
 
     def changed(self, files: Mapping[str, list[int]]) -> list[str]:
-        """Which files differ from the last call.
+        """Return the files that differ from the last call.
 
-        ``files`` has the time, in nanoseconds, and the size of each when it was imported: a file that is new
-        to this watch is compared with them.
+        ``files`` has the time, in nanoseconds, and the size of each when it was imported.  A file that is new
+        to this watch is compared with these.
         """
         now = {file: _stamp(file) for file in files}
         before = {**files, **self._stamps}
@@ -36,10 +36,10 @@ class FileWatch:
 
 def _stamp(file: str) -> list[int] | None:
     try:
-        found = os.stat(file)
+        status = os.stat(file)
     except OSError:
         return None
-    return [found.st_mtime_ns, found.st_size]
+    return [status.st_mtime_ns, status.st_size]
 
 
 async def replace_on_change(pool: HandlerPool) -> None:
@@ -62,6 +62,6 @@ async def _replace(pool: HandlerPool, file: str) -> None:
 
 
 def log_broken(pool: HandlerPool, error: HandlerImportError, **about: str) -> None:
-    """Say that the code has to be corrected first."""
+    """Log that the code has to be corrected first."""
     problem = "nothing of the queue runs until its handler can be imported"
     log.error(problem, queue=pool.source.queue, error=str(error), **about)

@@ -1,7 +1,7 @@
--- Records since when a condition has been seen that no step of a queue writes down, for instance that no worker serves it.
--- Whoever sees it first writes the moment; all others read it.
+-- Records since when a condition lasts that no step of a queue writes down: for instance, no worker serves it.
+-- The first process that observes it writes the moment; all others read it.
 --
--- KEYS  1 observed  hash  condition -> server time at which it was first seen, ms
+-- KEYS  1 observed  hash  condition -> server time at which it was first observed, ms
 -- ARGV  1 number of conditions that are there  then these  then those that are over
 -- Reply the moment of each that is there, ms
 local TTL_SECONDS = 604800

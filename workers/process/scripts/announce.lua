@@ -16,7 +16,7 @@
 --       to undo that, or nil}.  A request is read with HMGET where HSETNX kept "since:" before: reading it costs
 --       no command.
 -- A process that publishes its presence has a loop that runs.
--- What a full server refuses comes first, to find that out; then a deletion, see take.lua: out of memory.
+-- A command that a full server refuses comes first, to find that out.  Then a deletion: see take.lua.
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local entry = {KEYS[1], ARGV[1], ARGV[2], 'at:' .. ARGV[1], now_ms}

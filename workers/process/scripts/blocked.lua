@@ -1,4 +1,4 @@
--- Say that a worker's event loop stands still, or that it moves again.
+-- Record that a worker's event loop is blocked, or that it moves again.
 --
 -- KEYS  1 workers  hash  as in announce.lua; "blocked:" .. worker -> server time since when, ms, a space, and JSON
 -- ARGV  1 worker  2 JSON of where it stands, '' when it moves again  3 ms for which it has stood

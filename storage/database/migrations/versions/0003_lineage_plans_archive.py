@@ -122,7 +122,7 @@ def upgrade() -> None:
 
 
 def _shorten() -> None:
-    """What was recorded whole, and would be refused by the indexes; the job keeps it."""
+    """Cut texts that were recorded whole and that the indexes would refuse; the job keeps them."""
     letters = sa.table(LIVING, *(sa.column(name, sa.Text) for name in SHORTENED))
     for name in SHORTENED:
         c = letters.c[name]

@@ -11,12 +11,12 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-# Each statement that changes a table of which something is cached says whose entries are no longer right:
-# ``user:<id>``, ``location:<id>``, or ``all`` where they are too many or an id is too long for a payload.
-# Whatever is wrong with that, the statement itself is not to fail: entries grow old by themselves.
-# (EXECUTE, since the column is the trigger's to name.  An UPDATE has two triggers, for the ids before and
-# after; Postgres sends what is said twice in a transaction once.  Nothing is said where the server's queue
-# of notifications is half full, because a transaction that finds it full fails.)
+# Each statement that changes a table behind cached values notifies whose entries are outdated:
+# ``user:<id>``, ``location:<id>``, or ``all`` if they are too many or an id is too long for a payload.
+# An error of the notification must not fail the statement: entries expire by themselves.
+# EXECUTE is needed, since the trigger names the column.  An UPDATE has two triggers, for the ids before and
+# after; Postgres sends equal notifications of a transaction once.  None is sent if the server's queue of
+# notifications is half full, because a transaction that finds it full fails.
 CHANGED = """
 CREATE FUNCTION couturecast_cache_changed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

@@ -109,7 +109,7 @@ async def test_a_filter_selects_what_a_plain_model_of_it_selects(
     meant.sort(key=position, reverse=order.descending)
     assert await _paged(letters, chosen, limits, order) == meant
     assert await letters.count(chosen) == len(meant)
-    assert await letters.count(chosen, most=10) == min(len(meant), 11)
+    assert await letters.count(chosen, limit=10) == min(len(meant), 11)
     groups = await letters.groups(chosen)
     counts = Counter(row.fingerprint for row in meant)
     assert [(group.fingerprint, group.count) for group in groups] == sorted(

@@ -84,7 +84,7 @@ async def test_every_query_of_the_screens_uses_an_index(database: Database) -> N
                 pages += await _explained(database, asked)
             with _statements(database) as asked:
                 await letters.count(chosen)
-                await letters.count(chosen, most=100)
+                await letters.count(chosen, limit=100)
                 await letters.groups(chosen)
             others = await _explained(database, asked)
             check = _sqlite_faults if database.dialect == "sqlite" else _postgres_faults

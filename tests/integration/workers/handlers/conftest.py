@@ -188,9 +188,9 @@ async def server(serve: Serve) -> Server:
 def trusted_certificate(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The server's certificate is one that clients trust."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
-    net._trusted.cache_clear()
+    net._trusted_context.cache_clear()
     yield
-    net._trusted.cache_clear()
+    net._trusted_context.cache_clear()
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ async def test_a_single_snapshot_finds_a_redis_that_takes_no_writes(
     assert alert.state == "firing"
     assert alert.message.startswith(message)
     assert snapshot.redis.error is None
-    assert snapshot.redis.refuses_writes == alert.message
+    assert alert.message == f"Redis {snapshot.redis.refuses_writes}"
 
 
 async def test_a_user_that_may_only_read_is_no_outage(

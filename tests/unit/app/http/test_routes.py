@@ -287,7 +287,7 @@ def test_the_health_names_no_address_of_a_server() -> None:
 
 def test_the_health_tells_a_server_that_refuses_writes_from_one_that_does_not_answer() -> None:
     alerts = tuple(Alert(None, name, "connecting to 10.0.0.7") for name in ("redis", "database"))
-    redis = replace(HEALTHY.redis, refuses_writes="Redis is a read-only replica (READONLY)")
+    redis = replace(HEALTHY.redis, refuses_writes="is a read-only replica (READONLY)")
     database = replace(HEALTHY.database, refuses_writes="it is read-only")
     health = health_of(replace(HEALTHY, redis=redis, database=database, alerts=alerts))
     said = ["Redis takes no writes", "the database refuses writes"]

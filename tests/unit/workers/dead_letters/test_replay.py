@@ -36,7 +36,7 @@ def plan(total: int, **options: Any) -> Plan:
 def step(ledger: Ledger, **options: Any) -> tuple[str, int]:
     total = ledger.waiting + ledger.sent + ledger.skipped
     found = next_step(plan(total, **options), ledger)
-    return found.verb, found.most
+    return found.verb, found.max_letters
 
 
 def test_a_plan_without_a_canary_sends_all_letters() -> None:
@@ -114,7 +114,7 @@ def test_no_step_sends_more_than_the_canary_before_it_has_ended(
     total = ledger.waiting + ledger.sent + ledger.skipped
     found = next_step(plan(total, canary=canary, halt=halt), ledger)
     if found.verb == "send" and ledger.ended < min(canary, ledger.sent + ledger.waiting):
-        assert 0 < found.most <= canary - ledger.sent
+        assert 0 < found.max_letters <= canary - ledger.sent
     assert (found.verb == "done") == (ledger.waiting == 0)
     if found.verb == "halt":
         assert ledger.died / ledger.ended > halt

@@ -85,10 +85,11 @@ def test_an_inline_handler_is_imported(name: str, function: str) -> None:
         ("exits:f", "'exits:f' cannot be imported: SystemExit: 0"),
         (
             "atelier:sew",
-            "'atelier:sew' is no async function, and cannot run inline: write async def sew(ctx, **kwargs), "
-            "or let it run in a process: remove COUTURECAST_COLOR_EXTRACTION_RUN=inline",
+            "'atelier:sew' is not an async function, and cannot run inline: "
+            "write async def sew(ctx, **kwargs), or let it run in a process: "
+            "remove COUTURECAST_COLOR_EXTRACTION_RUN=inline",
         ),
-        ("atelier:Shop", "is no async function"),
+        ("atelier:Shop", "is not an async function"),
         ("app.colors:f", "in a package with the name of one of ours, and cannot run inline: let it run in a"),
     ],
 )

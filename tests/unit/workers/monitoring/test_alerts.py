@@ -309,7 +309,7 @@ def test_redis_down_is_the_worst_alert() -> None:
 
 
 def test_a_refusal_of_redis_is_an_alert_in_its_own_words() -> None:
-    redis = RedisSnapshot("redis://x", "Redis is full (OOM): raise its maxmemory", refusal="is full")
+    redis = RedisSnapshot("redis://x", "Redis is full", refusal_detail="is full (OOM): raise its maxmemory")
     (condition,) = conditions_of(replace(HEALTHY, queues=(), redis=redis))
     assert condition.message == "Redis is full (OOM): raise its maxmemory"
 

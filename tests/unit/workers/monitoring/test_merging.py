@@ -52,7 +52,7 @@ def test_a_process_that_one_redis_has_lost_lives_if_another_has_it() -> None:
 
 def test_a_redis_of_several_is_named_by_its_queues() -> None:
     other = RedisSnapshot("x", "refused", name=f"Redis of {COLOR}", queues=(COLOR,), subject=COLOR)
-    full = replace(other, error="Redis is full (OOM): raise its maxmemory", refusal="is full")
+    full = replace(other, error="Redis is full (OOM)", refusal_detail="is full (OOM): raise its maxmemory")
     snapshot = replace(HEALTHY, other_redises=(other,))
     assert (snapshot.redis_of(COLOR), snapshot.redis_of(ALERT)) == (other, HEALTHY.redis)
     assert other.problem == f"Redis of {COLOR} does not answer: refused"

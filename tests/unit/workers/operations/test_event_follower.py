@@ -69,6 +69,6 @@ async def test_events_of_long_ago_are_not_read_again(monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         patch.setattr(events_module, "_LATE_SECONDS", -1.0)
         await follower.poll()
-    assert (follower._settled_id, follower._found) == (4, {})
+    assert (follower._settled_id, follower._found_at) == (4, {})
     events.ids.add(5)
     assert _ids(await follower.poll()) == [5]
