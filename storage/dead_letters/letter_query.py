@@ -66,6 +66,13 @@ class LetterQuery(ABC):
             .limit(limit)
         )
 
+    def first_groups(self, limit: int) -> Select[Any] | None:
+        """The groups with the first ``limit`` fingerprints, with the columns of `groups`, in no order.
+
+        None if no index has the letters of the filter by group.
+        """
+        return None
+
     def _group_columns(self) -> list[Any]:
         return [_prevent_index_on_group_by(self.c.fingerprint) if self._sqlite else self.c.fingerprint]
 

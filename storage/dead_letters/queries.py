@@ -120,6 +120,29 @@ class IndexedQuery(LetterQuery):
         state = self._filter.state
         return [*super()._conditions(), *([] if state is None else [self.c.state == state])]
 
+    def first_groups(self, limit: int) -> Select[Any] | None:
+        """See the base class.  Each fingerprint is one step in the index of groups after the one before."""
+        letter_filter = self._filter
+        if letter_filter != LetterFilter(state=letter_filter.state, archived=letter_filter.archived):
+            return None
+        if letter_filter.state is None:
+            return None
+        c = self.table.c
+
+        def of_letters(*columns: ColumnElement[Any], group: ColumnElement[bool]) -> Any:
+            return select(*columns).where(c.state == letter_filter.state, group).scalar_subquery()
+
+        lowest = func.min(c.fingerprint)
+        chain = select(lowest.label("fingerprint")).where(c.state == letter_filter.state).cte(recursive=True)
+        before = chain.c.fingerprint
+        following = select(of_letters(lowest, group=c.fingerprint > before)).where(before.is_not(None))
+        steps = select(chain.union_all(following).c.fingerprint).limit(limit).subquery()
+        group = c.fingerprint == steps.c.fingerprint
+        figures = (func.count(), func.min(c.failed_at), func.max(c.failed_at), func.max(c.id))
+        return select(steps.c.fingerprint, *(of_letters(figure, group=group) for figure in figures)).where(
+            steps.c.fingerprint.is_not(None)
+        )
+
     def _group_columns(self) -> list[Any]:
         letter_filter = self._filter
         narrowed = (

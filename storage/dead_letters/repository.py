@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Table, exists, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database.engine import Database
 from storage.database.events import insert_events
 from storage.database.tables import ARCHIVED_LETTERS, LETTERS, MAX_ID, ArchivedFailure, JobFailure
 from storage.dead_letters.filters import ALL_DEAD, LetterFilter
+from storage.dead_letters.letter_query import LetterQuery
 from storage.dead_letters.lineage import fetch_origins, finish_replays, place_in_lineages
 from storage.dead_letters.new_groups import find_new_groups, new_group_events
 from storage.dead_letters.ordering import NEWEST_FIRST, LetterOrder
@@ -37,6 +39,9 @@ _UPDATE_BATCH = 2_000
 """Rows that one transaction changes: other writers wait for it."""
 _MAX_LINEAGE = 200
 """Letters of one lineage that are read."""
+
+_FEW_GROUPS = 1_000
+"""Groups that are counted one by one.  A million letters in 40 groups take 90 ms, in one pass 190."""
 
 _MAX_KNOWN_GROUPS = 10_000
 """Fingerprints in memory; the index has those of all others."""
@@ -134,7 +139,7 @@ class DeadLetterRepository:
         hours = [f"{end - timedelta(hours=ago):%Y-%m-%d %H}" for ago in reversed(range(TREND_HOURS))]
         hour = hour_bucket(c.failed_at, self._database.dialect)
         async with self._database.connect() as connection:
-            rows = (await connection.execute(query.groups(limit))).all()
+            rows = await _largest_groups(connection, query, limit)
             if not rows:
                 return []
             recent = query.select_indexed(
@@ -296,6 +301,16 @@ class DeadLetterRepository:
             self._known_groups.clear()
         self._known_groups |= fingerprints - new_groups
         return len(new)
+
+
+async def _largest_groups(connection: AsyncConnection, query: LetterQuery, limit: int) -> Sequence[Any]:
+    """The rows of `LetterQuery.groups`, of few groups by steps in their index."""
+    steps = query.first_groups(_FEW_GROUPS + 1)
+    if steps is not None:
+        rows = (await connection.execute(steps)).all()
+        if len(rows) <= _FEW_GROUPS:
+            return sorted(rows, key=lambda row: (-row[1], row[0]))[:limit]
+    return (await connection.execute(query.groups(limit))).all()
 
 
 def _check_limit(limit: int) -> None:

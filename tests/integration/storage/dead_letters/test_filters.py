@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from storage.database.engine import Database
 from storage.database.tables import ArchivedFailure, JobFailure
+from storage.dead_letters import repository
 from storage.dead_letters.filters import STATES, LetterFilter
 from storage.dead_letters.ordering import NEWEST_FIRST, ORDER_COLUMNS, LetterOrder, sortable_columns
-from storage.dead_letters.records import DeadLetter
+from storage.dead_letters.records import DeadLetter, FailureGroup
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import InvalidCursorError, InvalidFilterError
 from tests.integration.storage.dead_letters.conftest import NAMES, NOON, ODD, VALUES, make_rows
@@ -110,11 +111,28 @@ async def test_a_filter_selects_what_a_plain_model_of_it_selects(
     assert await _paged(letters, chosen, limits, order) == meant
     assert await letters.count(chosen) == len(meant)
     assert await letters.count(chosen, limit=10) == min(len(meant), 11)
-    groups = await letters.groups(chosen)
+    _check_groups(await letters.groups(chosen), meant)
+
+
+@pytest.mark.parametrize("few", [0, 5, 1_000])
+async def test_few_groups_and_many_have_the_same_figures(
+    filled: Filled, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letters, rows = filled
+    monkeypatch.setattr(repository, "_FEW_GROUPS", few)
+    for chosen in (LetterFilter(state=state, archived=old) for state in STATES for old in (False, True)):
+        meant = [row for row in rows if _means(chosen, row)]
+        _check_groups(await letters.groups(chosen, limit=4), meant, limit=4)
+
+
+async def test_without_letters_there_is_no_group(database: Database) -> None:
+    assert await DeadLetterRepository(database).groups() == []
+
+
+def _check_groups(groups: list[FailureGroup], meant: list[DeadLetter], limit: int = 50) -> None:
     counts = Counter(row.fingerprint for row in meant)
-    assert [(group.fingerprint, group.count) for group in groups] == sorted(
-        counts.items(), key=lambda pair: (-pair[1], pair[0])
-    )
+    largest = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
+    assert [(group.fingerprint, group.count) for group in groups] == largest
     for group in groups:
         of_it = [row for row in meant if row.fingerprint == group.fingerprint]
         assert group.first_at == min(row.failed_at for row in of_it)
