@@ -303,14 +303,14 @@ class DeadLetterRepository:
         return len(new)
 
 
-async def _largest_groups(connection: AsyncConnection, query: LetterQuery, limit: int) -> Sequence[Any]:
+async def _largest_groups(connection: AsyncConnection, query: LetterQuery, limit: int) -> list[Any]:
     """The rows of `LetterQuery.groups`, of few groups by steps in their index."""
     steps = query.first_groups(_FEW_GROUPS + 1)
     if steps is not None:
         rows = (await connection.execute(steps)).all()
         if len(rows) <= _FEW_GROUPS:
             return sorted(rows, key=lambda row: (-row[1], row[0]))[:limit]
-    return (await connection.execute(query.groups(limit))).all()
+    return list((await connection.execute(query.groups(limit))).all())
 
 
 def _check_limit(limit: int) -> None:
