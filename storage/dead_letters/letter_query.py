@@ -69,7 +69,7 @@ class LetterQuery(ABC):
     def first_groups(self, limit: int) -> Select[Any] | None:
         """The groups with the first ``limit`` fingerprints, with the columns of `groups`, in no order.
 
-        None if no index has the letters of the filter by group.
+        None if `groups` is the faster one.
         """
         return None
 

@@ -121,11 +121,14 @@ class IndexedQuery(LetterQuery):
         return [*super()._conditions(), *([] if state is None else [self.c.state == state])]
 
     def first_groups(self, limit: int) -> Select[Any] | None:
-        """See the base class.  Each fingerprint is one step in the index of groups after the one before."""
+        """See the base class.  Each fingerprint is one step in the index of groups after the one before.
+
+        Only for SQLite: Postgres counts in one pass with several processes, and would look for the newest
+        letter of a group in the primary key.
+        """
         letter_filter = self._filter
-        if letter_filter != LetterFilter(state=letter_filter.state, archived=letter_filter.archived):
-            return None
-        if letter_filter.state is None:
+        by_state = LetterFilter(state=letter_filter.state, archived=letter_filter.archived)
+        if not self._sqlite or letter_filter.state is None or letter_filter != by_state:
             return None
         c = self.table.c
 
