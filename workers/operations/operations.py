@@ -208,8 +208,8 @@ class Operations:
 
         No server is asked while all queues make progress.
         """
-        reasons = self._process.standing() if self._process is not None else []
-        if not reasons:
+        process = self._process
+        if process is None or not process.standing():
             return []
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
@@ -218,8 +218,7 @@ class Operations:
             return []
         if () in errors:
             return []  # Redis is the cause, and a restart would change nothing
-        down = {name for queues in errors for name in queues}
-        return [reason for reason in reasons if reason.partition(":")[0] not in down]
+        return process.standing(without={name for queues in errors for name in queues})
 
     async def snapshot(self) -> Snapshot:
         """The state of the cluster now; if a server is down, the snapshot has the error."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -147,12 +147,12 @@ class WorkerProcess:
         """Seconds left for the jobs in flight; None unless a drain is under way."""
         return self.drain.left
 
-    def standing(self) -> list[str]:
-        """The queues that make no progress here, whatever Redis answers, each with the reason."""
+    def standing(self, without: Collection[str] = ()) -> list[str]:
+        """The queues that make no progress here, each with the reason; those of ``without`` are left out."""
         problems = [
             f"{name}: its dispatcher stands"
             for name, dispatcher in self.dispatchers.items()
-            if dispatcher.overdue_seconds() > _MAX_TURN_SECONDS
+            if dispatcher.overdue_seconds() > _MAX_TURN_SECONDS and name not in without
         ]
         has_ended = any(task.done() for task in self._running) and not self.draining
         return [*problems, "a dispatcher has ended"] if has_ended else problems
