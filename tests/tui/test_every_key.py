@@ -223,6 +223,7 @@ class Walker:
         return (len(self.app.screen_stack), type(screen), screen.focused, notes, strips)
 
 
+@pytest.mark.slow
 async def test_each_key_of_a_view_is_answered_where_nothing_is_listed() -> None:
     assert await dead_keys(STATES["empty"](), PLACES[: len(VIEWS)], of_all=()) == []
 

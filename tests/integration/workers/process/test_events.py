@@ -66,6 +66,7 @@ async def _dead(bench: Bench, number: int) -> bool:
     return await bench.letters.count() == number
 
 
+@pytest.mark.slow
 async def test_a_killed_worker_a_new_group_and_a_release_are_one_event_each(
     make_bench: MakeBench,
     spawn: Spawner,

@@ -104,6 +104,7 @@ async def test_read_only_refuses_before_it_reads(make_bench: MakeBench, operate:
         await operations.workers.drain_all()
 
 
+@pytest.mark.slow
 async def test_the_jobs_of_a_process_that_is_killed_while_it_drains_are_unknown(
     spawn: Spawner, make_bench: MakeBench, operate: Operate, journal: Journal
 ) -> None:
