@@ -151,7 +151,7 @@ def verdict_line(
     if snapshot is None:
         return Text()
     left, others = verdict(snapshot, key)
-    if well_for is not None and not _watched_alerts(snapshot):
+    if well_for is not None and well_for >= 1 and not _watched_alerts(snapshot):
         left.append(f", for {lasting(well_for)}", MUTED)
     return _align_both_ends(left, others.append_text(_asides(snapshot, key)), width)
 

@@ -119,13 +119,13 @@ def _setting(settings: Mapping[str, Mapping[str, object]], queue: str, name: str
 
 
 def log_lines(lines: Sequence[LogLine] | None, problem: str) -> Text:
-    """The newest lines of its log, oldest first; None if they were not read (``problem``: why not)."""
+    """The newest lines of its log, the newest first; None if they were not read (``problem``: why not)."""
     if lines is None:
         return Text(f"  {problem or 'asked for …'}", MUTED)
     if not lines:
         return Text("  nothing was logged", MUTED)
     text = Text(no_wrap=False)
-    for number, line in enumerate(lines):
+    for number, line in enumerate(reversed(lines)):
         text.append("\n" if number else "")
         text.append(f"  {clock_time(line.at)}  ", MUTED)
         text.append(f"{escape(line.level):<8}", _LEVELS.get(line.level, MUTED))

@@ -135,7 +135,7 @@ class WorkersScreen(WorkerActions):
         text.append_text(worker_page.jobs(worker, self.forecasts(worker)))
         if self.size.height >= _TALL_ROWS:
             text.append("\n\n settings that differ\n", MUTED).append_text(self.settings_text(worker.id))
-            text.append("\n\n log, the newest lines\n", MUTED)
+            text.append("\n\n log, the newest line first\n", MUTED)
             text.append_text(self.log_text(worker.id, _MAX_LINES))
         detail.show(text)
 

@@ -75,7 +75,7 @@ class WorkerScreen(WorkerActions, JobActions):
         with VerticalScroll(id="detail"):
             yield Rule("Settings that differ")
             yield Line(id="worker-settings")
-            yield Rule("Log, the newest lines")
+            yield Rule("Log, the newest line first")
             yield Line(id="worker-log")
 
     def on_mount(self) -> None:
