@@ -172,7 +172,7 @@ async def test_e8_a_letter_that_is_refused_twice_delays_no_other(database: Datab
     recorder = Recorder(redis, letters)
     running = asyncio.create_task(recorder.run())
     with structlog.testing.capture_logs() as logs:
-        await eventually(lambda: _recorded(letters, 3))
+        await eventually(lambda: _recorded(letters, 3), within=90)
         await asyncio.sleep(0.3)
     assert await redis.zcard(LETTERS) == await redis.hlen(LETTER) == 121
     errors = [line for line in logs if line["log_level"] == "error"]

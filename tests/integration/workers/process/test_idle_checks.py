@@ -52,12 +52,12 @@ async def test_a_database_that_is_unavailable_or_silent_is_a_reason(
     redis: Redis, plans: PlanRepository, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checks = IdleChecks([redis], count_seconds=3600, plans=plans)
-    monkeypatch.setattr(idle_checks, "_DATABASE_SECONDS", 0.2)
 
     async def hang(limit: int) -> None:
         await asyncio.Event().wait()
 
     with monkeypatch.context() as patched:
+        patched.setattr(idle_checks, "_DATABASE_SECONDS", 0.2)
         patched.setattr(plans, "unfinished", hang)
         assert await checks.find_reason()
     assert not await checks.find_reason()
