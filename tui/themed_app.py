@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from weakref import WeakSet
-
 from textual.app import App
-from textual.screen import Screen
 from textual.theme import Theme
 from textual.widget import Widget
 from textual.widgets import Static
@@ -21,8 +18,6 @@ class ThemedApp(App[int]):
         super().__init__()
         self._state = state
         self._has_styles = False
-        self._styled: WeakSet[Screen[object]] = WeakSet()
-        """The screens that have the styles of the theme."""
         for theme in themes():
             self.register_theme(theme)
         remembered = state.get("theme")
@@ -44,20 +39,15 @@ class ThemedApp(App[int]):
         return self.theme_variables
 
     def refresh_css(self, animate: bool = True) -> None:
-        """Apply the styles again, and parse them again if the theme has changed.
+        """Parse and apply the styles again, if the theme has changed.
 
-        Textual parses all of them for each screen that is new, three times: 50 ms each.
+        Textual does so for each screen that is new, too, three times: 50 ms each.  A screen applies them
+        itself when it is shown.
         """
         variables = self.get_css_variables()
         if variables != self._parsed_variables:
             self._parsed_variables = variables
             super().refresh_css(animate)
-            self._styled = WeakSet(self.screen_stack)
-            return
-        for screen in self.screen_stack:
-            if screen not in self._styled:
-                self._styled.add(screen)
-                self.stylesheet.update(screen, animate=animate)
 
     def _use_styles(self) -> None:
         """Let texts use the styles of this theme, instead of those before."""
