@@ -143,6 +143,7 @@ class Dashboard(OpeningApp, inherit_bindings=False):
         remembered = self.session.state.get("view")
         if remembered != self.current_mode and remembered in {view.name for view in VIEWS}:
             self.switch_mode(remembered)
+        self.keep_view(self.current_mode)
         self.session.refresh()
         if self._interval > _TIMER_SECONDS:
             self.notify(
