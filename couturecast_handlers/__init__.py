@@ -30,7 +30,7 @@ class Job:
         function: str,
         kwargs: dict[str, Any],
         attempts: int,
-        meta: dict[str, Any] | None,
+        meta: dict[str, Any],
         queue: str,
         ask: Callable[..., Any],
     ) -> None:
@@ -39,7 +39,7 @@ class Job:
         self.kwargs = kwargs
         self.attempts = attempts
         """From 1 on."""
-        self.meta = meta or {}
+        self.meta = meta
         self.queue = queue
         """The name of its queue."""
         self._ask = ask
@@ -92,7 +92,7 @@ def run_for_test(function: Callable[..., Any], *, attempt: int = 1, **payload: A
     def ask(_verb: str, _fields: dict[str, Any]) -> Any:
         return answer() if is_async else "test"
 
-    job = Job("test", getattr(function, "__name__", "test"), payload, attempt, None, "test", ask)
+    job = Job("test", getattr(function, "__name__", "test"), payload, attempt, {}, "test", ask)
     context = {"job": job, "queue": Queue("test", ask)}
     result = function(context, **json.loads(json.dumps(payload)))
     if is_async:

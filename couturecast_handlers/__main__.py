@@ -6,6 +6,7 @@ from, and whether it runs in the ``foreground``.
 
 from __future__ import annotations
 
+import gc
 import json
 import mmap
 import os
@@ -66,9 +67,8 @@ def _main() -> None:
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
     jobs, control = (socket.socket(fileno=descriptor) for descriptor in descriptors[:2])
-    start = process.Start(
-        queue, jobs, control, mmap.mmap(descriptors[2], mmap.PAGESIZE), options.get("foreground", False)
-    )
+    culprit = memoryview(mmap.mmap(descriptors[2], mmap.PAGESIZE)).cast("q")
+    start = process.Start(queue, jobs, control, culprit, options.get("foreground", False))
     if not start.foreground:
         _leave_signals_to_the_appliance()
     writer = wire.Writer(jobs)
@@ -80,6 +80,7 @@ def _main() -> None:
         os._exit(1)
     kind = AsyncProcess if importing.is_async(function) else SyncProcess
     served = kind(start, writer, function)
+    gc.freeze()  # what was imported stays: the collector need not walk over it
     writer.send({"ready": importing.describe_function(function), "files": importing.team_files()})
     served.serve()
 

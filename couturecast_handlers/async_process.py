@@ -8,7 +8,7 @@ import inspect
 import os
 import socket
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 from couturecast_handlers import Job, Queue
@@ -58,7 +58,7 @@ class AsyncProcess(Process):
 
     def stack(self, number: int) -> list[Any]:
         """The frames of the thread if the job runs now, else those of its task."""
-        if self.marked() == number:
+        if self.culprit[0] == number:
             return main_thread_frames()
         task = self._tasks.get(number)
         return [] if task is None else coroutine_frames(task)
@@ -79,7 +79,7 @@ class AsyncProcess(Process):
         number = facts[0]
         context = contextvars.copy_context()
         context.run(current_job.set, number)
-        coroutine = _MarkedCoroutine(self._attempt(facts), number, self.mark)
+        coroutine = _MarkedCoroutine(self._attempt(facts), number, self.culprit)
         self._tasks[number] = context.run(_Task, coroutine, loop=self.loop)
 
     def _cancel(self, number: int) -> None:
@@ -143,33 +143,33 @@ class AsyncProcess(Process):
         """Each task of a job, wherever it is made, marks the job while its code runs."""
         number = current_job.get()
         if number and inspect.iscoroutine(coroutine):
-            coroutine = _MarkedCoroutine(coroutine, number, self.mark)
+            coroutine = _MarkedCoroutine(coroutine, number, self.culprit)
         return asyncio.Task(coroutine, loop=loop, **options)
 
 
 class _MarkedCoroutine(Coroutine[Any, Any, Any]):
     """A coroutine of a job: at each of its steps it notes that the job's code runs."""
 
-    __slots__ = ("_mark", "_number", "coroutine")
+    __slots__ = ("_culprit", "_number", "coroutine")
 
-    def __init__(self, coroutine: Any, number: int, mark: Callable[[int], None]) -> None:
+    def __init__(self, coroutine: Any, number: int, culprit: memoryview[int]) -> None:
         self.coroutine = coroutine
         self._number = number
-        self._mark = mark
+        self._culprit = culprit
 
     def send(self, value: Any) -> Any:
-        self._mark(self._number)
+        self._culprit[0] = self._number
         try:
             return self.coroutine.send(value)
         finally:
-            self._mark(0)
+            self._culprit[0] = 0
 
     def throw(self, *error: Any) -> Any:
-        self._mark(self._number)
+        self._culprit[0] = self._number
         try:
             return self.coroutine.throw(*error)
         finally:
-            self._mark(0)
+            self._culprit[0] = 0
 
     def close(self) -> None:
         self.coroutine.close()

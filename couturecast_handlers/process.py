@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import mmap
 import os
 import socket
-import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,8 +14,6 @@ from couturecast_handlers.importing import team_files
 from couturecast_handlers.output import Output
 from couturecast_handlers.wire import Reader, Writer, encode
 
-_NUMBER = struct.Struct("=q")
-
 
 @dataclass
 class Start:
@@ -26,8 +22,8 @@ class Start:
     queue: str
     jobs: socket.socket
     control: socket.socket
-    culprit: mmap.mmap
-    """Memory that the appliance shares: the number of the job whose code runs."""
+    culprit: memoryview[int]
+    """One number that the appliance reads, too: that of the job whose code runs; 0: of none."""
     foreground: bool = False
     """Whether it has the terminal: its streams stay as they are, and ctrl-C is for its handler."""
 
@@ -44,7 +40,8 @@ class Process:
         if start.foreground:
             logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
         self._control = Reader(start.control)
-        self._culprit = start.culprit
+        self.culprit = start.culprit
+        """For the appliance to read if this process dies."""
         self._asked: dict[int, Callable[[dict[str, Any]], None]] = {}
         self._asks = 0
         self._lock = threading.Lock()
@@ -53,15 +50,6 @@ class Process:
         """Run jobs until the appliance ends this process."""
         threading.Thread(target=self._obey, name="couturecast-control", daemon=True).start()
         self.run()
-
-    def mark(self, number: int) -> None:
-        """Note whose code runs, for the appliance to read if this process dies."""
-        _NUMBER.pack_into(self._culprit, 0, number)
-
-    def marked(self) -> int:
-        """The number of the job whose code runs; 0: of none."""
-        number: int = _NUMBER.unpack_from(self._culprit, 0)[0]
-        return number
 
     def ask(
         self, number: int, verb: str, fields: dict[str, Any], on_answer: Callable[[dict[str, Any]], None]

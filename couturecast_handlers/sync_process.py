@@ -56,7 +56,7 @@ class SyncProcess(Process):
 
         end = ended(number, "cancelled", None)
         current_job.set(number)
-        self.mark(number)
+        self.culprit[0] = number
         self._number = number
         try:
             try:
@@ -70,7 +70,7 @@ class SyncProcess(Process):
             self._number = 0
         except JobCancelledError:  # at the very end
             self._number = 0
-        self.mark(0)
+        self.culprit[0] = 0
         if self.output is not None:
             self.output.finish(number)
         current_job.set(0)

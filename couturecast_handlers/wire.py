@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _LENGTH = struct.Struct(">I")
-_READ_BYTES = 1 << 18
+_READ_BYTES = 1 << 16
 
 encode = json.JSONEncoder(separators=(",", ":")).encode
 """A value as JSON; what the standard library's ``json`` makes of it, without its spaces."""

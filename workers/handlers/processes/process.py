@@ -343,8 +343,8 @@ class HandlerProcess:
         self._control.send({"answer": [ask_id, answer]})
 
 
-def _meta(job: Job) -> dict[str, Any] | None:
+def _meta(job: Job) -> dict[str, Any]:
     """The part of the job's meta that the handler gets; other programs may have written it."""
     if not job.meta or not isinstance(job.meta, dict):
-        return None
+        return {}  # not None: `wire.dump` searches what has a null for NaN
     return {name: value for name, value in job.meta.items() if name != META}
