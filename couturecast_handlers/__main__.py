@@ -14,17 +14,22 @@ import signal
 import socket
 import sys
 
-_PR_SET_PDEATHSIG = 1  # prctl(2)
+_PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29  # prctl(2)
 _OLDEST = (3, 9)
 
 
-def _end_with_parent() -> None:
-    """Have the system kill this process with the appliance, even while a handler holds the GIL."""
+def _set_up_process() -> None:
+    """Have the system kill this process with the appliance, even while a handler holds the GIL.
+
+    And end its waits in time: by default they are 50 us late, 1 % of a job of 5 ms.
+    """
     parent = os.getppid()
     if sys.platform == "linux":
         import ctypes
 
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc.prctl(_PR_SET_TIMERSLACK, 1)
     if os.getppid() != parent:
         os._exit(0)
 
@@ -51,7 +56,7 @@ def _leave_signals_to_the_appliance() -> None:
 
 def _main() -> None:
     queue, name, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-    _end_with_parent()
+    _set_up_process()
     here = os.path.dirname(os.path.abspath(__file__))
     if sys.path and sys.path[0] == here:
         del sys.path[0]
