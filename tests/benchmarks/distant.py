@@ -1,7 +1,7 @@
 """A server that is milliseconds away: every byte waits half of the round trip on its way, in both directions.
 
 A program of its own, with two threads a connection: sleeping threads are late by some 60 µs, where timers of
-an event loop are late by a millisecond.
+an event loop are late by a millisecond.  The time of the proxy itself is part of the delay.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from queue import SimpleQueue
 from threading import Thread
 from urllib.parse import urlsplit
 
-_CHUNK_BYTES = 1 << 20
-_LATE_SECONDS = 0.00006
-"""By which a sleep ends late: it is asked to be so much shorter."""
+_CHUNK_BYTES = 1 << 16
+_LATE_SECONDS = 0.00010
+"""By which a sleep ends late, and what the proxy takes: it is asked to be so much shorter."""
 
 
 @contextmanager
