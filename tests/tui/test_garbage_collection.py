@@ -15,6 +15,7 @@ from tui import opening
 async def test_each_view_is_exempted_once_after_it_was_first_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     freezes: list[int] = []
     monkeypatch.setattr(gc, "freeze", lambda: freezes.append(1))  # the views of a test do not stay
+    monkeypatch.setattr(gc, "collect", lambda: 0)
     monkeypatch.setattr(App, "is_headless", False)
     monkeypatch.setattr(opening, "_FILL_SECONDS", 0.01)
     app = dashboard(operations())
