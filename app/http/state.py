@@ -69,7 +69,7 @@ class HttpState:
         self._snapshot = CoalescedCall(operations.snapshot)
         self._writes = CoalescedCall(operations.check_writes)
         self._stuck = CoalescedCall(operations.stuck)
-        self._loads = CoalescedCall(operations.loads)
+        self._loads = CoalescedCall(operations.queues.loads)
         self._logged = False
 
     async def snapshot(self) -> Snapshot:

@@ -139,7 +139,7 @@ async def _full(operations: Operations, size: int = 50_000) -> RedisFullError:
     """Enqueue until Redis is full; what the producer is told."""
     for _ in range(LIMIT // size + 1):
         try:
-            await operations.enqueue_many(POLICY.name, _jobs(1, size))
+            await operations.queues.enqueue_many(POLICY.name, _jobs(1, size))
         except RedisFullError as error:
             return error
     raise AssertionError("it takes more than it has room for")
@@ -186,18 +186,18 @@ async def test_a_full_redis_takes_nothing_by_half_and_gives_a_one_line_error(
 
 async def test_a_queue_of_a_full_redis_can_be_paused_and_resumed(operations: Operations) -> None:
     await _full(operations)
-    assert (await operations.pause(POLICY.name, "it is full")).reason == "it is full"
-    paused = await operations.pause_of(POLICY.name)
+    assert (await operations.queues.pause(POLICY.name, "it is full")).reason == "it is full"
+    paused = await operations.queues.pause_of(POLICY.name)
     assert paused is not None
     assert paused.since is not None
-    assert await operations.resume(POLICY.name)
+    assert await operations.queues.resume(POLICY.name)
 
 
 async def test_the_error_of_a_batch_that_no_longer_fits_has_the_number_of_enqueued_jobs(
     operations: Operations, redis: Redis
 ) -> None:
     with pytest.raises(RedisFullError) as error:
-        await operations.enqueue_many(POLICY.name, _jobs(1_000, 50_000))
+        await operations.queues.enqueue_many(POLICY.name, _jobs(1_000, 50_000))
     queued = await redis.llen(JobQueue(redis, POLICY).keys.queued)
     assert f"{queued} of 1000 jobs were enqueued" in str(error.value)
 
@@ -217,7 +217,7 @@ async def test_a_full_server_that_does_not_report_its_memory_is_full(
 
 async def _send(operations: Operations, ledger: Ledger, key: str, **arguments: Any) -> None:
     data = {"ballast": "x" * 50_000, **arguments}
-    assert await operations.enqueue(POLICY.name, data, key=key) == key
+    assert await operations.queues.enqueue(POLICY.name, data, key=key) == key
     ledger.acknowledged.add(key)
 
 

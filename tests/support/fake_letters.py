@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from tests.support.fake_moments import NASTY, NOW
+from tests.support.fake_record import CannedRecord
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.errors import NotFoundError, UnknownQueueError
 from workers.operations.operations import (
@@ -28,9 +29,6 @@ from workers.operations.operations import (
     ReplayOptions,
     Selection,
 )
-
-if TYPE_CHECKING:
-    from tests.support.fake_operations import CannedOperations
 
 T = TypeVar("T")
 
@@ -79,8 +77,8 @@ def letter(number: int, **fields: Any) -> DeadLetter:
 class CannedLetters:
     """Plays the operations on dead letters: knows filters by state, fingerprint and bound, and plans."""
 
-    def __init__(self, operations: CannedOperations, kept: list[DeadLetter]) -> None:
-        self._operations = operations
+    def __init__(self, record: CannedRecord, kept: list[DeadLetter]) -> None:
+        self._record = record
         self.kept = kept
         self.read: list[str | None] = []
         """The cursors of the pages that were asked for."""
@@ -100,11 +98,11 @@ class CannedLetters:
 
     @property
     def done(self) -> list[tuple[Any, ...]]:
-        return self._operations.done
+        return self._record.done
 
     def _fails(self) -> None:
-        if self._operations.error is not None:
-            raise self._operations.error
+        if self._record.error is not None:
+            raise self._record.error
 
     def _meant(self, chosen: Selection, state: str | None = None) -> list[DeadLetter]:
         if not isinstance(chosen, LetterFilter):
@@ -122,7 +120,7 @@ class CannedLetters:
         ids = {letter.id for letter in self._meant(selection, state)}
         self.kept = [replace(letter, state=to) if letter.id in ids else letter for letter in self.kept]
         dead = sum(letter.state == "dead" for letter in self.kept)
-        self._operations.now = replace(self._operations.now, dead_letters=dead)
+        self._record.now = replace(self._record.now, dead_letters=dead)
         return len(ids)
 
     async def page(

@@ -149,19 +149,19 @@ async def test_an_operator_sees_one_cluster_and_acts_on_each_queue_where_it_is(
     assert worker.queues == (ALERT, COLOR)
     assert worker.state == "running"
     for name, client in ((ALERT, redis), (COLOR, other)):
-        await operations.pause(name, "maintenance")
+        await operations.queues.pause(name, "maintenance")
         assert await client.exists(f"couturecast:{name}:pause")
-        assert await operations.enqueue(name, {}, key=f"job of {name}") is not None
+        assert await operations.queues.enqueue(name, {}, key=f"job of {name}") is not None
     assert [job.key for job in (await operations.jobs.page()).items] == [f"job of {ALERT}", f"job of {COLOR}"]
     assert {name: counts.ready for name, counts in (await operations.jobs.counts()).items()} == {
         ALERT: 1,
         COLOR: 1,
     }
-    assert [load.ready for load in await operations.loads()] == [1, 1]
+    assert [load.ready for load in await operations.queues.loads()] == [1, 1]
     assert await operations.schedules.disable("colors")
     assert (await other.exists(CRON), await redis.exists(CRON)) == (1, 0)
     for name in (ALERT, COLOR):
-        await operations.resume(name)
+        await operations.queues.resume(name)
         await eventually(lambda name=name: _ended(process.dispatchers[name].queue))
 
 
@@ -191,7 +191,7 @@ async def test_e12_what_is_known_of_the_others_is_shown_while_one_redis_is_down(
         f"Redis of {COLOR} does not answer"
     ]
     assert list(await operations.check_writes()) == [(COLOR,)]
-    assert [load.queue for load in await operations.loads()] == [ALERT]
+    assert [load.queue for load in await operations.queues.loads()] == [ALERT]
     assert list(await operations.jobs.counts()) == [ALERT]
     assert (await operations.jobs.why(COLOR)).cause == "redis_unavailable"
     assert (await operations.jobs.why(ALERT)).cause != "redis_unavailable"
@@ -246,7 +246,7 @@ async def test_e12_a_redis_that_is_silent_delays_no_other_queue(
         assert list(await operations.check_writes()) == [(COLOR,)]
         assert [job.key for job in (await operations.jobs.page(state="done")).items] == ["long"]
         await operations.ping()
-        assert [load.queue for load in await operations.loads()] == [ALERT]
+        assert [load.queue for load in await operations.queues.loads()] == [ALERT]
         assert (await operations.workers.drain(process.id)).state == "draining"
         assert (await operations.workers.undo_drain(process.id)).state == "running"
     finally:

@@ -138,13 +138,13 @@ async def test_a_scheduled_job_a_retry_and_a_ready_one_come_to_the_head(
     assert job.why is not None
     assert (job.why.cause, job.why.sentence[:12]) == ("scheduled", "retry 1 of 1")
     operations = await operate(bench)
-    await operations.pause(QUEUE)
+    await operations.queues.pause(QUEUE)
     sent = await bench.send(5)
     await later(bench, "later")
     changes = await jobs.run_now(QUEUE, refs("retry", "later", sent[4]))
     assert [change.outcome for change in changes] == ["done"] * 3
     assert await keys_of(jobs, "ready") == ["retry", "later", sent[4], *sent[:4]]
-    await operations.resume(QUEUE)
+    await operations.queues.resume(QUEUE)
     await eventually(bench.empty)
     assert sorted(ran) == [0, 0, 1, 2, 3, 4, 100, 100]
     assert ran[1] == 100

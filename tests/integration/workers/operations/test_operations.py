@@ -127,7 +127,7 @@ async def test_e11_a_paused_queue_starts_nothing_and_shows_who_why_and_since_whe
     await bench.start(work)
     other = await bench.start(work)
     operations = await operate(bench)
-    await operations.pause(bench.policy.name, "model rollout")
+    await operations.queues.pause(bench.policy.name, "model rollout")
     await bench.send(3)
     await eventually(lambda: other.dispatchers[bench.policy.name].state == "paused")
     (queue,) = (await operations.snapshot()).queues
@@ -136,9 +136,9 @@ async def test_e11_a_paused_queue_starts_nothing_and_shows_who_why_and_since_whe
     seconds, _ = await bench.redis.time()
     assert seconds - 60 < queue.paused.since <= seconds + 1
     assert (ran, queue.depth) == ([], 3)
-    assert await operations.resume(bench.policy.name)
+    assert await operations.queues.resume(bench.policy.name)
     await eventually(lambda: len(ran) == 3)
-    assert not await operations.resume(bench.policy.name)
+    assert not await operations.queues.resume(bench.policy.name)
 
 
 async def test_an_action_is_done_while_the_database_is_down(
@@ -151,8 +151,8 @@ async def test_an_action_is_done_while_the_database_is_down(
         raise DatabaseUnavailableError("the database went away")
 
     monkeypatch.setattr(OperatorActionRepository, "record", away)
-    await operations.pause(bench.policy.name, "at three in the morning")
-    assert await operations.pause_of(bench.policy.name) is not None
+    await operations.queues.pause(bench.policy.name, "at three in the morning")
+    assert await operations.queues.pause_of(bench.policy.name) is not None
 
 
 async def test_what_is_not_valid_is_refused_and_nothing_is_enqueued(
@@ -162,12 +162,12 @@ async def test_what_is_not_valid_is_refused_and_nothing_is_enqueued(
     operations = await operate(bench)
     name = bench.policy.name
     with pytest.raises(UnknownQueueError, match="color-extraction"):
-        await operations.enqueue("colour", {})
+        await operations.queues.enqueue("colour", {})
     for wrong in ({"a": "nul \0"}, {"a": "x" * 1_000_001}):
         with pytest.raises(InvalidJobError, match="line 2"):
-            await operations.enqueue_many(name, [NewJob({"a": 1}), NewJob(wrong, source="line 2")])
+            await operations.queues.enqueue_many(name, [NewJob({"a": 1}), NewJob(wrong, source="line 2")])
     with pytest.raises(InvalidJobError, match="a year"):
-        await operations.enqueue(name, {}, delay=-1)
+        await operations.queues.enqueue(name, {}, delay=-1)
     assert await bench.empty()
-    assert await operations.enqueue(name, {"a": 1}, key="one") == "one"
-    assert await operations.enqueue(name, {"a": 2}, key="one") is None
+    assert await operations.queues.enqueue(name, {"a": 1}, key="one") == "one"
+    assert await operations.queues.enqueue(name, {"a": 2}, key="one") is None
