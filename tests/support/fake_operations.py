@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tests.support.fake_cache import CannedCache
 from tests.support.fake_jobs import CannedJobs, CannedSchedules
 from tests.support.fake_letters import CannedLetters, letter
-from tests.support.fake_moments import NASTY, NOW
 from tests.support.fake_queues import CannedQueues
 from tests.support.fake_record import CannedRecord
 from tests.support.fake_signals import CannedAlerts, CannedEvents, CannedHistory
 from tests.support.fake_workers import CannedWorkers
-from workers.engine.attempt_log import LogLine
-from workers.errors import NotFoundError
 from workers.monitoring.snapshot import Snapshot
 
 
@@ -43,11 +38,6 @@ class CannedOperations(CannedRecord):
         if self.error is not None:
             raise self.error
         return self.now
-
-    def logs(self, worker: str, *, limit: int = 200, **selection: Any) -> list[LogLine]:
-        if worker != self.workers.own_id:
-            raise NotFoundError(f"worker {worker!r} is not this process")
-        return [LogLine(NOW - 5, "warning", f"slow: 2 s {NASTY}", "color-extraction", "dress-17", 1, worker)]
 
     async def drain(self, *, now: bool = False) -> None:
         self.done.append(("drain", now))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from tests.support.fake_moments import NASTY
 from workers.engine.attempt_log import LogLine
 from workers.monitoring.snapshot import DrainSnapshot, HeldJobs, WorkerSnapshot
 from workers.operations.workers import DrainResult
@@ -82,6 +83,9 @@ class CannedWorkers:
     async def log(self, worker_id: str) -> list[LogLine]:
         if self.error is not None:
             raise self.error
+        if worker_id == self.own_id:
+            text = f"slow: 2 s {NASTY}"
+            return [LogLine(NOW - 5, "warning", text, "color-extraction", "dress-17", 1, worker_id)]
         return [LogLine(NOW - 7, "info", "a line of another process", None, None, None, worker_id)]
 
     async def drain(self, worker: str, *, now: bool = False) -> DrainResult:

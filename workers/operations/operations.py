@@ -21,10 +21,9 @@ from storage.redis.client import execute
 from storage.repositories.events import ALL_EVENTS, Event, EventFilter
 from storage.repositories.operator_actions import OperatorAction
 from workers.dead_letters.export import ExportFormat
-from workers.engine.attempt_log import LogLine, newest_lines
 from workers.engine.placement import group_by_client
 from workers.engine.probe import check_writes
-from workers.errors import ConflictError, NotFoundError, WorkersError
+from workers.errors import ConflictError, WorkersError
 from workers.monitoring.alert_rules import Thresholds
 from workers.monitoring.loop_lag import LoopLag
 from workers.monitoring.snapshot import Snapshot
@@ -49,7 +48,6 @@ __all__ = [
     "ALL_DEAD",
     "ALL_EVENTS",
     "MAX_DELAY_SECONDS",
-    "MAX_LOG_LINES",
     "NEWEST_FIRST",
     "OPERATION_ERRORS",
     "POISON_DEATHS",
@@ -84,8 +82,6 @@ __all__ = [
 
 OPERATION_ERRORS = (WorkersError, StorageError, RedisError, OSError)
 """Errors that a verb may raise: each has a message for people."""
-MAX_LOG_LINES = 200
-"""Lines of the log that one call returns."""
 _CHECK_SECONDS = 1.0
 """Timeout of the check of Redis: less than probes wait for the answer."""
 _ONE_SECONDS = 0.8
@@ -234,20 +230,6 @@ class Operations:
     def in_flight(self) -> int:
         """Jobs that this process holds."""
         return self._process.in_flight if self._process is not None else 0
-
-    def logs(
-        self, worker: str, *, queue: str | None = None, job: str | None = None, limit: int = MAX_LOG_LINES
-    ) -> list[LogLine]:
-        """The newest lines of the log, oldest first: of all, of a queue, or of a job.
-
-        Each process keeps its own lines: raises NotFoundError if ``worker`` is another one.
-        """
-        if self._process is None or worker != self._process.id:
-            raise NotFoundError(f"worker {worker!r} is not this process, and each keeps its own lines")
-        every = dict.fromkeys([*newest_lines(), *self._process.lines_of_running_jobs()])
-        lines = sorted(every, key=lambda line: line.at)
-        selected = [line for line in lines if queue in (None, line.queue) and job in (None, line.job)]
-        return list(self.workers.mask_lines(selected[-limit:] if limit else []))
 
     @property
     def draining(self) -> bool:

@@ -15,8 +15,7 @@ from app.http.problems import problem_responses
 from app.http.routing import strict_router
 from app.http.state import HttpState
 from workers.monitoring.snapshot import WorkerState
-from workers.operations.operations import MAX_LOG_LINES
-from workers.operations.workers import DrainState
+from workers.operations.workers import MAX_LOG_LINES, DrainState
 
 router = strict_router("workers", "/api/v1/admin")
 cluster = strict_router("workers", "/api/v1/workers")
@@ -242,11 +241,8 @@ async def read_logs(
     limit: Annotated[int, Query(ge=1, le=MAX_LOG_LINES, description="Most lines.")] = 50,
 ) -> LogLines:
     """Another process is asked: 409 if no answer comes within two seconds."""
-    if worker == operations.workers.own_id:
-        lines = operations.logs(worker, queue=queue, job=job, limit=limit)
-    else:
-        lines = list(await operations.workers.log(worker, queue=queue, job=job))[-limit:]
-    return LogLines(items=[LogLine(**line.to_fields()) for line in lines])
+    lines = await operations.workers.log(worker, queue=queue, job=job)
+    return LogLines(items=[LogLine(**line.to_fields()) for line in lines[-limit:]])
 
 
 @router.post(
