@@ -292,7 +292,7 @@ async def _resume(
     """1 unless the plan is done."""
     check_writable(operations, "run-plan", BulkOptions())
     plan = await operations.replays.get_plan(plan_id)
-    if plan.state == "halted" and (halt is None or halt <= plan.halt):
+    if not plan.can_resume(halt):
         raise AppError(
             f"plan {plan_id} has halted ({plan.note})",
             fix=f"once the cause is fixed, give a limit above {plan.halt * 100:g}, "

@@ -344,7 +344,7 @@ class ReplayOperations:
 def _check_resumable(plan: Plan, halt: float | None) -> None:
     if plan.state not in _UNENDED:
         raise ConflictError(f"plan {plan.id} is {plan.state}", fix="make a new one of what is still dead")
-    if plan.state == "halted" and (halt is None or halt <= plan.halt):
+    if not plan.can_resume(halt):
         raise ConflictError(
             f"plan {plan.id} has halted ({plan.note})", fix="resume it with a higher limit, up to 1 (100 %)"
         )
