@@ -29,6 +29,7 @@ from workers.operations.operations import (
     ReplayOptions,
     Selection,
 )
+from workers.operations.replays import LetterReplay
 
 T = TypeVar("T")
 
@@ -263,11 +264,11 @@ class CannedLetters:
         self.done.append(("cancel", plan_id))
         return self.becomes(plan_id, state="cancelled", active=False)
 
-    async def replay(self, letter_id: int, kwargs: Mapping[str, Any] | None = None) -> str:
+    async def replay(self, letter_id: int, kwargs: Mapping[str, Any] | None = None) -> LetterReplay:
         self.done.append(("replay", letter_id) if kwargs is None else ("replay", letter_id, kwargs))
         self._fails()
         self._move((letter_id,), "dead", "replayed")
-        return f"job-{letter_id}"
+        return LetterReplay(f"job-{letter_id}", 1)
 
     async def discard(self, selection: Selection) -> int:
         self._fails()

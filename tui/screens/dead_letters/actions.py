@@ -59,9 +59,9 @@ class LetterActions(DashboardScreen):
         )
         if not await self.app.push_screen_wait(question):
             return
-        job_key = await self.session.run(self.session.operations.replays.replay(letter.id))
-        if job_key is not None:
-            self.notify(f"replayed as job {clip(escape(job_key), _MAX_KEY_CHARS)}", markup=False)
+        replay = await self.session.run(self.session.operations.replays.replay(letter.id))
+        if replay is not None:
+            self.notify(f"replayed as job {clip(escape(replay.job_id), _MAX_KEY_CHARS)}", markup=False)
             self.letters_changed((letter.id,))
 
     async def replay_many(self, selection: Selection, label: str) -> None:

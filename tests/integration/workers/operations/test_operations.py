@@ -43,7 +43,7 @@ async def test_a_replayed_letter_is_one_job_with_all_its_attempts(
     bench = make_bench(retry_delays=(0.05,))
     letter_id = await _dead(bench)
     operations = await operate(bench)
-    key = await operations.replays.replay(letter_id)
+    key, plan_id = await operations.replays.replay(letter_id)
     assert (await bench.lists())["queued"] == 1
     seen: list[tuple[int, int]] = []
 
@@ -57,6 +57,7 @@ async def test_a_replayed_letter_is_one_job_with_all_its_attempts(
     job = await bench.stock.job(key)
     assert job is not None
     assert job.result == "mended"
+    assert (await operations.replays.get_plan(plan_id)).ledger.sent == 1
     with pytest.raises(ConflictError, match="replayed already"):
         await operations.replays.replay(letter_id)
     with pytest.raises(NotFoundError):
@@ -99,7 +100,7 @@ async def test_of_two_operators_one_replays(make_bench: MakeBench, operate: Oper
     done = await asyncio.gather(
         first.replays.replay(letter_id), second.replays.replay(letter_id), return_exceptions=True
     )
-    assert sorted(type(result).__name__ for result in done) == ["ConflictError", "str"]
+    assert sorted(type(result).__name__ for result in done) == ["ConflictError", "LetterReplay"]
     assert (await bench.lists())["queued"] == 1
 
 
