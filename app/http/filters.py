@@ -26,20 +26,21 @@ Flag = Annotated[bool, Strict(), BeforeValidator(lambda text: _BOOLEANS.get(text
 """``true`` or ``false``, as text."""
 
 
-def _condition(name: str, default: Any = None) -> Any:
+def _condition(name: str, default: Any = None, example: str | None = None) -> Any:
     """A field of the letters' filter."""
-    return Field(default, description=describe_condition(name))
+    examples = None if example is None else [example]
+    return Field(default, description=describe_condition(name), examples=examples)
 
 
 class Conditions(BaseModel):
     """Conditions that hold together; without any, all letters are selected."""
 
     queue: QueueName | None = _condition("queue")
-    function: Text | None = _condition("function")
-    since: Time | None = _condition("since")
-    until: Time | None = _condition("until")
-    error: SearchText | None = _condition("error")
-    fingerprint: Fingerprint | None = _condition("fingerprint")
+    function: Text | None = _condition("function", example="extract_colors")
+    since: Time | None = _condition("since", example="2026-03-01T12:00:00Z")
+    until: Time | None = _condition("until", example="2026-03-01T14:00:00Z")
+    error: SearchText | None = _condition("error", example="TimeoutError: CDN")
+    fingerprint: Fingerprint | None = _condition("fingerprint", example="9f2b1c0d4e5a6f78")
 
     def to_filter(self) -> LetterFilter:
         """Return the filter for the operations.  Raises InvalidFilterError."""

@@ -32,7 +32,9 @@ WaitSeconds = Annotated[
     ),
 ]
 
-WorkerName = Annotated[str, Path(description="Its id, the beginning of that, or `host:pid`.")]
+WorkerName = Annotated[
+    str, Path(description="Its id, the beginning of that, or `host:pid`.", examples=["box-7:4001"])
+]
 Now = Annotated[
     bool, Query(description="Return its jobs to their queues at once, no attempt charged, unfinished.")
 ]
@@ -237,7 +239,7 @@ async def read_logs(
     operations: ActorOperations,
     worker: WorkerName,
     queue: Annotated[QueueName | None, Query(description="Lines of its jobs.")] = None,
-    job: Annotated[str | None, Query(description="Key of a job.")] = None,
+    job: Annotated[str | None, Query(description="Key of a job.", examples=["dress-17"])] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_LOG_LINES, description="Most lines.")] = 50,
 ) -> LogLines:
     """Another process is asked: 409 if no answer comes within two seconds."""
