@@ -51,7 +51,7 @@ _DESCRIPTIONS = {
 }
 _EXAMPLES = {
     400: "the body: not JSON: Expecting ',' delimiter at line 1, column 8",
-    401: "send the token as Authorization: Bearer TOKEN",
+    401: "the token is missing or wrong: send Authorization: Bearer TOKEN",
     403: "read-only: drain would change something; COUTURECAST_READ_ONLY=0 allows it",
     404: "no dead letter has the id 17: list them with failed-jobs list",
     408: "the body took longer than 30 s",

@@ -187,6 +187,31 @@ async def list_workers(operations: ActorOperations) -> WorkerList:
     return WorkerList(items=[WorkerItem.model_validate(worker) for worker in workers], next=None)
 
 
+class WorkerDrains(BaseModel):
+    """How far the drains of all processes are."""
+
+    items: list[WorkerDrain]
+    next: str | None = Field(None, description="Always null: the list is whole.")
+
+
+@cluster.post(
+    "/drain",
+    summary="Drain every process of the cluster",
+    response_description="All have ended.",
+    responses={202: {"model": WorkerDrains, "description": "One drains, or has not confirmed yet."}},
+)
+async def drain_all_workers(
+    operations: ActorOperations, response: Response, wait: WaitSeconds = 0.0
+) -> WorkerDrains:
+    """As each alone.  One that cannot be drained has the reason as its `problem`."""
+    results = await operations.workers.drain_all()
+    if wait and results:
+        results = await operations.workers.wait(results, wait)
+    if any(result.state != "drained" for result in results):
+        response.status_code = 202
+    return WorkerDrains(items=[WorkerDrain.model_validate(result) for result in results], next=None)
+
+
 @cluster.post(
     "/{worker}/drain",
     summary="Drain a process of the cluster",
