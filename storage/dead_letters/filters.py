@@ -26,6 +26,8 @@ LetterState = Literal["dead", "replayed", "discarded"]
 STATES: tuple[LetterState, ...] = ("dead", "replayed", "discarded")
 MIN_SEARCH_CHARS = 3
 """Shortest text that can be searched for: the indexes consist of three-character pieces."""
+MAX_AGE_DAYS = 36_500
+"""Largest age by which old letters are selected."""
 _MAX_TEXT_CHARS = 200
 _MAX_ARGUMENTS = 8
 _DURATION = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)

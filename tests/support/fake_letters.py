@@ -275,6 +275,14 @@ class CannedLetters:
         self.done.append(("discard", selection))
         return self._move(selection, "dead", "discarded")
 
+    async def archive(self, *, days: float, dry_run: bool = False) -> int:
+        self._fails()
+        old = [letter for letter in self.kept if letter.failed_at.timestamp() <= NOW - days * 86_400]
+        if not dry_run:
+            self.done.append(("archive", days))
+            self.kept = [letter for letter in self.kept if letter not in old]
+        return len(old)
+
     async def restore(self, selection: Selection) -> int:
         self._fails()
         self.done.append(("restore", selection))

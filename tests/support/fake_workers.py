@@ -92,6 +92,13 @@ class CannedWorkers:
         self._acts("drain worker", worker, now)
         return DrainResult(worker, "box-1:991", "draining", 3, deadline_in=30.0, problem=self.problem)
 
+    async def drain_all(self) -> list[DrainResult]:
+        self._acts("drain all workers")
+        return [
+            DrainResult(RUNNING.id, "box-1:991", "draining", 3, deadline_in=30.0),
+            DrainResult(DRAINING.id, "box-2:992", "requested", 8, problem=self.problem),
+        ]
+
     async def undo_drain(self, worker: str) -> DrainResult:
         self._acts("undo drain", worker)
         return DrainResult(worker, "box-1:991", "running", 3)

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from storage.cache.entries import CacheEntry, CachePage
 from storage.cache.stats import CacheStats
 from storage.database.tables import POISON_DEATHS
-from storage.dead_letters.filters import ALL_DEAD, STATES, LetterFilter
+from storage.dead_letters.filters import ALL_DEAD, MAX_AGE_DAYS, STATES, LetterFilter
 from storage.dead_letters.ordering import NEWEST_FIRST, LetterOrder, OrderColumn, sortable_columns
 from storage.dead_letters.plans import Ledger, Plan, PlanItem
 from storage.dead_letters.records import DeadLetter, FailureGroup, Page
@@ -21,6 +21,7 @@ from storage.redis.client import execute
 from storage.repositories.events import ALL_EVENTS, Event, EventFilter
 from storage.repositories.operator_actions import OperatorAction
 from workers.dead_letters.export import ExportFormat
+from workers.dead_letters.retention import RETENTION_DAYS
 from workers.engine.placement import group_by_client
 from workers.engine.probe import check_writes
 from workers.errors import ConflictError, WorkersError
@@ -47,10 +48,12 @@ from workers.process.worker_process import WorkerProcess
 __all__ = [
     "ALL_DEAD",
     "ALL_EVENTS",
+    "MAX_AGE_DAYS",
     "MAX_DELAY_SECONDS",
     "NEWEST_FIRST",
     "OPERATION_ERRORS",
     "POISON_DEATHS",
+    "RETENTION_DAYS",
     "STATES",
     "CacheEntry",
     "CacheOperations",

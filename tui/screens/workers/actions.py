@@ -101,6 +101,30 @@ class WorkerActions(DashboardScreen):
         if await self.app.push_screen_wait(question):
             await self._show_result(self.worker_operations.drain(worker.id))
 
+    async def drain_all(self) -> None:
+        """Ask, then drain every process of the cluster, this one too."""
+        snapshot = self.session.snapshot
+        living = [] if snapshot is None else [one for one in snapshot.workers if one.state != "dead"]
+        if not living:
+            self.notify("no process lives: there is nothing to drain", severity="warning")
+            return
+        jobs = plural(sum(worker.in_flight for worker in living), "job")
+        question = Confirm(
+            f"Drain {plural(len(living), 'process')}? {jobs} in flight",
+            "Graceful drain of the whole cluster: what runs may finish, and nothing is deleted. No new job "
+            "starts anywhere, what has not ended in time returns to the head of its queue, and all end.",
+            "Drain all",
+        )
+        if not await self.app.push_screen_wait(question):
+            return
+        results = await self.session.run(self.worker_operations.drain_all())
+        for result in results or ():
+            if result.problem:
+                self.notify(one_line(drain_result(result)), severity="warning", markup=False)
+        if results is not None:
+            self.notify(f"the drain of {plural(len(results), 'process')} was requested")
+        self.session.refresh()
+
     async def undo_drain(self, worker: Worker) -> None:
         """Let a draining process take jobs again."""
         if worker.state != "draining":
