@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -12,34 +11,17 @@ from saq import Job
 from saq.utils import now
 
 from tests.integration.workers.operations.conftest import Operate
-from tests.support.engine import Bench, MakeBench
+from tests.support.engine import MakeBench
+from tests.support.job_verbs import PREFIX, QUEUE, VERBS, act, later, refs
 from tests.support.waiting import eventually
 from workers.engine.attempts import META
 from workers.engine.keys import OUTCOMES
 from workers.errors import InvalidJobError, NotFoundError, ReadOnlyError
-from workers.operations.jobs import JobChange, JobOperations, JobRef
-
-QUEUE = "color-extraction"
-PREFIX = f"saq:job:{QUEUE}:"
-VERBS = ("abort", "run_now", "duplicate", "remove")
-
-
-def refs(*keys: str) -> list[JobRef]:
-    return [JobRef(key) for key in keys]
-
-
-async def act(jobs: JobOperations, verb: str, *named: JobRef) -> list[JobChange]:
-    changes: list[JobChange] = await getattr(jobs, verb)(QUEUE, named)
-    return changes
+from workers.operations.jobs import JobOperations, JobRef
 
 
 async def keys_of(jobs: JobOperations, state: Any) -> list[str]:
     return [job.key for job in (await jobs.page(QUEUE, state, limit=200)).items]
-
-
-async def later(bench: Bench, *keys: str) -> None:
-    for number, key in enumerate(keys):
-        await bench.stock.enqueue("extract_colors", key=key, number=number, scheduled=int(time.time()) + 600)
 
 
 async def test_a_job_that_waits_is_aborted_and_stays_readable(
