@@ -185,7 +185,8 @@ def _named_messages(errors: Sequence[Any]) -> Iterator[tuple[str, str]]:
     """Yield a name and a message for each error, without the value."""
     for error in errors[:_MAX_ERRORS]:
         place, *steps = error["loc"]
-        yield _field_name(steps) or place, error["msg"].removeprefix("Value error, ")
+        cause = error.get("ctx", {}).get("error")
+        yield _field_name(steps) or place, str(cause) if isinstance(cause, ValueError) else error["msg"]
 
 
 def _field_name(steps: Sequence[int | str]) -> str:
