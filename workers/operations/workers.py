@@ -30,12 +30,13 @@ from workers.operations.job_stacks import ask_for_log
 from workers.operations.secrets import DEFAULT_MASK, SecretMask
 from workers.operations.worker_list import Worker, find_worker, list_workers
 from workers.process.drain import CHECK_MESSAGE, DrainRequest, DrainVerb
+from workers.process.job_stacks import MAX_LINES
 from workers.process.worker_process import WorkerProcess
 
 REQUEST_DRAIN_SCRIPT = Script.load(__name__, "request_drain")
 
-MAX_LOG_LINES = 200
-"""Lines of a log that one call returns."""
+MAX_LOG_LINES = MAX_LINES
+"""Lines of a log that one call returns: as many as another process answers."""
 _ONE_SECONDS = 1.0
 """Timeout of a question to one of several Redises."""
 _LOG_SECONDS = 2.5
