@@ -150,6 +150,19 @@ def redis_url(redis_server: str) -> str:
     return redis_server
 
 
+@pytest.fixture
+def valkey_options() -> tuple[str, ...]:
+    """Options of `valkey`; a module or a package whose tests need some overrides them."""
+    return ()
+
+
+@pytest.fixture
+def valkey(tmp_path: Path, valkey_options: tuple[str, ...]) -> Iterator[ValkeyServer]:
+    """A Redis of the test's own, which it may kill."""
+    with ValkeyServer(tmp_path / "valkey", *valkey_options) as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer | str]:
     """A Postgres that all tests share, each with a database of its own; a container is known by its URL."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from textual.app import App
 from textual.command import DiscoveryHit, Hit, Hits, Provider
@@ -15,6 +15,7 @@ from textual.screen import Screen
 from tui.keymap import listed, sentence, word
 from tui.navigation import OpenQueue, OpenView, OpenWorker
 from tui.screens.base import DashboardScreen
+from tui.screens.dead_letters.list import DeadLettersScreen
 from tui.screens.overview import OverviewScreen
 from tui.screens.workers.list import WorkersScreen
 from tui.session import Session
@@ -26,6 +27,9 @@ from tui.widgets.row_list import RowList
 from workers.monitoring.snapshot import QueueSnapshot
 from workers.operations.operations import DeadLetter, FailureGroup
 from workers.operations.worker_list import Worker, list_workers
+
+ScreenT = TypeVar("ScreenT", bound=DashboardScreen)
+P = ParamSpec("P")
 
 _MAX_NAME_CHARS = 50
 _OF_A_ROW = {
@@ -90,6 +94,7 @@ def commands(app: App[Any], screen: Screen[Any]) -> Iterator[Command]:
     if session is not None:
         yield from _queue_commands(app, session, row_name(screen))
         yield from _worker_commands(app, session)
+        yield from _bulk_commands(app)
     for theme in sorted(app.available_themes):
         yield Command(f"Theme {theme}", "Change the colours.", partial(setattr, app, "theme", theme))
 
@@ -137,28 +142,42 @@ def _worker_commands(app: App[Any], session: Session) -> Iterator[Command]:
         yield Command(f"{words} {name}", help_text, partial(_drain, app, worker))
 
 
-def _pause(app: App[Any], queue: QueueSnapshot) -> None:
-    """Pause or resume a queue on the overview, which shows the result."""
+def _bulk_commands(app: App[Any]) -> Iterator[Command]:
+    """Actions on what no row names, and which have no key."""
+    archive = partial(_act_on, app, "letters", DeadLettersScreen, DeadLettersScreen.archive)
+    yield Command("Archive old dead letters", "Counts those of an age first. Asks once.", archive)
+    drain = partial(_act_on, app, "workers", WorkersScreen, WorkersScreen.drain_all)
+    yield Command("Drain every process", f"Of the whole cluster. {_DRAINS}", drain)
+
+
+def _act_on(
+    app: App[Any],
+    view: str,
+    screen_type: type[ScreenT],
+    action: Callable[Concatenate[ScreenT, P], Awaitable[None]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> None:
+    """Run an action of a view's screen there, where the result is shown."""
 
     def act() -> None:
-        if isinstance(app.screen, OverviewScreen):
-            app.screen.run_exclusive(app.screen.toggle_pause, queue)
+        screen = app.screen
+        if isinstance(screen, screen_type):
+            screen.run_exclusive(action, screen, *args, **kwargs)
 
-    app.post_message(OpenView("overview"))
+    app.post_message(OpenView(view))
     app.call_later(act)
+
+
+def _pause(app: App[Any], queue: QueueSnapshot) -> None:
+    """Pause or resume a queue on the overview, which shows the result."""
+    _act_on(app, "overview", OverviewScreen, OverviewScreen.toggle_pause, queue)
 
 
 def _drain(app: App[Any], worker: Worker) -> None:
     """Drain a process on the view of the processes, or undo that."""
-
-    def act() -> None:
-        screen = app.screen
-        if isinstance(screen, WorkersScreen):
-            undo = worker.state == "draining"
-            screen.run_exclusive(screen.undo_drain if undo else screen.drain_worker, worker)
-
-    app.post_message(OpenView("workers"))
-    app.call_later(act)
+    verb = WorkersScreen.undo_drain if worker.state == "draining" else WorkersScreen.drain_worker
+    _act_on(app, "workers", WorkersScreen, verb, worker)
 
 
 def row_name(screen: Screen[Any]) -> str:

@@ -6,8 +6,9 @@ import contextlib
 import json
 import os
 import stat
-import tempfile
 from pathlib import Path
+
+from storage.files import atomic_private_file
 
 STATE_FILE = "dashboard.json"
 """Name of the file in the data directory."""
@@ -72,12 +73,5 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def _write(path: Path, values: dict[str, str]) -> None:
-    """Replace the file in one step; it is made with mode 0600."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            json.dump(values, file, indent=2)
-        Path(name).replace(path)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with atomic_private_file(path) as file:
+        json.dump(values, file, indent=2)

@@ -160,8 +160,11 @@ def evict_user(
     as_json: Json = False,
 ) -> None:
     """Evict all entries of a user, after the count was shown, and those that are being loaded."""
-    if not utf8(user, "USER"):
-        raise UsageError("is empty", field="USER", fix="give the id of a user")
+    from workers.operations.cache import user_id_problem
+
+    problem = user_id_problem(utf8(user, "USER"))
+    if problem:
+        raise UsageError("no user can have this id", field="USER", fix=problem)
     options = _bulk_options(dry_run=dry_run, yes=yes, as_json=as_json)
     run_operation(data_dir, lambda operations: _evict_user(operations, user, options), database="optional")
 

@@ -31,6 +31,7 @@ from app.cli.selection import (
 )
 from app.cli.values import check_choice
 from app.errors import UsageError
+from storage.dead_letters.filters import MAX_AGE_DAYS
 from tui.text.export import escape_piece
 from tui.text.words import plural
 
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from workers.operations.operations import Operations, Selection
 
 commands = typer.Typer(rich_markup_mode=None)
-
-_MAX_DAYS = 36_500
 
 
 @commands.command("list")
@@ -271,7 +270,9 @@ async def _escaped_export(
 def archive(
     days: Annotated[
         int,
-        typer.Option("--days", help="Letters that died this many days ago or earlier.", min=0, max=_MAX_DAYS),
+        typer.Option(
+            "--days", help="Letters that died this many days ago or earlier.", min=0, max=MAX_AGE_DAYS
+        ),
     ] = 30,
     dry_run: DryRun = False,
     yes: Yes = False,

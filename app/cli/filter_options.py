@@ -10,37 +10,28 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.completion import LETTER_STATES, complete_letter_state, complete_queue
-from app.cli.values import check_choice, name_and_value, one_of
+from app.cli.values import check_choice, name_and_value
 from app.errors import UsageError
-from storage.dead_letters.filters import LetterFilter
+from storage.dead_letters.filters import LetterFilter, describe_condition
 from storage.errors import InvalidFilterError
 
+
+def _option(name: str, declaration: str = "", note: str = "", **extra: Any) -> Any:
+    """The option of one condition, with the description that HTTP has, too, and a note."""
+    return typer.Option(declaration or f"--{name}", help=describe_condition(name) + note, **extra)
+
+
 OPTIONS: Mapping[str, tuple[type, Any]] = {
-    "queue": (str, typer.Option("--queue", help="Of one queue.", autocompletion=complete_queue)),
-    "function": (str, typer.Option("--function", help="Of one job function.")),
-    "state": (
-        str,
-        typer.Option("--state", help=f"{one_of(LETTER_STATES)}.", autocompletion=complete_letter_state),
-    ),
-    "since": (
-        str,
-        typer.Option("--since", help="Died then or later: 2h, 7d, 2026-03-01T12:00.", metavar="TIME"),
-    ),
-    "until": (str, typer.Option("--until", help="Died before.", metavar="TIME")),
-    "error": (str, typer.Option("--error", help="A text that the error contains.", metavar="TEXT")),
-    "fingerprint": (str, typer.Option("--fingerprint", help="Of one group.", metavar="HEX")),
-    "args": (
-        list[str],
-        typer.Option("--arg", help="An argument of the job; may be given again.", metavar="NAME=VALUE"),
-    ),
-    "poison": (
-        bool,
-        typer.Option(
-            "--poison/--no-poison",
-            help="Only letters that died three times in a row of the same error, or only the others.",
-        ),
-    ),
-    "archived": (bool, typer.Option("--archived", help="Of the archive.")),
+    "queue": (str, _option("queue", autocompletion=complete_queue)),
+    "function": (str, _option("function")),
+    "state": (str, _option("state", autocompletion=complete_letter_state)),
+    "since": (str, _option("since", metavar="TIME")),
+    "until": (str, _option("until", metavar="TIME")),
+    "error": (str, _option("error", metavar="TEXT")),
+    "fingerprint": (str, _option("fingerprint", metavar="HEX")),
+    "args": (list[str], _option("args", "--arg", " May be given again.", metavar="NAME=VALUE")),
+    "poison": (bool, _option("poison", "--poison/--no-poison")),
+    "archived": (bool, _option("archived")),
 }
 """Type and option of each field of the filter."""
 

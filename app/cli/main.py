@@ -10,13 +10,26 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import Annotated, ClassVar, NoReturn
+from typing import ClassVar, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
 from app.cli.lazy import LazyGroup
-from app.cli.options import DataDir
+from app.cli.options import (
+    Browser,
+    DataDir,
+    Demo,
+    Http,
+    NoHttp,
+    NoUi,
+    NoWorkers,
+    Processes,
+    Queues,
+    Reload,
+    UntilEof,
+    Version,
+)
 from app.errors import INTERRUPTED, AppError, UsageError, exhausted, exit_code_of
 from app.streams import silence, write_within
 from storage.errors import ApplianceError
@@ -307,38 +320,18 @@ def _os_problem(error: OSError) -> str:
 @cli.callback(invoke_without_command=True)
 def run(
     context: typer.Context,
-    no_ui: Annotated[
-        bool, typer.Option("--no-ui", help="Workers only; prints `ready` when it takes jobs.")
-    ] = False,
-    no_workers: Annotated[
-        bool, typer.Option("--no-workers", help="Dashboard only, on the cluster that REDIS_URL names.")
-    ] = False,
-    demo: Annotated[bool, typer.Option("--demo", help="Feed sample jobs, some of which fail.")] = False,
-    queues: Annotated[
-        str | None, typer.Option("--queues", help="A subset of the queues to work on.", metavar="A,B")
-    ] = None,
-    http: Annotated[
-        str | None,
-        typer.Option("--http", help="Address of HTTP; the default is 127.0.0.1:8020.", metavar="HOST:PORT"),
-    ] = None,
-    no_http: Annotated[bool, typer.Option("--no-http", help="Serve no HTTP.")] = False,
-    reload: Annotated[
-        bool, typer.Option("--reload", help="Replace handler processes when the team's code changes.")
-    ] = False,
-    processes: Annotated[
-        int | None,
-        typer.Option(
-            "--processes",
-            help="Worker processes on this machine, watched, restarted and drained together.",
-            metavar="N",
-            min=1,
-            max=64,
-        ),
-    ] = None,
-    until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
-    browser: Annotated[str | None, typer.Option("--browser", hidden=True)] = None,
+    no_ui: NoUi = False,
+    no_workers: NoWorkers = False,
+    demo: Demo = False,
+    queues: Queues = None,
+    http: Http = None,
+    no_http: NoHttp = False,
+    reload: Reload = False,
+    processes: Processes = None,
+    until_eof: UntilEof = False,
+    browser: Browser = None,
     data_dir: DataDir = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    version: Version = False,
 ) -> None:
     """Workers and dashboard in one process; the commands below act on the same queues and exit."""
     if (command := context.invoked_subcommand) is not None:

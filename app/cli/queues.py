@@ -64,7 +64,7 @@ def enqueue(
 async def _enqueue_one(
     operations: Operations, *, queue: str, data: dict[str, Any], key: str | None, delay: float, as_json: bool
 ) -> int:
-    enqueued_key = await operations.enqueue(queue, data, key=key, delay=delay)
+    enqueued_key = await operations.queues.enqueue(queue, data, key=key, delay=delay)
     if enqueued_key is None:
         output.print_result(f"0 jobs enqueued on {queue}", {"queue": queue, "keys": [None]}, as_json=as_json)
         output.print_note(f"error: a job with the key {escape(str(key))} is queued already")
@@ -83,7 +83,7 @@ async def _enqueue_lines(operations: Operations, *, queue: str, lines: JobLines,
     keys, enqueued = list[str | None](), 0
     try:
         with show_share(f"enqueueing on {queue}") as show:
-            async for batch in operations.enqueue_stream(queue, lines):
+            async for batch in operations.queues.enqueue_stream(queue, lines):
                 lines.confirm(len(batch))
                 enqueued += len(batch)
                 if as_json or enqueued == 1:
@@ -113,7 +113,7 @@ def pause(
     """Start no job of a queue, in any process, until it is resumed."""
 
     async def run(operations: Operations) -> int:
-        await operations.pause(queue, reason)
+        await operations.queues.pause(queue, reason)
         _print_done(f"{queue} is paused: no job of it starts until couturecast-tui resume {queue}")
         return 0
 
@@ -125,7 +125,7 @@ def resume(queue: Queue, data_dir: DataDir = None) -> None:
     """Let a paused queue start jobs again."""
 
     async def run(operations: Operations) -> int:
-        was_paused = await operations.resume(queue)
+        was_paused = await operations.queues.resume(queue)
         _print_done(f"{queue} runs again" if was_paused else f"{queue} was not paused")
         return 0
 

@@ -141,24 +141,17 @@ async def _replay_one(
     *,
     wait: bool,
 ) -> int:
-    job_id = await operations.replays.replay(letter_id, kwargs, options.reason)
+    job_id, plan_id = await operations.replays.replay(letter_id, kwargs, options.reason)
     if not options.as_json:
         output.print_result(f"{letter_id} replayed as job {escape(job_id)}", {}, as_json=False)
         if not wait:
             return 0
-    plan = await _newest_plan_of(operations, letter_id)
+    plan = await operations.replays.get_plan(plan_id)
     if wait:
         plan = await wait_for_jobs(operations, plan)
     document = {**_plan_document(plan), "skipped": [], "job_id": job_id}
     output.print_result(ledger_text(plan.ledger), document, as_json=options.as_json)
     return _exit_code(plan, wait=wait)
-
-
-async def _newest_plan_of(operations: Operations, letter_id: int) -> Plan:
-    """The plan by which a letter was replayed last."""
-    lineage = await operations.dead_letters.lineage(letter_id)
-    items = next(items for letter, items in lineage if letter.id == letter_id)
-    return await operations.replays.get_plan(items[-1].plan_id)
 
 
 async def _replay_many(
@@ -292,7 +285,7 @@ async def _resume(
     """1 unless the plan is done."""
     check_writable(operations, "run-plan", BulkOptions())
     plan = await operations.replays.get_plan(plan_id)
-    if plan.state == "halted" and (halt is None or halt <= plan.halt):
+    if not plan.can_resume(halt):
         raise AppError(
             f"plan {plan_id} has halted ({plan.note})",
             fix=f"once the cause is fixed, give a limit above {plan.halt * 100:g}, "

@@ -97,7 +97,7 @@ async def _draw(
     from tui.screenshot import ScreenshotTimeoutError, take_screenshot
 
     if queue is not None:
-        operations.policy(queue)  # it must exist
+        operations.queues.policy(queue)  # it must exist
     dashboard = Dashboard(operations)
     _check_theme(dashboard, theme)
     try:

@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.doctor.results import CheckResult, Finding, describe_cause, unknown, wrong
+from storage.asyncio_tools import consume_exception
 
 OPENING_SECONDS = 5.0
 """Timeout of a server's first answer."""
@@ -51,7 +52,7 @@ async def run_with_timeout(seconds: float, awaitable: Awaitable[T]) -> T:
     task = asyncio.ensure_future(awaitable)
     done, _ = await asyncio.wait({task}, timeout=seconds)
     if not done:
-        task.add_done_callback(lambda late: late.cancelled() or late.exception())  # consume its error
+        task.add_done_callback(consume_exception)
         task.cancel()
         raise TimeoutError
     return task.result()

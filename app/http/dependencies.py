@@ -30,6 +30,7 @@ OperatorName = Annotated[
     Header(
         alias="X-Operator",
         description="Who acts, for the record; without it the address of the client is recorded.",
+        examples=["anna@box-7"],
     ),
 ]
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
 from app.http.models import MAX_ID, IntegralFloat, QueueName, Reason, RequestBody
-from storage.dead_letters.filters import MIN_SEARCH_CHARS, LetterFilter, Text, Time
+from storage.dead_letters.filters import (
+    Arguments,
+    Fingerprint,
+    LetterFilter,
+    LetterState,
+    SearchText,
+    Text,
+    Time,
+    describe_condition,
+)
 from workers.operations.selection import MAX_IDS, Selection
 
-_MAX_ARGUMENTS = 8
 _BOOLEANS = {"true": True, "false": False}
 
 LetterId = Annotated[int, Field(ge=1, le=MAX_ID), IntegralFloat]
@@ -19,20 +26,21 @@ Flag = Annotated[bool, Strict(), BeforeValidator(lambda text: _BOOLEANS.get(text
 """``true`` or ``false``, as text."""
 
 
+def _condition(name: str, default: Any = None, example: str | None = None) -> Any:
+    """A field of the letters' filter."""
+    examples = None if example is None else [example]
+    return Field(default, description=describe_condition(name), examples=examples)
+
+
 class Conditions(BaseModel):
     """Conditions that hold together; without any, all letters are selected."""
 
-    queue: QueueName | None = Field(None, description="Of one queue.")
-    function: Text | None = Field(None, description="Name of the job's function.")
-    since: Time | None = Field(None, description="Died then or later: a time, or how long ago: 30m, 2h, 7d.")
-    until: Time | None = Field(None, description="Died before: a time, or how long ago.")
-    error: str | None = Field(
-        None,
-        min_length=MIN_SEARCH_CHARS,
-        max_length=200,
-        description="A text that the error contains, as `type: message`, in small or capital letters.",
-    )
-    fingerprint: str | None = Field(None, pattern=r"^[0-9a-f]{16}$", description="Of a group.")
+    queue: QueueName | None = _condition("queue")
+    function: Text | None = _condition("function", example="extract_colors")
+    since: Time | None = _condition("since", example="2026-03-01T12:00:00Z")
+    until: Time | None = _condition("until", example="2026-03-01T14:00:00Z")
+    error: SearchText | None = _condition("error", example="TimeoutError: CDN")
+    fingerprint: Fingerprint | None = _condition("fingerprint", example="9f2b1c0d4e5a6f78")
 
     def to_filter(self) -> LetterFilter:
         """Return the filter for the operations.  Raises InvalidFilterError."""
@@ -43,9 +51,9 @@ class Conditions(BaseModel):
 class LetterQuery(Conditions):
     """Selects letters, by the parameters of a query."""
 
-    state: Literal["dead", "replayed", "discarded", "all"] = Field("dead", description="`all`: in any state.")
-    poison: Flag | None = Field(None, description="Only those, or none, that died too often of one error.")
-    archived: Flag = Field(False, description="Search the archive instead.")
+    state: Literal[LetterState, "all"] = _condition("state", "dead")
+    poison: Flag | None = _condition("poison")
+    archived: Flag = _condition("archived", False)
 
 
 class GroupsQuery(LetterQuery):
@@ -63,12 +71,10 @@ class ListQuery(GroupsQuery):
 class FilterBody(Conditions, RequestBody):
     """Conditions on the letters that an action is about; all of them hold together."""
 
-    poison: bool | None = Field(None, description="Only those, or none, that died too often of one error.")
-    archived: bool = Field(False, description="Search the archive instead.")
-    args: Annotated[Mapping[Text, Text], Field(max_length=_MAX_ARGUMENTS)] = Field(
-        default_factory=dict, description="Arguments of the job, each with its value as text."
-    )
-    up_to: LetterId | None = Field(None, description="Leave out what was recorded after that letter.")
+    poison: bool | None = _condition("poison")
+    archived: bool = _condition("archived", False)
+    args: Arguments = Field(default_factory=dict, description=describe_condition("args"))
+    up_to: LetterId | None = _condition("up_to")
 
 
 class SelectionBody(RequestBody):

@@ -56,10 +56,10 @@ class JobLines(PendingLines):
     async def enqueue(self, operations: Operations, queue: str) -> None:
         """Enqueue all jobs while the body is read.  Raises ProblemError, which has how to go on."""
         # Read-only mode refuses before the body comes.
-        await operations.enqueue_many(queue, [], audited=False)
+        await operations.queues.enqueue_many(queue, [], audited=False)
         try:
             async for block in self._blocks():
-                jobs = operations.enqueue_stream(queue, self._jobs(block), audited=False)
+                jobs = operations.queues.enqueue_stream(queue, self._jobs(block), audited=False)
                 async with aclosing(jobs) as batches:
                     async for keys in batches:
                         self._note(keys)

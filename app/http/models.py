@@ -34,7 +34,7 @@ def _check_queue(queue: str) -> str:
 QueueName = Annotated[
     str, AfterValidator(_check_queue), WithJsonSchema({"type": "string", "enum": list(DEFAULT_POLICIES)})
 ]
-PathQueue = Annotated[QueueName, Path(description="Name of a queue.")]
+PathQueue = Annotated[QueueName, Path(description="Name of a queue.", examples=["color-extraction"])]
 """For ``{queue}`` in a path."""
 
 IntegralFloat = BeforeValidator(
@@ -61,5 +61,5 @@ register_url_convertor("id", _IdConvertor())
 Reveal = Annotated[
     bool, Query(description="Show secrets, too, whose fields COUTURECAST_SECRET_FIELDS names.")
 ]
-PathId = Annotated[int, Path(ge=1, le=MAX_ID, description="As the lists have it.")]
+PathId = Annotated[int, Path(ge=1, le=MAX_ID, description="As the lists have it.", examples=[17])]
 """For ``{id:id}`` in a path."""

@@ -49,6 +49,20 @@ _DESCRIPTIONS = {
     409: "Its state does not allow this.",
     503: "Redis or the database does not answer.",
 }
+_EXAMPLES = {
+    400: "the body: not JSON: Expecting ',' delimiter at line 1, column 8",
+    401: "the token is missing or wrong: send Authorization: Bearer TOKEN",
+    403: "read-only: drain would change something; COUTURECAST_READ_ONLY=0 allows it",
+    404: "no dead letter has the id 17: list them with failed-jobs list",
+    408: "the body took longer than 30 s",
+    409: "plan 3 is done: make a new one of what is still dead",
+    413: "a body has at most 1,065,536 bytes, one that is a list 8,000,000",
+    415: "send JSON, with the header Content-Type: application/json",
+    422: "limit: Input should be greater than or equal to 1",
+    500: "a defect of this program: its log has the traceback",
+    503: "Redis: no answer in time",
+}
+"""The detail of the example of each answer."""
 
 
 class FieldProblem(BaseModel):
@@ -141,13 +155,23 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     described: dict[int | str, dict[str, Any]] = {
         status: {
             "description": _DESCRIPTIONS.get(status, f"{HTTPStatus(status).phrase}."),
-            "content": {MEDIA_TYPE: {"schema": schema}},
+            "content": {MEDIA_TYPE: {"schema": schema, "example": _example(status)}},
         }
         for status in statuses
     }
     if 401 in described:
         described[401]["headers"] = {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}}
     return described
+
+
+def _example(status: int) -> dict[str, Any]:
+    """Return a problem as a client may get it."""
+    detail = _EXAMPLES[status]
+    error = ProblemError(status, detail)
+    if status == 422:
+        field, _, message = detail.partition(": ")
+        error = validation_problem([(field, message)])
+    return error.problem.model_dump(exclude_none=True)
 
 
 def _of_validation(errors: Sequence[Any]) -> ProblemError:
@@ -161,7 +185,8 @@ def _named_messages(errors: Sequence[Any]) -> Iterator[tuple[str, str]]:
     """Yield a name and a message for each error, without the value."""
     for error in errors[:_MAX_ERRORS]:
         place, *steps = error["loc"]
-        yield _field_name(steps) or place, error["msg"].removeprefix("Value error, ")
+        cause = error.get("ctx", {}).get("error")
+        yield _field_name(steps) or place, str(cause) if isinstance(cause, ValueError) else error["msg"]
 
 
 def _field_name(steps: Sequence[int | str]) -> str:

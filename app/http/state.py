@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import structlog
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from storage.asyncio_tools import consume_exception
 from storage.redis.refusals import reason, refusal_of
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.operations import Operations
@@ -69,7 +70,7 @@ class HttpState:
         self._snapshot = CoalescedCall(operations.snapshot)
         self._writes = CoalescedCall(operations.check_writes)
         self._stuck = CoalescedCall(operations.stuck)
-        self._loads = CoalescedCall(operations.loads)
+        self._loads = CoalescedCall(operations.queues.loads)
         self._logged = False
 
     async def snapshot(self) -> Snapshot:
@@ -115,7 +116,7 @@ class CoalescedCall(Generic[T]):
         if result is None or (result.done() and time.monotonic() - self._called_at >= _REUSE_SECONDS):
             self._called_at = time.monotonic()
             result = self._result = asyncio.ensure_future(self._call())
-            result.add_done_callback(_consume_exception)
+            result.add_done_callback(consume_exception)  # no request may wait for it any more
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             return await asyncio.shield(result)
 
@@ -123,9 +124,3 @@ class CoalescedCall(Generic[T]):
         """Cancel the call that is under way."""
         if self._result is not None:
             self._result.cancel()
-
-
-def _consume_exception(result: asyncio.Future[T]) -> None:
-    """Mark an error as retrieved: no request may wait for it any more."""
-    if not result.cancelled():
-        result.exception()

@@ -14,6 +14,7 @@ import structlog
 
 from app.errors import AppError
 from storage.asyncio_tools import cancel_and_wait
+from storage.backoff import Backoff
 
 log = structlog.get_logger(__name__)
 
@@ -84,18 +85,17 @@ class ProcessGroup:
 
     async def _watch(self, number: int) -> None:
         """Run one process, again after each failure."""
-        first, longest = _RESTART_SECONDS
-        pause = first
+        delays = Backoff(*_RESTART_SECONDS)
         while not self._draining.is_set():
             began = time.monotonic()
             code = await self._run_once(number)
             if self._draining.is_set() or code in (*_DRAINED, _SETTINGS):
                 break
             if time.monotonic() - began >= _STEADY_SECONDS:
-                pause = first
-            log.error("a worker process ended, and is started again", number=number, exit=code, after=pause)
-            await self._pause(pause)
-            pause = min(2 * pause, longest)
+                delays.reset()
+            delay = delays.next()
+            log.error("a worker process ended, and is started again", number=number, exit=code, after=delay)
+            await self._pause(delay)
         else:
             code = 0
         await self._note(number, code)

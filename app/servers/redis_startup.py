@@ -23,6 +23,7 @@ from app.errors import AppError, UnavailableError, UsageError
 from app.servers.embedded_valkey import EmbeddedServer
 from app.servers.redis_tls import diagnose_tls
 from app.settings import Settings
+from storage.backoff import Backoff
 from storage.errors import one_line
 from storage.redis.client import make_client, redact_url
 from storage.redis.refusals import CLUSTER_MODE, Refusal, fix_of, problem_of, refusal_of
@@ -116,7 +117,7 @@ async def until_redis_serves(
     Raises UsageError, UnavailableError.
     """
     server, user = redact_url(url), unquote(urlsplit(url).username or "default")
-    deadline, (delay, longest), waits = time.monotonic() + timeout, _RETRY_SECONDS, False
+    deadline, delays, waits = time.monotonic() + timeout, Backoff(*_RETRY_SECONDS), False
     while True:
         try:
             await attempt()
@@ -134,6 +135,7 @@ async def until_redis_serves(
                 if not refusal.passes:
                     raise UsageError(f"{server}: {problem}", field=variable, fix=fix) from None
                 failure = _failure(variable, f"{server}: {problem}", f"{fix}; given up after {timeout:g} s")
+            delay = delays.next()
             if time.monotonic() + delay > deadline:
                 raise failure from None
             if not waits:
@@ -142,7 +144,6 @@ async def until_redis_serves(
         else:
             return
         await asyncio.sleep(delay)
-        delay = min(delay * 2, longest)
 
 
 async def _refusal(url: str, error: Exception) -> Refusal | None:

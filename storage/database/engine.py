@@ -37,6 +37,7 @@ from storage.errors import (
     DirectConnectionError,
     MigrationError,
     PermanentDatabaseError,
+    one_line,
 )
 from storage.files import create_private_file
 
@@ -117,7 +118,7 @@ class Database:
             try:
                 return await make_connector(target, driver_errors.STATEMENT_SECONDS)()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-                raise ConnectionError(" ".join(str(error).split())) from error
+                raise ConnectionError(one_line(error)) from error
 
     def _current_target(self) -> PostgresTarget:
         assert self._target is not None  # noqa: S101 - only for Postgres
@@ -299,7 +300,7 @@ class Database:
                 else:
                     return
         except (SQLAlchemyError, MigrationError) as error:
-            cause = " ".join(str(getattr(error, "orig", None) or error).split())
+            cause = one_line(getattr(error, "orig", None) or error)
             if cause.endswith("already exists"):
                 cause += f", and is not ours: {name_clash_hint(self.dialect)}"
             raise MigrationError(

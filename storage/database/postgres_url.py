@@ -10,7 +10,12 @@ from typing import Any, NamedTuple
 import asyncpg  # type: ignore[import-untyped]  # has no stubs
 from sqlalchemy.engine import URL
 
-from storage.errors import DatabaseUnavailableError, InvalidDatabaseUrlError, PermanentDatabaseError
+from storage.errors import (
+    DatabaseUnavailableError,
+    InvalidDatabaseUrlError,
+    PermanentDatabaseError,
+    one_line,
+)
 
 _CONNECT_SECONDS = 5
 _POOLER_PORT = 6543
@@ -132,7 +137,7 @@ def _error_class(error: Exception) -> type[DatabaseUnavailableError]:
     if _is_invalid_parameter(error):
         return InvalidDatabaseUrlError
     if isinstance(error, asyncpg.PostgresError):
-        message = " ".join(str(error).split())
+        message = one_line(error)
         lasts = str(error.sqlstate).startswith(tuple(_LOGIN_FIXES)) or message.startswith(_POOLER_REFUSALS)
     else:
         lasts = isinstance(error, ssl.SSLCertVerificationError) or "rejected SSL upgrade" in str(error)
@@ -214,7 +219,7 @@ class _Explanation(NamedTuple):
 
 def _explain(error: Exception) -> _Explanation | None:
     """None if the error's own text is enough."""
-    message = " ".join(str(error.args[0] if error.args else error).split())
+    message = one_line(error.args[0] if error.args else error)
     if isinstance(error, ssl.SSLCertVerificationError):
         fix = _TLS_FIXES.get(error.verify_code, _DEFAULT_TLS_FIX)
         return _Explanation(f": its TLS certificate is refused: {error.verify_message.rstrip('.')}", fix)

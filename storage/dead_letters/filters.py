@@ -26,6 +26,8 @@ LetterState = Literal["dead", "replayed", "discarded"]
 STATES: tuple[LetterState, ...] = ("dead", "replayed", "discarded")
 MIN_SEARCH_CHARS = 3
 """Shortest text that can be searched for: the indexes consist of three-character pieces."""
+MAX_AGE_DAYS = 36_500
+"""Largest age by which old letters are selected."""
 _MAX_TEXT_CHARS = 200
 _MAX_ARGUMENTS = 8
 _DURATION = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
@@ -82,6 +84,9 @@ def _in_range(when: datetime) -> datetime:
 Text = Annotated[str, Field(min_length=1, max_length=_MAX_TEXT_CHARS)]
 Time = Annotated[AwareDatetime, BeforeValidator(_parse_utc), AfterValidator(_in_range)]
 LocalTime = Annotated[AwareDatetime, BeforeValidator(_parse_local), AfterValidator(_in_range)]
+SearchText = Annotated[str, Field(min_length=MIN_SEARCH_CHARS, max_length=_MAX_TEXT_CHARS)]
+Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+Arguments = Annotated[Mapping[Text, Text], Field(max_length=_MAX_ARGUMENTS)]
 
 
 class LetterFilter(BaseModel):
@@ -91,22 +96,33 @@ class LetterFilter(BaseModel):
     ``error`` is contained in ``type: message`` of the error, whatever the case of its letters.  ``args`` are
     arguments of the job, by name, with their values as text.  ``poison`` selects only the letters, or only
     the others, that died `POISON_DEATHS` times in a row of the same error.  ``archived`` searches the archive
-    instead.  ``up_to`` excludes letters that were recorded after that id.
+    instead.  ``up_to`` excludes letters that were recorded after that id.  Commands and HTTP describe their
+    conditions by `describe_condition`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    queue: Text | None = None
-    function: Text | None = None
-    state: LetterState | None = "dead"
-    since: LocalTime | None = None
-    until: LocalTime | None = None
-    error: Annotated[str, Field(min_length=MIN_SEARCH_CHARS, max_length=_MAX_TEXT_CHARS)] | None = None
-    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
-    args: Annotated[Mapping[Text, Text], Field(max_length=_MAX_ARGUMENTS)] = Field(default_factory=dict)
-    poison: bool | None = None
-    archived: bool = False
-    up_to: Annotated[int, Field(ge=0, le=MAX_ID)] | None = None
+    queue: Text | None = Field(None, description="Of one queue.")
+    function: Text | None = Field(None, description="Of one job function.")
+    state: LetterState | None = Field("dead", description=f"In one state: {', '.join(STATES)}, or all.")
+    since: LocalTime | None = Field(
+        None, description="Died then or later: a time, or how long ago: 30m, 2h, 7d, 2026-03-01T12:00."
+    )
+    until: LocalTime | None = Field(None, description="Died before: a time, or how long ago.")
+    error: SearchText | None = Field(
+        None, description="A text that the error contains, as type: message, in small or capital letters."
+    )
+    fingerprint: Fingerprint | None = Field(None, description="Of one group.")
+    args: Arguments = Field(
+        default_factory=dict, description="Arguments of the job, each with its value as text."
+    )
+    poison: bool | None = Field(
+        None, description="Only those that died three times in a row of the same error, or only the others."
+    )
+    archived: bool = Field(False, description="Of the archive.")
+    up_to: Annotated[int, Field(ge=0, le=MAX_ID)] | None = Field(
+        None, description="Leave out what was recorded after that letter."
+    )
 
     @classmethod
     def from_options(cls, **conditions: Any) -> LetterFilter:
@@ -173,6 +189,11 @@ class LetterFilter(BaseModel):
 
 ALL_DEAD = LetterFilter()
 """Selects all dead letters."""
+
+
+def describe_condition(name: str) -> str:
+    """Return what a condition of the filter selects, for the help of a command and the schema of HTTP."""
+    return LetterFilter.model_fields[name].description or ""
 
 
 def _invalid_filter(error: ValidationError) -> InvalidFilterError:

@@ -103,6 +103,10 @@ class Plan(NewPlan):
         share = self.ledger.died / ended_count if ended_count else 0.0
         return min(1.0, round(max(self.halt, share), 1) + 0.1)
 
+    def can_resume(self, halt: float | None) -> bool:
+        """Whether this limit lets it resume: one that has halted needs a higher limit than it has."""
+        return self.state != "halted" or (halt is not None and self.halt < halt <= 1)
+
 
 class UnfinishedPlan(NamedTuple):
     """A plan that runs, or has halted with a note."""

@@ -16,9 +16,9 @@ import httpx
 from redis import Redis
 
 from tests.acceptance.served import QUEUE, Served
-from tests.acceptance.test_prometheus import Prometheus
 from tests.support.program import Program
 from tests.support.prometheus import find_program
+from tests.support.prometheus_server import Prometheus
 from tests.support.servers import ValkeyServer
 from tests.support.webhook import Webhook
 

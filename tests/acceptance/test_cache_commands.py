@@ -34,6 +34,7 @@ class Case:
     code: int = 2
 
 
+NO_USER = "USER: no user can have this id: use 1 to 200 characters without NUL"
 NOBODY = "standard input is not a terminal: give --yes, or --dry-run"
 CASES = {
     "nothing said": Case("name the entries: either keys, or", ("evict",)),
@@ -42,7 +43,8 @@ CASES = {
     "nobody to ask": Case(NOBODY, ("evict", "--pattern", "*")),
     "nobody to ask of one": Case(NOBODY, ("evict", KEYS[0])),
     "nobody to ask of a user": Case(NOBODY, ("evict-user", "anna")),
-    "no user": Case("USER: is empty: give the id of a user", ("evict-user", "", "--yes")),
+    "no user": Case(NO_USER, ("evict-user", "", "--yes")),
+    "no possible user": Case(NO_USER, ("evict-user", "u" * 201, "--yes")),
     "no cursor": Case("'zz' is not a cursor of a cache page", ("list", "--cursor", "zz")),
     "no rows": Case("greater than or equal to 1", ("list", "--limit", "0")),
     "no entry": Case("no cache entry 'zoe:x'", ("get", "zoe:x"), 1),

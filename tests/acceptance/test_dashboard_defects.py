@@ -10,9 +10,8 @@ import signal
 
 import pytest
 
-from tests.acceptance.test_terminal_input import painted, write
-from tests.acceptance.test_terminal_output import ITS_END, leave
 from tests.support.program import OpenTerminal, Program, Terminal, total
+from tests.support.terminal_keys import ITS_END, leave, painted, write
 from tests.support.waiting import eventually
 
 HANDLER = """

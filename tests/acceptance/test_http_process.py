@@ -232,6 +232,16 @@ def test_a_drain_with_wait_is_answered_at_its_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_drain_of_all_processes_is_answered_with_how_far_each_is(tmp_path: Path) -> None:
+    with served(tmp_path) as running, running.client() as client:
+        (worker,) = client.get("/api/v1/workers").json()["items"]
+        answer = client.post("/api/v1/workers/drain")
+        assert answer.status_code == 202
+        (drain,) = answer.json()["items"]
+        assert (drain["id"], drain["state"], drain["problem"]) == (worker["id"], "draining", "")
+        assert running.ended() == 0
+
+
 def test_a_wait_that_ends_before_the_drain_answers_what_still_runs(tmp_path: Path) -> None:
     drained_late = {"COUTURECAST_DRAIN_SECONDS": "4"}
     with served(tmp_path, handler="slow", **drained_late) as running, running.client() as client:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.acceptance.served import QUEUE, Served, assert_problem, served
 from tests.support.servers import ValkeyServer
@@ -22,12 +21,6 @@ def stranger(running: Served) -> Iterator[httpx.Client]:
     """A client without the token."""
     with httpx.Client(base_url=running.url, timeout=30) as client:
         yield client
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    with ValkeyServer(tmp_path / "redis") as made:
-        yield made
 
 
 def test_the_load_needs_no_token_and_a_paused_queue_has_none(tmp_path: Path) -> None:
@@ -58,11 +51,11 @@ def test_the_highest_load_is_that_of_the_fullest_queue(tmp_path: Path) -> None:
         running.process.kill()
 
 
-def test_without_redis_it_is_a_problem_without_an_address(tmp_path: Path, server: ValkeyServer) -> None:
-    with served(tmp_path, REDIS_URL=server.url) as running, stranger(running) as client:
+def test_without_redis_it_is_a_problem_without_an_address(tmp_path: Path, valkey: ValkeyServer) -> None:
+    with served(tmp_path, REDIS_URL=valkey.url) as running, stranger(running) as client:
         assert client.get(SCALING).status_code == 200
-        server.kill()
+        valkey.kill()
         until(lambda: client.get(SCALING).status_code == 503)
         problem = assert_problem(client.get(SCALING), 503, "Redis")
-        assert str(server.port) not in problem["detail"]
+        assert str(valkey.port) not in problem["detail"]
         assert client.get(SCALING).headers["retry-after"] == "5"

@@ -95,6 +95,7 @@ def test_actions_answer_as_described(tmp_path: Path) -> None:
             running,
             tmp_path,
             "--exclude-path=/api/v1/admin/drain",
+            "--exclude-path=/api/v1/workers/drain",
             "--exclude-path=/api/v1/workers/{worker}/drain",
             "--exclude-path=/api/v1/health/queues",
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -21,19 +20,18 @@ VARIABLE = "COUTURECAST_COLOR_EXTRACTION_REDIS_URL"
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """The Redis of the colours."""
-    with ValkeyServer(tmp_path / "valkey", "--appendonly", "yes") as server:
-        yield server
+def valkey_options() -> tuple[str, ...]:
+    """Of the Redis of the colours."""
+    return ("--appendonly", "yes")
 
 
 def test_e12_probes_and_status_name_the_redis_that_is_down_and_the_others_are_served(
-    tmp_path: Path, redis_url: str, server: ValkeyServer
+    tmp_path: Path, redis_url: str, valkey: ValkeyServer
 ) -> None:
-    names = {"REDIS_URL": redis_url, VARIABLE: server.url}
+    names = {"REDIS_URL": redis_url, VARIABLE: valkey.url}
     with served(tmp_path, **names) as running, running.client() as client:
         assert client.get("/readyz").json() == {"ready": True, "reasons": []}
-        server.kill()
+        valkey.kill()
         until(lambda: client.get("/readyz").status_code == 503)
         reasons = client.get("/readyz").json()["reasons"]
         assert reasons == [f"Redis of {QUEUE} refuses the connection"]
@@ -48,44 +46,44 @@ def test_e12_probes_and_status_name_the_redis_that_is_down_and_the_others_are_se
         assert set(colors) == {"name", "function", "redis_error"}
         _enqueue(client, "alert-fanout")
         until(lambda: _completed(client, "alert-fanout") == 1)
-        server.start()
+        valkey.start()
         until(lambda: client.get("/readyz").status_code == 200)
         _enqueue(client, QUEUE)
         until(lambda: _completed(client, QUEUE) == 1)
 
 
 def test_e12_a_process_that_starts_while_a_redis_is_down_serves_the_others(
-    tmp_path: Path, redis_url: str, server: ValkeyServer
+    tmp_path: Path, redis_url: str, valkey: ValkeyServer
 ) -> None:
-    server.kill()
-    names = {"REDIS_URL": redis_url, VARIABLE: server.url}
+    valkey.kill()
+    names = {"REDIS_URL": redis_url, VARIABLE: valkey.url}
     with served(tmp_path, **names) as running, running.client() as client:
         assert running.event("a Redis does not answer")["queues"] == [QUEUE]
         _enqueue(client, "alert-fanout")
         until(lambda: _completed(client, "alert-fanout") == 1)
-        server.start()
+        valkey.start()
         until(lambda: client.get("/readyz").status_code == 200)
 
 
-def test_what_is_wrong_with_the_redises_of_queues_is_one_line(program: Program, server: ValkeyServer) -> None:
-    other_name = server.url.replace("127.0.0.1", "localhost")
-    done = program.run("--no-ui", REDIS_URL=server.url, **{VARIABLE: other_name})
+def test_what_is_wrong_with_the_redises_of_queues_is_one_line(program: Program, valkey: ValkeyServer) -> None:
+    other_name = valkey.url.replace("127.0.0.1", "localhost")
+    done = program.run("--no-ui", REDIS_URL=valkey.url, **{VARIABLE: other_name})
     assert done.code == 2
     (line,) = done.errors
     assert line.startswith(
-        f"error: {VARIABLE}: {other_name} is the same Redis as {server.url} of REDIS_URL: "
+        f"error: {VARIABLE}: {other_name} is the same Redis as {valkey.url} of REDIS_URL: "
     )
-    done = program.run("status", REDIS_URL=server.url, **{VARIABLE: "redis://user:secret/x@host:1/0"})
+    done = program.run("status", REDIS_URL=valkey.url, **{VARIABLE: "redis://user:secret/x@host:1/0"})
     assert done.code == 2
     assert [line.partition(" the ")[0] for line in done.errors] == [f"error: {VARIABLE}:"]
 
 
 def test_the_doctor_names_the_queues_of_each_redis_and_jobs_that_were_left_behind(
-    program: Program, redis_url: str, server: ValkeyServer
+    program: Program, redis_url: str, valkey: ValkeyServer
 ) -> None:
     with redis.Redis.from_url(redis_url) as client:
         client.zadd(f"saq:{QUEUE}:incomplete", {f"saq:job:{QUEUE}:left": 0})
-    found = doctor(program, REDIS_URL=redis_url, **{VARIABLE: server.url})
+    found = doctor(program, REDIS_URL=redis_url, **{VARIABLE: valkey.url})
     assert found.says("Redis queues") == (
         "warning",
         f"jobs of queues whose Redis is another one: 1 of {QUEUE}",

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.support.program import OpenTerminal, Program, Terminal
+from tests.support.terminal_keys import painted, write
 from tests.support.waiting import eventually
 
-CTRL_L = "\x0c"
 CASES = {
     "an X10 mouse report": b"\x1b[M \xc8\x40",
     "an X10 mouse report whose bytes are one character": b"\x1b[M \xc8\xbf",
@@ -29,29 +29,6 @@ CASES = {
     "an answer that nobody asked for": b"\x1bP>|qD\x1b\\\x1b]11;rgb:qD/qD\x07",
     "NUL": b"\0\0\0",
 }
-
-
-def write(shown: Terminal, data: bytes, *, within: float = 30.0) -> None:
-    """Have ``data`` arrive.  Fails where nobody reads it, or the program has ended."""
-    deadline = time.monotonic() + within
-    while data:
-        assert not shown.ended(), shown.text[-2_000:]
-        try:
-            data = data[shown.send(data) :]
-        except BlockingIOError:
-            assert time.monotonic() < deadline, "the program does not read its keys"
-            time.sleep(0.005)
-
-
-async def painted(shown: Terminal, text: str) -> bool:
-    """Whether the screen, painted again, has ``text``."""
-    before = len(shown.read())
-    write(shown, CTRL_L.encode())
-    for _ in range(40):
-        await asyncio.sleep(0.05)
-        if text in shown.text_since(before):
-            return True
-    return False
 
 
 async def answers(shown: Terminal, *, within: float = 60.0) -> None:

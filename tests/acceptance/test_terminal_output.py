@@ -8,9 +8,9 @@ import re
 import pytest
 
 from tests.support.program import OpenTerminal, Program, Terminal, total
+from tests.support.terminal_keys import ITS_END, leave
 from tests.support.waiting import eventually
 
-ITS_END = b"\x1b[?1049l"
 HANDLER = """
 import os, subprocess, sys
 
@@ -34,14 +34,6 @@ REAL = {
     "one that is not installed": {"LANG": "xx_XX.UTF-8"},
     "UTF-8 asked for": {"LANG": "C", "PYTHONUTF8": "1"},
 }
-
-
-async def leave(shown: Terminal) -> int:
-    shown.press("q")
-    await eventually(lambda: shown.ended() or "Drain and exit?" in shown.text, what="the end, or a question")
-    if not shown.ended():
-        shown.press("y")
-    return await shown.code(within=40)
 
 
 @pytest.mark.parametrize("run", ["process", pytest.param("inline", marks=pytest.mark.slow)])

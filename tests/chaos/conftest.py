@@ -31,15 +31,14 @@ def factor() -> float:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A Redis of the test's own, which loses nothing that it has acknowledged."""
-    with ValkeyServer(tmp_path / "valkey", "--appendonly", "yes", "--appendfsync", "always") as server:
-        yield server
+def valkey_options() -> tuple[str, ...]:
+    """A server that loses nothing that it has acknowledged."""
+    return ("--appendonly", "yes", "--appendfsync", "always")
 
 
 @pytest.fixture
-async def redis(server: ValkeyServer) -> AsyncIterator[Redis]:
-    client = make_client(server.url)
+async def redis(valkey: ValkeyServer) -> AsyncIterator[Redis]:
+    client = make_client(valkey.url)
     yield client
     await client.aclose()
 
@@ -58,9 +57,9 @@ def journal(tmp_path: Path) -> Journal:
 
 
 @pytest.fixture
-async def spawn(server: ValkeyServer, sqlite_url: str, journal: Journal) -> AsyncIterator[Spawner]:
+async def spawn(valkey: ValkeyServer, sqlite_url: str, journal: Journal) -> AsyncIterator[Spawner]:
     spawner = Spawner(
-        redis=server.url, database=sqlite_url, journal=str(journal.path), retry_delays=FAST_RETRIES
+        redis=valkey.url, database=sqlite_url, journal=str(journal.path), retry_delays=FAST_RETRIES
     )
     yield spawner
     await spawner.end()
@@ -77,7 +76,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 async def make_ledger(
-    server: ValkeyServer, redis: Redis, letters: DeadLetterRepository
+    valkey: ValkeyServer, redis: Redis, letters: DeadLetterRepository
 ) -> AsyncIterator[MakeLedger]:
     stocks: list[RedisQueue] = []
 
@@ -90,7 +89,7 @@ async def make_ledger(
             "retry_delays": FAST_RETRIES,
         } | policy
         made = QueuePolicy(**settings)
-        stocks.append(RedisQueue.from_url(server.url, name=made.name))
+        stocks.append(RedisQueue.from_url(valkey.url, name=made.name))
         return Ledger(redis, stocks[-1], made, letters, journal)
 
     yield make

@@ -70,8 +70,8 @@ class Traffic:
 
 
 @pytest.fixture
-async def traffic(server: ValkeyServer) -> AsyncIterator[Traffic]:
-    lines = [PipelineConnection(server.url) for _ in range(2)]
+async def traffic(valkey: ValkeyServer) -> AsyncIterator[Traffic]:
+    lines = [PipelineConnection(valkey.url) for _ in range(2)]
     stores = [
         RedisCacheStore(AutoPipeline(partial(line.round_trip, limit=TIMEOUT_SECONDS))) for line in lines
     ]
@@ -82,22 +82,22 @@ async def traffic(server: ValkeyServer) -> AsyncIterator[Traffic]:
         await line.close()
 
 
-async def frozen(server: ValkeyServer, seconds: float) -> None:
-    assert server.pid is not None
-    os.kill(server.pid, signal.SIGSTOP)
+async def frozen(valkey: ValkeyServer, seconds: float) -> None:
+    assert valkey.pid is not None
+    os.kill(valkey.pid, signal.SIGSTOP)
     await asyncio.sleep(seconds)
-    os.kill(server.pid, signal.SIGCONT)
+    os.kill(valkey.pid, signal.SIGCONT)
 
 
-async def killed(server: ValkeyServer, seconds: float) -> None:
-    server.kill()
+async def killed(valkey: ValkeyServer, seconds: float) -> None:
+    valkey.kill()
     await asyncio.sleep(seconds)
-    await asyncio.to_thread(server.start)
+    await asyncio.to_thread(valkey.start)
 
 
 @pytest.mark.timeout(60 + 60 * ROUNDS)
 async def test_every_read_is_answered_while_redis_goes_and_comes(
-    server: ValkeyServer, traffic: Traffic
+    valkey: ValkeyServer, traffic: Traffic
 ) -> None:
     """A change during an outage counts at once for the process that made it, and for all once it is over."""
     here, there = traffic.caches
@@ -109,7 +109,7 @@ async def test_every_read_is_answered_while_redis_goes_and_comes(
     for _ in range(ROUNDS):
         for outage in (killed, frozen):
             await asyncio.sleep(0.5)
-            going = asyncio.create_task(outage(server, 2.5))
+            going = asyncio.create_task(outage(valkey, 2.5))
             await asyncio.sleep(0.3)
             await traffic.change()
             await going
@@ -127,9 +127,9 @@ async def test_every_read_is_answered_while_redis_goes_and_comes(
     sys.stdout.write(f"\n{summary}\n")
 
 
-async def test_200_misses_of_two_real_processes_are_one_load(server: ValkeyServer, tmp_path: Path) -> None:
+async def test_200_misses_of_two_real_processes_are_one_load(valkey: ValkeyServer, tmp_path: Path) -> None:
     journal = tmp_path / "loads"
-    options = {"redis": server.url, "journal": str(journal), "readers": 100, "at": time.time() + 3}
+    options = {"redis": valkey.url, "journal": str(journal), "readers": 100, "at": time.time() + 3}
     program = [sys.executable, "-m", "tests.support.cache_process", json.dumps(options)]
     processes = [
         await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.PIPE) for _ in range(2)
@@ -141,9 +141,9 @@ async def test_200_misses_of_two_real_processes_are_one_load(server: ValkeyServe
 
 
 async def test_a_process_killed_while_it_loads_is_taken_over_from(
-    server: ValkeyServer, tmp_path: Path
+    valkey: ValkeyServer, tmp_path: Path
 ) -> None:
-    options: dict[str, Any] = {"redis": server.url, "journal": str(tmp_path / "loads"), "readers": 1, "at": 0}
+    options: dict[str, Any] = {"redis": valkey.url, "journal": str(tmp_path / "loads"), "readers": 1, "at": 0}
     program = [sys.executable, "-m", "tests.support.cache_process", json.dumps({**options, "seconds": 60})]
     dying = await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.PIPE)
     async with asyncio.timeout(20):

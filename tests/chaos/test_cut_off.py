@@ -21,10 +21,10 @@ AGAIN_WITHIN = 15.0  # s: what is promised for the jobs of a killed process
 
 
 async def test_e10_a_process_that_was_frozen_or_cut_off_is_fenced_off(
-    make_ledger: MakeLedger, server: ValkeyServer, spawn: Spawner, journal: Journal, factor: float
+    make_ledger: MakeLedger, valkey: ValkeyServer, spawn: Spawner, journal: Journal, factor: float
 ) -> None:
     ledger = await make_ledger(journal, retry_delays=(0.1,))
-    proxy = Proxy(server.port)
+    proxy = Proxy(valkey.port)
     await proxy.start()
     cut_off = await spawn(redis=proxy.url, retry_delays=[0.1])
     await ledger.send(

@@ -40,8 +40,8 @@ BRISK = PollIntervals(scheduled=0.3, ready_wait=0.5, presence=0.3, aborts=0.1)
 
 
 @pytest.fixture
-async def proxy(server: ValkeyServer) -> AsyncIterator[Proxy]:
-    proxy = Proxy(server.port)
+async def proxy(valkey: ValkeyServer) -> AsyncIterator[Proxy]:
+    proxy = Proxy(valkey.port)
     await proxy.start()
     yield proxy
     await proxy.stop()

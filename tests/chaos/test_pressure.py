@@ -7,9 +7,8 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,18 +41,16 @@ POLICY = QueuePolicy("color-extraction", "extract_colors", concurrency=10, timeo
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    options = ("--maxmemory", str(LIMIT), "--maxmemory-policy", "volatile-lru")
-    with ValkeyServer(tmp_path / "valkey", *options) as server:
-        yield server
+def valkey_options() -> tuple[str, ...]:
+    return ("--maxmemory", str(LIMIT), "--maxmemory-policy", "volatile-lru")
 
 
 @pytest.fixture
-async def operations(server: ValkeyServer, sqlite_url: str) -> AsyncIterator[Operations]:
+async def operations(valkey: ValkeyServer, sqlite_url: str) -> AsyncIterator[Operations]:
     database = Database(sqlite_url)
     await database.start()
     operations = build_operations(
-        server.url, policies=[POLICY], schemas={}, database=database, letters=DeadLetterRepository(database)
+        valkey.url, policies=[POLICY], schemas={}, database=database, letters=DeadLetterRepository(database)
     )
     yield operations
     await operations.close()
@@ -106,12 +103,12 @@ async def _fill_cache(redis: Redis, keys: int, over: asyncio.Event) -> int:
 
 @pytest.mark.timeout(180)
 async def test_under_pressure_the_cache_is_evicted_and_no_job_is_lost(
-    make_ledger: MakeLedger, server: ValkeyServer, redis: Redis, spawn: Spawner, journal: Journal
+    make_ledger: MakeLedger, valkey: ValkeyServer, redis: Redis, spawn: Spawner, journal: Journal
 ) -> None:
     ledger = await make_ledger(journal, concurrency=10, retry_delays=(0.1,))
     await spawn(concurrency=10, retry_delays=[0.1])
     over = asyncio.Event()
-    cache = make_client(server.url)
+    cache = make_client(valkey.url)
     async with Memory(redis).watched() as memory, ledger.watched():
         filling = asyncio.create_task(_fill_cache(cache, 12_000, over))
         await eventually(lambda: memory.evicted, within=30, what="the cache fills the memory")
@@ -139,7 +136,7 @@ async def _full(operations: Operations, size: int = 50_000) -> RedisFullError:
     """Enqueue until Redis is full; what the producer is told."""
     for _ in range(LIMIT // size + 1):
         try:
-            await operations.enqueue_many(POLICY.name, _jobs(1, size))
+            await operations.queues.enqueue_many(POLICY.name, _jobs(1, size))
         except RedisFullError as error:
             return error
     raise AssertionError("it takes more than it has room for")
@@ -157,7 +154,7 @@ async def _state(redis: Redis) -> tuple[Any, ...]:
 
 
 async def test_a_full_redis_takes_nothing_by_half_and_gives_a_one_line_error(
-    operations: Operations, redis: Redis, server: ValkeyServer
+    operations: Operations, redis: Redis, valkey: ValkeyServer
 ) -> None:
     text = str(await _full(operations))
     sys.stdout.write(f"\n{text}\n")
@@ -175,7 +172,7 @@ async def test_a_full_redis_takes_nothing_by_half_and_gives_a_one_line_error(
         await queue.enqueue_occurrence("weather", 900, jobs)
     with pytest.raises(RedisFullError):
         await queue.enqueue(POLICY.function)
-    stock = RedisQueue.from_url(server.url, name=POLICY.name)
+    stock = RedisQueue.from_url(valkey.url, name=POLICY.name)
     with pytest.raises(ResponseError, match="maxmemory"):
         await stock.enqueue(POLICY.function)
     await stock.redis.aclose()
@@ -186,30 +183,30 @@ async def test_a_full_redis_takes_nothing_by_half_and_gives_a_one_line_error(
 
 async def test_a_queue_of_a_full_redis_can_be_paused_and_resumed(operations: Operations) -> None:
     await _full(operations)
-    assert (await operations.pause(POLICY.name, "it is full")).reason == "it is full"
-    paused = await operations.pause_of(POLICY.name)
+    assert (await operations.queues.pause(POLICY.name, "it is full")).reason == "it is full"
+    paused = await operations.queues.pause_of(POLICY.name)
     assert paused is not None
     assert paused.since is not None
-    assert await operations.resume(POLICY.name)
+    assert await operations.queues.resume(POLICY.name)
 
 
 async def test_the_error_of_a_batch_that_no_longer_fits_has_the_number_of_enqueued_jobs(
     operations: Operations, redis: Redis
 ) -> None:
     with pytest.raises(RedisFullError) as error:
-        await operations.enqueue_many(POLICY.name, _jobs(1_000, 50_000))
+        await operations.queues.enqueue_many(POLICY.name, _jobs(1_000, 50_000))
     queued = await redis.llen(JobQueue(redis, POLICY).keys.queued)
     assert f"{queued} of 1000 jobs were enqueued" in str(error.value)
 
 
 async def test_a_full_server_that_does_not_report_its_memory_is_full(
-    operations: Operations, redis: Redis, server: ValkeyServer
+    operations: Operations, redis: Redis, valkey: ValkeyServer
 ) -> None:
     await _full(operations)
     await execute(redis, "CONFIG", "SET", "maxmemory", LIMIT * 2)  # ACL SETUSER needs memory
     await execute(redis, "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all", "-info")
     await execute(redis, "CONFIG", "SET", "maxmemory", LIMIT // 2)
-    client = make_client(server.url.replace("://", "://app:secret@"))
+    client = make_client(valkey.url.replace("://", "://app:secret@"))
     with pytest.raises(RedisFullError, match=r"^Redis is full: nothing was enqueued; "):
         await JobQueue(client, POLICY).enqueue(POLICY.function)
     await client.aclose()
@@ -217,7 +214,7 @@ async def test_a_full_server_that_does_not_report_its_memory_is_full(
 
 async def _send(operations: Operations, ledger: Ledger, key: str, **arguments: Any) -> None:
     data = {"ballast": "x" * 50_000, **arguments}
-    assert await operations.enqueue(POLICY.name, data, key=key) == key
+    assert await operations.queues.enqueue(POLICY.name, data, key=key) == key
     ledger.acknowledged.add(key)
 
 

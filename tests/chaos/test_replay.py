@@ -63,13 +63,13 @@ async def _begin(redis_url: str, database_url: str, plan_id: int) -> asyncio.sub
 
 @pytest.mark.timeout(1200)
 async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
-    server: ValkeyServer, redis: Redis, database: Database, migrated_database_url: str, factor: float
+    valkey: ValkeyServer, redis: Redis, database: Database, migrated_database_url: str, factor: float
 ) -> None:
     letters = DeadLetterRepository(database)
     await _bury_all(letters)
     policy = DEFAULT_POLICIES[_QUEUE]
     operations = build_operations(
-        server.url, policies=[policy], schemas={}, database=database, letters=letters
+        valkey.url, policies=[policy], schemas={}, database=database, letters=letters
     )
     plan = await operations.replays.create_plan(ALL_DEAD, ReplayOptions(rate=4_000))
     ran: Counter[int] = Counter()
@@ -77,7 +77,7 @@ async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
     async def handler(ctx: dict[str, Any], number: int) -> None:
         ran[number] += 1
 
-    worker = WorkerProcess(server.url, policies=[policy], functions={_QUEUE: handler}, letters=letters)
+    worker = WorkerProcess(valkey.url, policies=[policy], functions={_QUEUE: handler}, letters=letters)
     await worker.start()
 
     async def enqueued() -> int:
@@ -88,14 +88,14 @@ async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
 
     kills = min(20, round(3 * factor))
     for number in range(kills):
-        process, before = await _begin(server.url, migrated_database_url, plan.id), await enqueued()
+        process, before = await _begin(valkey.url, migrated_database_url, plan.id), await enqueued()
         share = _LETTERS * 0.8 / kills * (0.2 + 0.7 * (number % 3) / 2)  # of the way that this one gets
         await eventually(lambda: more_than(before + share), within=60)  # noqa: B023 - called here only
         process.kill()
         await process.wait()
     ledger = (await operations.replays.get_plan(plan.id)).ledger
     assert ledger.waiting > 0, "it was killed in the middle"
-    process = await _begin(server.url, migrated_database_url, plan.id)
+    process = await _begin(valkey.url, migrated_database_url, plan.id)
     output, _ = await asyncio.wait_for(process.communicate(), 120)
     assert output.split()[-1] == b"done"
 

@@ -30,14 +30,14 @@ StartProcess = Callable[..., Any]
 
 
 @pytest.fixture
-async def start(server: ValkeyServer, letters: DeadLetterRepository) -> AsyncIterator[StartProcess]:
+async def start(valkey: ValkeyServer, letters: DeadLetterRepository) -> AsyncIterator[StartProcess]:
     """Start a worker process within this one, on the queue of a ledger."""
     processes: list[WorkerProcess] = []
 
     async def start_process(ledger: Ledger, function: Any) -> WorkerProcess:
         policy = ledger.queue.policy
         process = WorkerProcess(
-            server.url,
+            valkey.url,
             policies=[policy],
             functions={policy.name: function},
             letters=ledger.letters,
@@ -53,7 +53,7 @@ async def start(server: ValkeyServer, letters: DeadLetterRepository) -> AsyncIte
 
 @pytest.mark.slow
 async def test_e2_e12_redis_killed_and_started_again_three_times_under_load_loses_nothing(
-    make_ledger: MakeLedger, server: ValkeyServer, spawn: Spawner, journal: Journal, factor: float
+    make_ledger: MakeLedger, valkey: ValkeyServer, spawn: Spawner, journal: Journal, factor: float
 ) -> None:
     ledger = await make_ledger(journal, concurrency=10)
     processes = [await spawn(concurrency=10) for _ in range(2)]
@@ -69,8 +69,8 @@ async def test_e2_e12_redis_killed_and_started_again_three_times_under_load_lose
         for _ in range(round(3 * factor)):
             before = len(journal.events("end"))
             await eventually(lambda before=before: len(journal.events("end")) > before + 30, within=30)
-            await asyncio.to_thread(server.kill)
-            await asyncio.to_thread(server.start)
+            await asyncio.to_thread(valkey.kill)
+            await asyncio.to_thread(valkey.start)
         over.set()
         await sender
         rows = await ledger.balance()
@@ -79,7 +79,7 @@ async def test_e2_e12_redis_killed_and_started_again_three_times_under_load_lose
 
 
 async def test_e12_results_of_jobs_that_ended_during_an_outage_of_redis_are_delivered(
-    make_ledger: MakeLedger, server: ValkeyServer, redis: Redis, start: StartProcess
+    make_ledger: MakeLedger, valkey: ValkeyServer, redis: Redis, start: StartProcess
 ) -> None:
     ledger = await make_ledger()
     release = asyncio.Event()
@@ -98,12 +98,12 @@ async def test_e12_results_of_jobs_that_ended_during_an_outage_of_redis_are_deli
     for fails in (False, True, False):
         await ledger.send(fails=fails)
     await eventually(lambda: len(runs) == 3)
-    await asyncio.to_thread(server.stop)
+    await asyncio.to_thread(valkey.stop)
     await eventually(lambda: process.redis_error, within=15)
     release.set()
     await eventually(lambda: not process.dispatchers[ledger.queue.name].runner.running)
     assert process.in_flight == 3
-    await asyncio.to_thread(server.start)
+    await asyncio.to_thread(valkey.start)
     rows = await ledger.balance()
     assert process.redis_error is None
     assert (list(rows), len(runs)) == (["job-2"], 6)
@@ -113,7 +113,7 @@ async def test_e12_results_of_jobs_that_ended_during_an_outage_of_redis_are_deli
 
 
 async def test_e12_an_idle_process_logs_an_outage_of_redis_and_its_end(
-    make_ledger: MakeLedger, server: ValkeyServer, start: StartProcess
+    make_ledger: MakeLedger, valkey: ValkeyServer, start: StartProcess
 ) -> None:
     ledger = await make_ledger()
 
@@ -121,10 +121,10 @@ async def test_e12_an_idle_process_logs_an_outage_of_redis_and_its_end(
 
     process = await start(ledger, work)
     await eventually(lambda: process.dispatchers[ledger.queue.name].state == "empty")
-    await asyncio.to_thread(server.stop)
+    await asyncio.to_thread(valkey.stop)
     await eventually(lambda: process.redis_error, within=15)
     assert "ConnectionError" in process.redis_error
-    await asyncio.to_thread(server.start)
+    await asyncio.to_thread(valkey.start)
     await eventually(lambda: process.redis_error is None, within=15)
     await ledger.send()
     assert not await ledger.balance()
@@ -193,7 +193,7 @@ async def test_e12_a_redis_that_turns_read_only_delays_jobs_and_loses_none(
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_e12_a_redis_that_still_loads_its_data_is_waited_for(
-    make_ledger: MakeLedger, server: ValkeyServer, redis: Redis, start: StartProcess
+    make_ledger: MakeLedger, valkey: ValkeyServer, redis: Redis, start: StartProcess
 ) -> None:
     ledger = await make_ledger()
     release = asyncio.Event()
@@ -207,7 +207,7 @@ async def test_e12_a_redis_that_still_loads_its_data_is_waited_for(
     await execute(redis, "EVAL", "for i = 1, 400 do redis.call('SET', 'test:' .. i, i) end", 0)
     # Each key takes a hundredth of a second to load.
     await execute(redis, "CONFIG", "SET", "appendonly", "no")
-    server.options = (
+    valkey.options = (
         "--appendonly",
         "no",
         "--key-load-delay",
@@ -216,8 +216,8 @@ async def test_e12_a_redis_that_still_loads_its_data_is_waited_for(
         "1024",
     )
     await execute(redis, "SAVE")
-    await asyncio.to_thread(server.kill)
-    starting = asyncio.create_task(asyncio.to_thread(server.start))
+    await asyncio.to_thread(valkey.kill)
+    starting = asyncio.create_task(asyncio.to_thread(valkey.start))
     release.set()
     await eventually(lambda: process.redis_error and "loading" in process.redis_error.lower(), within=15)
     await starting
@@ -274,7 +274,7 @@ async def test_e8_a_process_killed_between_the_row_and_its_removal_from_redis_le
 
 @pytest.mark.slow
 async def test_e10_a_living_worker_keeps_its_jobs_while_redis_is_frozen_or_down(
-    make_ledger: MakeLedger, server: ValkeyServer, redis: Redis, start: StartProcess
+    make_ledger: MakeLedger, valkey: ValkeyServer, redis: Redis, start: StartProcess
 ) -> None:
     ledger = await make_ledger()
     release = asyncio.Event()
@@ -289,9 +289,9 @@ async def test_e10_a_living_worker_keeps_its_jobs_while_redis_is_frozen_or_down(
     await eventually(lambda: starts)
     await start(ledger, work)
     await eventually(lambda: redis.hexists(ledger.queue.keys.looks, "since"))
-    await asyncio.to_thread(server.stop)
+    await asyncio.to_thread(valkey.stop)
     # To the server, whose clock goes on, the outage took longer than a heartbeat may be old.
-    await asyncio.to_thread(server.start)
+    await asyncio.to_thread(valkey.start)
     before = await _beat(redis)
     await execute(redis, "ZADD", BEATS, before - 60_000, (await redis.zrange(BEATS, 0, -1))[-1])
     await execute(redis, "HSET", ledger.queue.keys.looks, "last", int(before - 58_000))

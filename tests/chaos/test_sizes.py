@@ -37,8 +37,8 @@ LARGEST = "x" * (MAX_PAYLOAD_BYTES - 300)
 
 
 @pytest.fixture
-async def proxy(server: ValkeyServer) -> AsyncIterator[Proxy]:
-    proxy = Proxy(server.port, largest=LIMIT)
+async def proxy(valkey: ValkeyServer) -> AsyncIterator[Proxy]:
+    proxy = Proxy(valkey.port, largest=LIMIT)
     await proxy.start()
     yield proxy
     await proxy.stop()
@@ -174,7 +174,7 @@ async def test_a_job_that_grew_too_large_for_a_retry_dies(
 
 
 async def test_what_is_no_job_and_too_large_dies_with_its_bytes(
-    make_ledger: MakeLedger, server: ValkeyServer, redis: Redis, letters: DeadLetterRepository, start: Any
+    make_ledger: MakeLedger, valkey: ValkeyServer, redis: Redis, letters: DeadLetterRepository, start: Any
 ) -> None:
     ledger = await make_ledger()
 
@@ -266,10 +266,10 @@ async def test_an_occurrence_that_broke_off_in_the_middle_is_made_up_for_once(
 
 
 async def test_replies_are_bounded_too(
-    make_ledger: MakeLedger, proxy: Proxy, server: ValkeyServer, letters: DeadLetterRepository
+    make_ledger: MakeLedger, proxy: Proxy, valkey: ValkeyServer, letters: DeadLetterRepository
 ) -> None:
     ledger = await make_ledger(concurrency=10)
-    stock = RedisQueue.from_url(server.url, name=ledger.queue.policy.name)
+    stock = RedisQueue.from_url(valkey.url, name=ledger.queue.policy.name)
     for number in range(6):
         await stock.enqueue("extract_colors", key=f"k{number}", text=LARGE)
     await stock.redis.aclose()

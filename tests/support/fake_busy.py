@@ -70,6 +70,7 @@ BUSY = replace(
             "stalled: 5 of 5 run for 31 s, usually 1.1 s",
             severity="critical",
             since=NOW - 31,
+            value=31.0,
         ),
         Alert(
             "weather-ingestion",

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tests.support.fake_moments import NASTY
+from tests.support.fake_record import CannedRecord
 from workers.errors import NotFoundError, ReadOnlyError
 from workers.operations.cache import owner_of
 from workers.operations.operations import (
@@ -17,9 +18,6 @@ from workers.operations.operations import (
     CachePage,
     CacheStats,
 )
-
-if TYPE_CHECKING:
-    from tests.support.fake_operations import CannedOperations
 
 HIT_RATES = (None,) * 20 + tuple(0.55 + (n * 7 % 40) / 100 for n in range(40))
 FIGURES = CacheStats(hits=45_210, misses=3_120, stale=14, errors=0, minutes=HIT_RATES)
@@ -51,8 +49,8 @@ ENTRIES = (
 class CannedCache:
     """Plays the operations on the cache; a page has as many entries as is said, and its cursors are rows."""
 
-    def __init__(self, operations: CannedOperations) -> None:
-        self._operations = operations
+    def __init__(self, record: CannedRecord) -> None:
+        self._record = record
         self.kept: list[CacheEntry] = list(ENTRIES)
         self.now = CACHE
         self.error: Exception | None = None
@@ -70,9 +68,9 @@ class CannedCache:
             raise self.error
 
     def _acts(self, *what: Any) -> None:
-        if self._operations.read_only:
+        if self._record.read_only:
             raise ReadOnlyError(str(what[0]))
-        self._operations.done.append(what)
+        self._record.done.append(what)
         if self.error is not None:
             raise self.error
 

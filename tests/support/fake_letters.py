@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from tests.support.fake_moments import NASTY, NOW
+from tests.support.fake_record import CannedRecord
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.errors import NotFoundError, UnknownQueueError
 from workers.operations.operations import (
@@ -28,9 +29,7 @@ from workers.operations.operations import (
     ReplayOptions,
     Selection,
 )
-
-if TYPE_CHECKING:
-    from tests.support.fake_operations import CannedOperations
+from workers.operations.replays import LetterReplay
 
 T = TypeVar("T")
 
@@ -79,8 +78,8 @@ def letter(number: int, **fields: Any) -> DeadLetter:
 class CannedLetters:
     """Plays the operations on dead letters: knows filters by state, fingerprint and bound, and plans."""
 
-    def __init__(self, operations: CannedOperations, kept: list[DeadLetter]) -> None:
-        self._operations = operations
+    def __init__(self, record: CannedRecord, kept: list[DeadLetter]) -> None:
+        self._record = record
         self.kept = kept
         self.read: list[str | None] = []
         """The cursors of the pages that were asked for."""
@@ -100,11 +99,11 @@ class CannedLetters:
 
     @property
     def done(self) -> list[tuple[Any, ...]]:
-        return self._operations.done
+        return self._record.done
 
     def _fails(self) -> None:
-        if self._operations.error is not None:
-            raise self._operations.error
+        if self._record.error is not None:
+            raise self._record.error
 
     def _meant(self, chosen: Selection, state: str | None = None) -> list[DeadLetter]:
         if not isinstance(chosen, LetterFilter):
@@ -122,7 +121,7 @@ class CannedLetters:
         ids = {letter.id for letter in self._meant(selection, state)}
         self.kept = [replace(letter, state=to) if letter.id in ids else letter for letter in self.kept]
         dead = sum(letter.state == "dead" for letter in self.kept)
-        self._operations.now = replace(self._operations.now, dead_letters=dead)
+        self._record.now = replace(self._record.now, dead_letters=dead)
         return len(ids)
 
     async def page(
@@ -265,16 +264,24 @@ class CannedLetters:
         self.done.append(("cancel", plan_id))
         return self.becomes(plan_id, state="cancelled", active=False)
 
-    async def replay(self, letter_id: int, kwargs: Mapping[str, Any] | None = None) -> str:
+    async def replay(self, letter_id: int, kwargs: Mapping[str, Any] | None = None) -> LetterReplay:
         self.done.append(("replay", letter_id) if kwargs is None else ("replay", letter_id, kwargs))
         self._fails()
         self._move((letter_id,), "dead", "replayed")
-        return f"job-{letter_id}"
+        return LetterReplay(f"job-{letter_id}", 1)
 
     async def discard(self, selection: Selection) -> int:
         self._fails()
         self.done.append(("discard", selection))
         return self._move(selection, "dead", "discarded")
+
+    async def archive(self, *, days: float, dry_run: bool = False) -> int:
+        self._fails()
+        old = [letter for letter in self.kept if letter.failed_at.timestamp() <= NOW - days * 86_400]
+        if not dry_run:
+            self.done.append(("archive", days))
+            self.kept = [letter for letter in self.kept if letter not in old]
+        return len(old)
 
     async def restore(self, selection: Selection) -> int:
         self._fails()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from tests.support.fake_moments import NASTY
 from workers.engine.attempt_log import LogLine
 from workers.monitoring.snapshot import DrainSnapshot, HeldJobs, WorkerSnapshot
 from workers.operations.workers import DrainResult
@@ -82,11 +83,21 @@ class CannedWorkers:
     async def log(self, worker_id: str) -> list[LogLine]:
         if self.error is not None:
             raise self.error
+        if worker_id == self.own_id:
+            text = f"slow: 2 s {NASTY}"
+            return [LogLine(NOW - 5, "warning", text, "color-extraction", "dress-17", 1, worker_id)]
         return [LogLine(NOW - 7, "info", "a line of another process", None, None, None, worker_id)]
 
     async def drain(self, worker: str, *, now: bool = False) -> DrainResult:
         self._acts("drain worker", worker, now)
         return DrainResult(worker, "box-1:991", "draining", 3, deadline_in=30.0, problem=self.problem)
+
+    async def drain_all(self) -> list[DrainResult]:
+        self._acts("drain all workers")
+        return [
+            DrainResult(RUNNING.id, "box-1:991", "draining", 3, deadline_in=30.0),
+            DrainResult(DRAINING.id, "box-2:992", "requested", 8, problem=self.problem),
+        ]
 
     async def undo_drain(self, worker: str) -> DrainResult:
         self._acts("undo drain", worker)

@@ -15,6 +15,8 @@ from tests.support.prometheus import PROJECT
 MONITORING = PROJECT / "docs" / "monitoring"
 PAGE = PROJECT / "docs" / "monitoring.md"
 _SCOPES = {"queue": "Queues", "cluster": "Servers, processes, alerts", "process": "The process that answers"}
+_METRIC = re.compile(r"(?<!:)\b(couturecast_\w+)\b(?!:)(?:\{(.*?)\})?")
+"""A metric in an expression, and its matchers."""
 
 FILES: Mapping[str, Callable[[], str]] = {
     "dashboard.json": dashboard_json,
@@ -58,3 +60,12 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def check_metrics_exist(expression: str) -> None:
+    """Fail unless every metric and label of an expression is one of ours."""
+    labels_of = {metric.full_name: {*metric.labels, "le", "instance"} for metric in METRICS}
+    for name, matchers in _METRIC.findall(expression):
+        known = name if name in labels_of else re.sub(r"_(bucket|count|sum)$", "", name)
+        assert known in labels_of, f"there is no metric {name}"
+        assert set(re.findall(r"(\w+)=", matchers)) <= labels_of[known]

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.support.waiting import eventually
+
 
 class Journal:
     """What the handlers of all processes wrote down."""
@@ -65,3 +67,8 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
+
+
+async def pid_in(path: Path) -> int:
+    """The process id that a call wrote down when it began."""
+    return int(await eventually(lambda: path.exists() and path.read_text()))

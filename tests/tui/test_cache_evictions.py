@@ -136,7 +136,7 @@ async def test_u_without_a_row_prompts_for_a_user() -> None:
         await until(pilot, lambda: not shown(app))
         await asked(app, pilot, "u", screen=Prompt)
         await write(pilot, "")
-        assert "write the id of a user" in says(app)
+        assert "use 1 to 200 characters without NUL" in says(app)
         await write(pilot, "zoë")
         await until(pilot, lambda: "nothing of user zoë is cached" in notes(app))
         await settled(pilot)

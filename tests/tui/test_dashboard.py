@@ -250,7 +250,7 @@ async def test_an_action_under_way_is_named_when_another_one_is_requested(
     async def hang(queue: str) -> bool:
         return await door.wait()
 
-    operations.resume = hang  # type: ignore[method-assign]
+    operations.queues.resume = hang  # type: ignore[method-assign]
     app = dashboard(operations)
     async with app.run_test(size=(120, 36)) as pilot:
         await until(pilot, lambda: app.session.snapshot)

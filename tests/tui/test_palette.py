@@ -12,11 +12,13 @@ from tests.support.dashboards import until
 from tests.support.fake_moments import NASTY
 from tests.support.fake_operations import CannedOperations
 from tests.support.fake_states import full
+from tests.support.letters_view import says, write
 from tui.app import Dashboard
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.prompt import Prompt
 from tui.keymap import listed
 from tui.palette import commands
+from tui.screens.dead_letters.list import DeadLettersScreen
 from tui.screens.jobs.list import JobsScreen
 from tui.screens.overview import OverviewScreen
 from tui.screens.queues.queue import QueueScreen
@@ -33,6 +35,10 @@ SIZE = (120, 36)
 
 def names(app: Dashboard) -> list[str]:
     return [command.name for command in commands(app, app.screen)]
+
+
+def notes(app: Dashboard) -> str:
+    return "\n".join(note.message for note in app._notifications)
 
 
 async def jobs_view(app: Dashboard, pilot: Pilot[Any]) -> None:
@@ -68,6 +74,8 @@ async def test_the_palette_names_the_row_each_queue_view_worker_and_theme() -> N
             "Go to Dead letters",
             "Drain worker box-1:991",
             "Undo the drain of box-2:992",
+            "Archive old dead letters",
+            "Drain every process",
             f"Theme {LIGHT}",
             "Help",
             "Alerts",
@@ -103,6 +111,53 @@ async def test_commands_of_the_palette_do_what_the_keys_do() -> None:
         await run(app, pilot, f"Theme {LIGHT}")
         await until(pilot, lambda: app.theme == LIGHT)
     assert operations.done[0][0] == "drain worker"
+
+
+async def test_old_dead_letters_are_archived_after_their_number_was_shown() -> None:
+    operations = full()
+    app = Dashboard(cast(Operations, operations))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: app.session.snapshot)
+        number = len(operations.letters.kept)
+        await run(app, pilot, "Archive old")
+        await until(pilot, lambda: isinstance(app.screen, Prompt))
+        assert isinstance(app.screen_stack[0], DeadLettersScreen)
+        await write(pilot, "some")
+        await until(pilot, lambda: "use a whole number of days, up to 36,500" in says(app))
+        await write(pilot, "30")
+        await until(pilot, lambda: "there is no letter older than 30 days" in notes(app))
+        await run(app, pilot, "Archive old")
+        await until(pilot, lambda: isinstance(app.screen, Prompt))
+        await write(pilot, "0")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        assert f"Archive {number} letters?" in says(app)
+        assert operations.done == []
+        await pilot.press("y")
+        await until(pilot, lambda: f"{number} letters archived" in notes(app))
+    assert operations.done == [("archive", 0)]
+
+
+async def test_every_process_is_drained_after_one_question_and_what_does_not_confirm_is_named() -> None:
+    operations = full()
+    operations.workers.problem = "it is not connected to Redis"
+    app = Dashboard(cast(Operations, operations))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: app.session.snapshot)
+        living = [worker for worker in operations.now.workers if worker.state != "dead"]
+        jobs = sum(worker.in_flight for worker in living)
+        await run(app, pilot, "Drain every")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        assert isinstance(app.screen_stack[0], WorkersScreen)
+        assert f"Drain {len(living)} processes? {jobs} jobs in flight" in says(app)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, WorkersScreen))
+        assert operations.done == []
+        await run(app, pilot, "Drain every")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: "the drain of 2 processes was requested" in notes(app))
+        assert "it is not connected to Redis" in notes(app)
+    assert operations.done == [("drain all workers",)]
 
 
 async def test_names_from_jobs_are_shown_literally_in_the_palette() -> None:

@@ -93,11 +93,11 @@ class EditPayloadDialog(ModalScreen[str | None]):
         button.disabled = True
         try:
             replays = self.session.operations.replays
-            job_key = await self.session.run(
+            replay = await self.session.run(
                 replays.replay(self._letter.id, kwargs), on_error=self._message.show_error
             )
-            if job_key is not None:
-                self.dismiss(job_key)
+            if replay is not None:
+                self.dismiss(replay.job_id)
         finally:
             button.disabled = False
 

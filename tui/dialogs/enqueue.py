@@ -265,7 +265,7 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
         self._message.show("enqueueing …")
         errors: list[str] = []
         enqueued_key = await self.session.run(
-            self.session.operations.enqueue(self._queue, payload, key=key, delay=delay),
+            self.session.operations.queues.enqueue(self._queue, payload, key=key, delay=delay),
             on_error=errors.append,
         )
         if enqueued_key is not None:

@@ -117,7 +117,7 @@ class PlanDialog(ModalScreen[None]):
             except OPERATION_ERRORS as error:
                 return str(error)
             problem = f"use more than {plan.halt * 100:.0f}, up to 100 (never)"
-            return "" if plan.halt < share <= 1 else problem
+            return "" if plan.can_resume(share) else problem
 
         question = Prompt(
             "Resume with a higher limit?",

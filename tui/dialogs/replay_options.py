@@ -25,7 +25,7 @@ from workers.operations.operations import (
     ReplayOptions,
     Selection,
 )
-from workers.operations.selection import parse_percent
+from workers.operations.selection import DEFAULT_OPTIONS, parse_percent
 
 _DEFAULT_CANARY = 5
 """Letters that are tried first unless the operator enters another number."""
@@ -60,7 +60,7 @@ class ReplayDialog(ModalScreen[int | None]):
                 yield Label("]  rate \\[")
                 yield NumberInput(placeholder="no limit", id="rate", fraction=True)
                 yield Label("] a second  halt above \\[")
-                yield NumberInput("20", id="halt", fraction=True)
+                yield NumberInput(f"{DEFAULT_OPTIONS.halt * 100:g}", id="halt", fraction=True)
                 yield Label("] %")
             yield PlainCheckbox("also those that died too often of the same error ×3", id="poison")
             yield MessageLine(id="message")

@@ -185,7 +185,7 @@ def _worst(alert: Alert, snapshot: Snapshot, key: KeyNames | None) -> Text:
     if alert.queue:
         text.append(f"{escape(alert.queue)}  ", "bold")
     text.append(escape(alert.message), style)
-    if alert.since is not None and " for " not in alert.message:
+    if alert.since is not None and not rules.states_duration(alert.name, alert.value):
         text.append(f", for {lasting(max(0.0, snapshot.taken_at - alert.since))}", MUTED)
     if passes := will_pass(alert, snapshot):
         text.append(f" · {passes}", MUTED)

@@ -10,6 +10,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from storage.backoff import Backoff
 from storage.dead_letters.records import NewDeadLetter, ReplayOutcome, ReplayResult
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import StorageError
@@ -50,22 +51,23 @@ class Recorder:
 
     async def run(self) -> None:
         """Record what waits, until cancelled."""
-        backoff = _BACKOFF_SECONDS[0]
+        delays = Backoff(*_BACKOFF_SECONDS)
         while True:
             await self._wait()
             self._waiting.clear()
             try:
                 while await self.record_batch():
-                    backoff = _BACKOFF_SECONDS[0]
+                    delays.reset()
             except (StorageError, RedisError, OSError) as error:
-                log.warning("dead letters wait for the database", error=str(error), retry_in=backoff)
+                delay = delays.next()
+                log.warning("dead letters wait for the database", error=str(error), retry_in=delay)
             except Exception:
-                log.exception("dead letters wait: a defect of the recorder", retry_in=backoff)
+                delay = delays.next()
+                log.exception("dead letters wait: a defect of the recorder", retry_in=delay)
             else:
                 continue
             self._waiting.set()
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, _BACKOFF_SECONDS[1])
+            await asyncio.sleep(delay)
 
     async def _wait(self) -> None:
         """Wait for a letter, or until a refused one is due again."""

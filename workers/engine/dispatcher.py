@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from storage.asyncio_tools import cancel_and_wait
+from storage.backoff import Backoff
 from storage.redis.batches import batch_by_size
 from storage.redis.client import is_too_large
 from storage.redis.pipeline import PipelineConnection
@@ -42,6 +42,8 @@ _FULL_OF_OWN_SECONDS = 0.01
 """The same if this process' own jobs fill the queue: one of them was settled in a call after the take."""
 _CHECK_LEASES_SECONDS = 0.5
 """How long a drain with nothing in flight waits for Redis to confirm that nothing is leased."""
+_RETRY_JITTER = 0.2
+"""Share by which the delays of retries differ, so that not all processes come at once."""
 _MAX_BATCH = 200
 """Settlements in one round trip."""
 _MAX_TURNS = 8
@@ -183,14 +185,13 @@ class Dispatcher:
         wakeup = self._wakeup_task = asyncio.create_task(
             self._ready_watch.run(), name=f"wakeup {self.queue.name}"
         )
-        first, longest = self._retry_seconds
-        backoff = first
+        delays = Backoff(*self._retry_seconds, jitter=_RETRY_JITTER)
         try:
             while not self._is_finished:
                 self._due = time.monotonic()
                 try:
                     if await self._advance():
-                        backoff = first
+                        delays.reset()
                     await self._sleep()
                     continue
                 except (RedisError, OSError) as error:
@@ -202,8 +203,9 @@ class Dispatcher:
                     log.exception("a turn failed by a defect, and is tried again", queue=self.queue.name)
                     self._defect_since = self._defect_since or self._due
                 self._leases_uncertain = self._is_requested = True
-                await self._pause(backoff * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the load
-                backoff = min(backoff * 2, first if self._draining else longest)
+                await self._pause(delays.next())
+                if self._draining:  # its time is limited
+                    delays.reset()
         finally:
             self._wakeup_task, self._due = None, None
             if self._turns:  # the run was cancelled

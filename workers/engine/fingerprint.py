@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from types import FrameType
+from typing import NamedTuple
 
 from workers.engine.recorded_names import error_type, fingerprint_type, handler_module, is_ours
 from workers.engine.remote_error import RemoteError
@@ -40,10 +41,24 @@ def _quotation(mark: str, end: str) -> str:
     )
 
 
-_RULES = tuple(
-    re.compile(pattern, re.DOTALL)
-    for pattern in (
-        # Quotations.
+class Rule(NamedTuple):
+    """What differs between two failures of one kind: each match becomes the same mark.
+
+    ``examples`` are texts that match as a whole.
+    """
+
+    name: str
+    pattern: re.Pattern[str]
+    examples: tuple[str, ...]
+
+
+def _rule(name: str, pattern: str, *examples: str) -> Rule:
+    return Rule(name, re.compile(pattern, re.DOTALL), examples)
+
+
+RULES = (
+    _rule(
+        "quotation",
         "|".join(
             (
                 _quotation("'", "'"),
@@ -57,33 +72,88 @@ _RULES = tuple(
                 r"\u300c[^\u300d]*+\u300d?",
             )
         ),
-        # URLs, without the punctuation after them; e-mail addresses.
+        *("'the user's file'", 'b"x"', "`a'", "\u201cx\u201d", "\u201ex\u201c", "\u2018it\u2019s\u2019"),
+        *("\u00abx\u00bb", "\u2039x\u203a", "\u300cx\u300d", "'cut within its quo"),
+    ),
+    _rule(
+        "URL, without the punctuation after it",
         rf"{_NOT_AFTER_WORD}[A-Za-z][A-Za-z0-9+.-]{{0,30}}+://[^\s'\"`<>{_NOISE}]*[^\s'\"`<>{_NOISE}.,;:!?)\]}}]",
+        *("https://a.example/x?y=1#z", "rediss://:pw@h:6379/0", "http://[::1]:80/a"),
+    ),
+    _rule(
+        "e-mail address",
         rf"(?<![\w.+{_NOISE}-])[\w.+-]{{1,64}}+@[\w-]++(?:\.[\w-]++)++",
-        # UUIDs.
+        *("anna@shop.example", "a.b+c@d-e.co.uk"),
+    ),
+    _rule(
+        "UUID",
         rf"{_ID}[0-9a-fA-F]{{8}}(?:-[0-9a-fA-F]{{4}}){{3}}-[0-9a-fA-F]{{12}}{_ID_END}",
-        # Dates and times: ISO 8601, RFC 2822 and web logs, ctime and in words.
+        *("5f0c9a1e-2b3c-4d5e-8f90-a1b2c3d4e5f6", "5F0C9A1E-2B3C-4D5E-8F90-A1B2C3D4E5F6"),
+    ),
+    _rule(
+        "date and time of ISO 8601",
         rf"{_NOT_AFTER_WORD}\d{{4}}[-/.]\d\d[-/.]\d\d(?:[T ]{_TIME}{_ZONE})?{_RIGHT}",
+        *("2026-03-01", "2026/03/01 12:00", "2026-03-01T12:00:00.250Z", "2026-03-01 12:00:00,5 +0100"),
+    ),
+    _rule(
+        "date and time of RFC 2822, and of web logs",
         rf"{_NOT_AFTER_WORD}{_DAY}\d{{1,2}}[ /-]{_MONTH}[ /-]\d{{4}}(?:[ :]{_TIME}{_ZONE})?{_RIGHT}",
+        *("Sun, 01 Mar 2026 12:00:00 GMT", "01/Mar/2026:12:00:00 +0000", "1-March-2026"),
+    ),
+    _rule(
+        "date and time of ctime, and in words",
         rf"{_NOT_AFTER_WORD}{_DAY}{_MONTH} \d{{1,2}}(?:,? \d{{4}})?,? {_TIME}{_ZONE}(?: \d{{4}})?{_RIGHT}",
-        # IPv6, with a port and without; hosts with a port.  IPv4 is a number to us.
+        *("Sun Mar 1 12:00:00 2026", "March 1, 2026 12:00", "Mar 1 12:00:00"),
+    ),
+    _rule(
+        "IPv6 address with a port",  # IPv4 is a number to us
         rf"{_NOT_AFTER_WORD}\[(?=[A-Fa-f:]*\d)[0-9A-Fa-f.:]++(?:%\w++)?\]:\d++",
+        *("[::1]:6379", "[fe80::1%eth0]:80"),
+    ),
+    _rule(
+        "IPv6 address",
         rf"(?<![\w.:{_NOISE}])(?=[A-Fa-f:]*\d)(?:[0-9A-Fa-f]{{0,4}}:){{2,7}}+"
         rf"(?:\d{{1,3}}(?:\.\d{{1,3}}){{3}}|[0-9A-Fa-f]{{1,4}})?(?:%\w++)?(?![\w:{_NOISE}]|[.,]\d)",
+        *("::1", "fe80::1%eth0", "2001:db8:0:0:0:0:0:1", "::ffff:10.0.0.1"),
+    ),
+    _rule(
+        "host with a port",
         rf"(?<![\w.{_NOISE}-])[\w-]++(?:\.[\w-]++)++:\d{{1,5}}{_RIGHT}",
-        # Paths of Windows; paths of two names or more.
+        *("redis.example.com:6379", "10.0.0.1:80"),
+    ),
+    _rule(
+        "path of Windows",
         rf"(?<![\w\\{_NOISE}])(?:[A-Za-z]:|\\\\{_NAME})(?:[\\/]++{_NAME})++",
+        *(r"C:\Users\x.txt", r"\\server\a\b.txt", "d:/shop/a.jpg"),
+    ),
+    _rule(
+        "path of two names or more",
         rf"{_NOT_AFTER_WORD}(?:~|\.{{1,2}})?(?:/{_NAME}){{2,}}+/?",
-        # Numbers with a fraction, whose digits could pass for an id.
+        *("/srv/shop", "~/shop/a.jpg", "../shop/pictures/"),
+    ),
+    _rule(
+        "number with a fraction, whose digits could pass for an id",
         rf"(?<![\w/{_NOISE}])[-+]?\d++(?:\.\d++)++(?:[eE][-+]?\d++)?{_ID_END}",
-        # Ids: hexadecimal ones; tokens in base64, which are long and have two digits or more, capitals, small
-        # letters, and perhaps marks; others that are long and have two digits or more.
+        *("3.14159265358979", "-1.5e-05", "10.0.0.1"),
+    ),
+    _rule(
+        "hexadecimal id",
         rf"{_ID}(?:0[xX][0-9a-fA-F]+|(?=[a-fA-F]*\d)(?=\d*[a-fA-F])[0-9a-fA-F]{{8,}}+){_ID_END}",
+        *("0x7f3a5c", "7f3c2a1b", "9F2B1C0D4E5A6F78"),
+    ),
+    _rule(
+        "token in base64: long, with two digits or more, capitals and small letters, and perhaps marks",
         rf"(?<![\w+/{_NOISE}-])(?=(?:[A-Za-z_+/-]*+\d){{2}})(?=[a-z0-9_+/-]*+[A-Z])(?=[A-Z0-9_+/-]*+[a-z])"
         rf"[A-Za-z0-9_+/-]{{20,}}+=*+{_RIGHT}",
+        *("dGhlIHF1aWNrIGJyb3duIGZveA9==", "Zm9v-YmFy_MTIzNDU2Nzg5"),
+    ),
+    _rule(
+        "other id: long, with two digits or more",
         rf"{_ID}(?=(?:[A-Za-z]*+\d){{2}})(?=\d*[A-Za-z])[A-Za-z0-9]{{20,}}+{_ID_END}",
-    )
+        *("01ARZ3NDEKTSV4RRFFQ69G5FAV", "order2026anna17porto42"),
+    ),
 )
+"""In their order: each sees what those before it have left."""
 
 _NUMBER = re.compile(
     rf"((?:(?i:http[a-z]{{0,20}}+(?:/\d(?:\.\d)?)?(?: error)?|status|code|answers)"
@@ -106,8 +176,8 @@ def normalise(message: str) -> str:
     stands before ``from``, a capital, a comma, a colon or the end.
     """
     text = " ".join(message.split())
-    for rule in _RULES:
-        text = rule.sub(_NOISE, text)
+    for rule in RULES:
+        text = rule.pattern.sub(_NOISE, text)
     text = _NUMBER.sub(lambda match: match[1] or _NOISE, text)
     return re.sub(rf"{_NOISE}{{2,}}", _NOISE, text)
 

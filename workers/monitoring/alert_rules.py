@@ -48,6 +48,8 @@ class AlertRule:
     """Jobs or attempts below which a rate or a percentile means nothing."""
     unit: str = ""
     of_queue: bool = True
+    value_is_duration: bool = False
+    """Whether its value, if known, is how long it has lasted; its message has that, too."""
 
     @property
     def setting(self) -> str:
@@ -94,6 +96,7 @@ RULES: tuple[AlertRule, ...] = (
         "the event loop of a process has stood for more than 5 s",
         "it moves again, or the process has ended",
         of_queue=False,
+        value_is_duration=True,
     ),
     AlertRule(
         NO_WORKER,
@@ -122,6 +125,7 @@ RULES: tuple[AlertRule, ...] = (
         limit=10,
         ends_at=10,
         unit="s",
+        value_is_duration=True,
     ),
     AlertRule(
         BROKEN_KEYS,
@@ -140,6 +144,7 @@ RULES: tuple[AlertRule, ...] = (
         ends_at=60,
         unit="s",
         of_queue=False,
+        value_is_duration=True,
     ),
     AlertRule(
         REDIS_MEMORY,
@@ -223,6 +228,14 @@ RULES: tuple[AlertRule, ...] = (
 """The worst first."""
 
 BY_NAME: Mapping[str, AlertRule] = {rule.name: rule for rule in RULES}
+
+
+def states_duration(name: str, value: float | None) -> bool:
+    """Whether the message of an alert with this value has how long it has lasted."""
+    rule = BY_NAME.get(name)
+    return value is not None and rule is not None and rule.value_is_duration
+
+
 RANK: Mapping[str, int] = {rule.name: rank for rank, rule in enumerate(RULES)}
 
 NO_WORKER_WITH_JOBS_SHARE = 1 / 3

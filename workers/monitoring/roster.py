@@ -126,8 +126,8 @@ def lost_workers(evidence: Evidence, leases: Iterable[Lease]) -> tuple[LostWorke
             continue
         if not _is_alive(name, 0, presence, evidence):
             silent, connected = _last_sign(name, evidence), evidence.connected.get(name) is True
-            where = f"{presence['host']}:{presence['pid']}"
-            lost.append(LostWorker(name, where, presence["release"], silent, connected))
+            host, pid, release = presence["host"], presence["pid"], presence["release"]
+            lost.append(LostWorker(name, host, pid, release, silent, connected))
     return tuple(lost)
 
 

@@ -202,8 +202,8 @@ class LostWorker:
     """A process that is gone, and has not taken itself off the list; ``silent_for``: seconds."""
 
     id: str
-    name: str
-    """``host:pid``."""
+    host: str
+    pid: int
     release: str | None
     silent_for: float | None
     connected: bool

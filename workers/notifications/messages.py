@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Literal
 
 from storage.repositories.alert_history import AlertRecord
-from workers.monitoring.alert_rules import BY_NAME, DEFAULTS, RULES, Severity, Thresholds
+from workers.monitoring.alert_rules import BY_NAME, DEFAULTS, RULES, Severity, Thresholds, states_duration
 from workers.notifications.decisions import DueLine
 
 Tone = Literal["failure", "warning", "success", "info"]
@@ -30,7 +30,6 @@ _TONES: dict[Severity, Tone] = {"critical": "failure", "warning": "warning", "in
 _MARKUP = str.maketrans({"<": "\u2039", ">": "\u203a", "`": "'", "[": "(", "]": ")", "@": "@\u2060"})
 """``@`` is followed by an invisible character, so that it mentions no one."""
 _LINK = re.compile(r"(?i)\b(https?|ftp):(?=//)")
-_STATES_DURATION = re.compile(r"\bfor \d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ def _line(line: DueLine, severity: Severity | None, now: datetime, thresholds: T
 def _for_how_long(record: AlertRecord, now: datetime, thresholds: Thresholds) -> str:
     """``, for 2 min``, unless the message has a duration."""
     lasted = _breach_seconds(record, now, thresholds)
-    if lasted < 60 or _STATES_DURATION.search(record.message):
+    if lasted < 60 or states_duration(record.alert, record.value):
         return ""
     return f", for {_duration(lasted)}"
 

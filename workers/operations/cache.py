@@ -21,6 +21,7 @@ from workers.monitoring.alert_rules import DEFAULTS, REDIS_MEMORY, Thresholds
 from workers.operations.audit import Audit
 from workers.operations.secrets import DEFAULT_MASK, SecretMask
 
+MAX_USER_ID_CHARS = 200
 _MAX_NAMED_KEYS = 10
 """Keys of an eviction that its record names."""
 _GLOB_CHARS = "*?["
@@ -42,6 +43,12 @@ def glob_pattern(text: str) -> str:
 def owner_of(key: str) -> str:
     """The user whose entry this key names."""
     return unquote(key.partition(":")[0])
+
+
+def user_id_problem(user_id: str) -> str:
+    """Why no user can have this id, as what to do instead; empty if one can."""
+    is_possible = 0 < len(user_id) <= MAX_USER_ID_CHARS and "\0" not in user_id
+    return "" if is_possible else f"use 1 to {MAX_USER_ID_CHARS} characters without NUL"
 
 
 @dataclass(frozen=True, slots=True)

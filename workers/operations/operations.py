@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import aclosing
-from typing import Any
+from collections.abc import Mapping
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -13,27 +11,23 @@ from redis.exceptions import RedisError
 from storage.cache.entries import CacheEntry, CachePage
 from storage.cache.stats import CacheStats
 from storage.database.tables import POISON_DEATHS
-from storage.dead_letters.filters import ALL_DEAD, STATES, LetterFilter
+from storage.dead_letters.filters import ALL_DEAD, MAX_AGE_DAYS, STATES, LetterFilter
 from storage.dead_letters.ordering import NEWEST_FIRST, LetterOrder, OrderColumn, sortable_columns
 from storage.dead_letters.plans import Ledger, Plan, PlanItem
 from storage.dead_letters.records import DeadLetter, FailureGroup, Page
 from storage.errors import StorageError
 from storage.personalization import PersonalizationService
 from storage.redis.client import execute
-from storage.redis.scripts import Script, run_script
 from storage.repositories.events import ALL_EVENTS, Event, EventFilter
 from storage.repositories.operator_actions import OperatorAction
 from workers.dead_letters.export import ExportFormat
-from workers.engine.attempt_log import LogLine, newest_lines
-from workers.engine.keys import WAKE_CHANNEL
+from workers.dead_letters.retention import RETENTION_DAYS
 from workers.engine.placement import group_by_client
-from workers.engine.policy import QueuePolicy
 from workers.engine.probe import check_writes
-from workers.errors import ConflictError, NotFoundError, WorkersError
+from workers.errors import ConflictError, WorkersError
 from workers.monitoring.alert_rules import Thresholds
 from workers.monitoring.loop_lag import LoopLag
-from workers.monitoring.overview import parse_pause
-from workers.monitoring.snapshot import Pause, Snapshot
+from workers.monitoring.snapshot import Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader
 from workers.operations.alerts import AlertOperations
 from workers.operations.audit import Audit, current_actor
@@ -44,24 +38,22 @@ from workers.operations.events import EventOperations
 from workers.operations.foreground import ForegroundJobs
 from workers.operations.history import HistoryOperations
 from workers.operations.jobs import JobOperations
+from workers.operations.queues import QueueOperations
 from workers.operations.replays import ReplayOperations
-from workers.operations.scaling import QueueLoad, read_loads
 from workers.operations.schedules import ScheduleOperations
 from workers.operations.selection import Preview, ReplayOptions, Selection
 from workers.operations.workers import WorkerOperations
 from workers.process.worker_process import WorkerProcess
 
-PAUSE_SCRIPT = Script.load(__name__, "pause")
-RESUME_SCRIPT = Script.load(__name__, "resume")
-
 __all__ = [
     "ALL_DEAD",
     "ALL_EVENTS",
+    "MAX_AGE_DAYS",
     "MAX_DELAY_SECONDS",
-    "MAX_LOG_LINES",
     "NEWEST_FIRST",
     "OPERATION_ERRORS",
     "POISON_DEATHS",
+    "RETENTION_DAYS",
     "STATES",
     "CacheEntry",
     "CacheOperations",
@@ -93,8 +85,6 @@ __all__ = [
 
 OPERATION_ERRORS = (WorkersError, StorageError, RedisError, OSError)
 """Errors that a verb may raise: each has a message for people."""
-MAX_LOG_LINES = 200
-"""Lines of the log that one call returns."""
 _CHECK_SECONDS = 1.0
 """Timeout of the check of Redis: less than probes wait for the answer."""
 _ONE_SECONDS = 0.8
@@ -102,7 +92,7 @@ _ONE_SECONDS = 0.8
 
 
 class Operations:
-    """The verbs on queues and on this process; its parts have the others.
+    """The verbs on this process; its parts have the others.
 
     ``process`` is None in a program that runs no workers.  Everything raises redis.exceptions.RedisError or
     storage.errors.StorageError if a server is down.
@@ -126,6 +116,7 @@ class Operations:
         snapshots: SnapshotReader,
         process: WorkerProcess | None = None,
     ) -> None:
+        self.queues = QueueOperations(enqueueing, audit)
         self.dead_letters = dead_letters
         self.replays = replays
         self.cache = cache
@@ -234,111 +225,14 @@ class Operations:
         """The limits of alerts in force."""
         return self._snapshots.thresholds
 
-    def policy(self, queue: str) -> QueuePolicy:
-        """Return how a queue runs, by the settings of this process.  Raises UnknownQueueError."""
-        return self._enqueueing.queue(queue).policy
-
-    async def loads(self) -> list[QueueLoad]:
-        """The load of each queue, for an autoscaler."""
-        return await read_loads(self._enqueueing.queues.values())
-
-    async def enqueue(
-        self, queue: str, data: Mapping[str, Any], *, key: str | None = None, delay: float = 0.0
-    ) -> str | None:
-        """Enqueue one job; its key, or None if a job with that key is queued already.
-
-        Raises UnknownQueueError, and InvalidJobError with the field's name.
-        """
-        (enqueued_key,) = await self.enqueue_many(queue, [NewJob(data, key, delay)])
-        return enqueued_key
-
-    async def enqueue_many(
-        self,
-        queue: str,
-        jobs: Sequence[NewJob],
-        *,
-        audited: bool = True,
-    ) -> list[str | None]:
-        """Enqueue jobs in order, if all of them are valid; for each as `enqueue`.
-
-        Without ``audited`` no record is written: producers send jobs by the thousand.
-        """
-        if not audited:
-            self._audit.check_writable("enqueue")
-            return await self._enqueueing.enqueue_many(queue, jobs)
-        async with self._audit.record("enqueue", {"queue": queue, "jobs": len(jobs)}) as action:
-            keys = await self._enqueueing.enqueue_many(queue, jobs)
-            action.affected = sum(key is not None for key in keys)
-            action.outcome = f"{action.affected} of {len(jobs)} enqueued"
-            return keys
-
-    async def enqueue_stream(
-        self, queue: str, jobs: Iterable[NewJob], *, audited: bool = True
-    ) -> AsyncGenerator[list[str | None]]:
-        """Enqueue jobs in order as they are read, in batches; for the jobs of each as `enqueue_many`.
-
-        If a job is not valid, or ``jobs`` raises an ApplianceError, those before it are enqueued, and then it
-        is raised.
-        """
-        if not audited:
-            self._audit.check_writable("enqueue")
-            async with aclosing(self._enqueueing.enqueue_stream(queue, jobs)) as batches:
-                async for keys in batches:
-                    yield keys
-            return
-        read = 0
-        async with self._audit.record("enqueue", {"queue": queue}) as action:
-            async with aclosing(self._enqueueing.enqueue_stream(queue, jobs)) as batches:
-                async for keys in batches:
-                    read += len(keys)
-                    action.count(sum(key is not None for key in keys))
-                    yield keys
-            action.affected = action.done_so_far
-            action.outcome = f"{action.affected} of {read} enqueued"
-
     async def recent_actions(self, limit: int = 50) -> list[OperatorAction]:
         """The actions of operators, the newest first."""
         return await self._audit.actions.newest(limit)
-
-    async def pause(self, queue: str, reason: str = "") -> Pause:
-        """Start no job of the queue, in any process, until it is resumed.  Raises UnknownQueueError."""
-        paused = self._enqueueing.queue(queue)
-        async with self._audit.record("pause", {"queue": queue}, reason):
-            call = PAUSE_SCRIPT.call([paused.keys.pause], [self.actor, reason])
-            since = await run_script(paused.redis, call)
-            return Pause(self.actor, reason, float(since))
-
-    async def resume(self, queue: str) -> bool:
-        """Let a paused queue start jobs again; False if it was not paused.  Raises UnknownQueueError."""
-        resumed = self._enqueueing.queue(queue)
-        async with self._audit.record("resume", {"queue": queue}) as action:
-            call = RESUME_SCRIPT.call([resumed.keys.pause, resumed.keys.looks], [WAKE_CHANNEL, queue])
-            action.affected = int(await run_script(resumed.redis, call))
-            return bool(action.affected)
-
-    async def pause_of(self, queue: str) -> Pause | None:
-        """Return who paused the queue, why and since when; None if it runs.  Raises UnknownQueueError."""
-        of_queue = self._enqueueing.queue(queue)
-        return parse_pause(await execute(of_queue.redis, "HGETALL", of_queue.keys.pause))
 
     @property
     def in_flight(self) -> int:
         """Jobs that this process holds."""
         return self._process.in_flight if self._process is not None else 0
-
-    def logs(
-        self, worker: str, *, queue: str | None = None, job: str | None = None, limit: int = MAX_LOG_LINES
-    ) -> list[LogLine]:
-        """The newest lines of the log, oldest first: of all, of a queue, or of a job.
-
-        Each process keeps its own lines: raises NotFoundError if ``worker`` is another one.
-        """
-        if self._process is None or worker != self._process.id:
-            raise NotFoundError(f"worker {worker!r} is not this process, and each keeps its own lines")
-        every = dict.fromkeys([*newest_lines(), *self._process.lines_of_running_jobs()])
-        lines = sorted(every, key=lambda line: line.at)
-        selected = [line for line in lines if queue in (None, line.queue) and job in (None, line.job)]
-        return list(self.workers.mask_lines(selected[-limit:] if limit else []))
 
     @property
     def draining(self) -> bool:

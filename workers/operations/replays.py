@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from redis.asyncio import Redis
@@ -50,6 +50,13 @@ _NEW_SECONDS = 3.0
 CLOSE_GRACE_SECONDS = 3.0
 """How long an interrupted plan may take to write down how far it is."""
 _UNENDED: tuple[PlanState, ...] = ("frozen", "running", "paused", "halted")
+
+
+class LetterReplay(NamedTuple):
+    """The replay of one letter: the key of its job, and the plan of which it is the only item."""
+
+    job_id: str
+    plan_id: int
 
 
 class PlanTask:
@@ -213,8 +220,10 @@ class ReplayOperations:
         """Enqueue no more of a plan; jobs that were enqueued run.  Raises NotFoundError, ConflictError."""
         return await self._stop_plan("cancel-plan", plan_id, "cancelled", _UNENDED)
 
-    async def replay(self, letter_id: int, kwargs: Mapping[str, Any] | None = None, reason: str = "") -> str:
-        """Enqueue one letter's job again, with ``kwargs`` if given; returns its key, which is the same.
+    async def replay(
+        self, letter_id: int, kwargs: Mapping[str, Any] | None = None, reason: str = ""
+    ) -> LetterReplay:
+        """Enqueue one letter's job again under its own key, with ``kwargs`` if given.
 
         A mask in ``kwargs`` stands for the letter's own secret, as it was shown.
         Raises NotFoundError; ConflictError if it was replayed or discarded before, or if a job with its key
@@ -238,7 +247,7 @@ class ReplayOperations:
             await self._plans.transition(plan_id, "done", from_states=["running"])
             action.outcome = f"enqueued as {letter.job_id}"
             self._changed()
-            return letter.job_id
+            return LetterReplay(letter.job_id, plan_id)
 
     async def _run(self, plan_id: int, halt: float | None, started: Callable[[], None]) -> Plan:
         async with (
@@ -344,7 +353,7 @@ class ReplayOperations:
 def _check_resumable(plan: Plan, halt: float | None) -> None:
     if plan.state not in _UNENDED:
         raise ConflictError(f"plan {plan.id} is {plan.state}", fix="make a new one of what is still dead")
-    if plan.state == "halted" and (halt is None or halt <= plan.halt):
+    if not plan.can_resume(halt):
         raise ConflictError(
             f"plan {plan.id} has halted ({plan.note})", fix="resume it with a higher limit, up to 1 (100 %)"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -30,10 +30,13 @@ from workers.operations.job_stacks import ask_for_log
 from workers.operations.secrets import DEFAULT_MASK, SecretMask
 from workers.operations.worker_list import Worker, find_worker, list_workers
 from workers.process.drain import CHECK_MESSAGE, DrainRequest, DrainVerb
+from workers.process.job_stacks import MAX_LINES
 from workers.process.worker_process import WorkerProcess
 
 REQUEST_DRAIN_SCRIPT = Script.load(__name__, "request_drain")
 
+MAX_LOG_LINES = MAX_LINES
+"""Lines of a log that one call returns: as many as another process answers."""
 _ONE_SECONDS = 1.0
 """Timeout of a question to one of several Redises."""
 _LOG_SECONDS = 2.5
@@ -111,13 +114,22 @@ class WorkerOperations:
     ) -> Sequence[LogLine]:
         """The newest lines of a process' log, the oldest first: of all, of a queue, or of a job.
 
-        The process is asked, and answers within two seconds.  Raises NotFoundError, ConflictError.
+        Another process than this one is asked, and answers within two seconds.  Raises NotFoundError,
+        ConflictError.
         """
-        process = find_worker((await self._read_cluster()).workers, worker)
-        lines = await self._ask_for_log(process.id)
-        return self.mask_lines(
-            line for line in lines if queue in (None, line.queue) and job in (None, line.job)
-        )
+        lines = [
+            line
+            for line in await self._read_log(worker)
+            if queue in (None, line.queue) and job in (None, line.job)
+        ]
+        return [replace(line, text=self._mask.text(line.text)) for line in lines[-MAX_LOG_LINES:]]
+
+    async def _read_log(self, worker: str) -> Sequence[LogLine]:
+        if worker != self.own_id:
+            worker = find_worker((await self._read_cluster()).workers, worker).id
+        if self._process is not None and worker == self._process.id:
+            return self._process.log_lines()
+        return await self._ask_for_log(worker)
 
     async def _ask_for_log(self, worker: str) -> Sequence[LogLine]:
         """Ask over the first Redis to which the process is connected."""
@@ -127,10 +139,6 @@ class WorkerOperations:
                 async with asyncio.timeout(_LOG_SECONDS):
                     return await ask_for_log(redis, worker)
         return await ask_for_log(last, worker)
-
-    def mask_lines(self, lines: Iterable[LogLine]) -> Sequence[LogLine]:
-        """Lines of a log as they are shown."""
-        return [replace(line, text=self._mask.text(line.text)) for line in lines]
 
     async def drain(self, worker: str, *, now: bool = False) -> DrainResult:
         """Have a process finish what runs, and end; with ``now`` its jobs go back to their queues at once.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from workers.engine.attempt_log import LogLine
+from workers.engine.attempt_log import LogLine, newest_lines
 from workers.engine.dispatcher import Dispatcher
 from workers.process.watchdog import HeldJob
 
@@ -24,11 +24,12 @@ def held_jobs(dispatchers: Iterable[Dispatcher]) -> list[HeldJob]:
     ]
 
 
-def lines_of_jobs(dispatchers: Iterable[Dispatcher]) -> list[LogLine]:
-    """The newest lines that each of the jobs in flight has logged."""
-    return [
+def log_lines(dispatchers: Iterable[Dispatcher]) -> list[LogLine]:
+    """The newest lines of this process and of each of the jobs in flight, the oldest of them first."""
+    of_jobs = (
         line
         for dispatcher in dispatchers
         for running in dispatcher.runner.running.values()
         for line in running.lines or ()
-    ]
+    )
+    return sorted(dict.fromkeys([*newest_lines(), *of_jobs]), key=lambda line: line.at)

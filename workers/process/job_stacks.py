@@ -18,12 +18,12 @@ from redis.exceptions import RedisError
 
 from storage.redis.client import execute
 from workers.engine import wire
-from workers.engine.attempt_log import log_text, newest_lines
+from workers.engine.attempt_log import log_text
 from workers.engine.dispatcher import Dispatcher
 from workers.engine.keys import REPLY
 from workers.engine.runner import RunningJob
 from workers.handlers.processes.pool import HandlerPool
-from workers.process.held_jobs import lines_of_jobs
+from workers.process.held_jobs import log_lines
 from workers.process.task_stack import read_stack, short_path
 
 log = structlog.get_logger(__name__)
@@ -104,8 +104,7 @@ class JobStacks:
 
     def _log(self) -> dict[str, Any]:
         """The newest lines of the process and of the jobs that run."""
-        lines = dict.fromkeys([*newest_lines(), *lines_of_jobs(self._dispatchers.values())])
-        newest = sorted(lines, key=lambda line: line.at)[-MAX_LINES:]
+        newest = log_lines(self._dispatchers.values())[-MAX_LINES:]
         return {"lines": [asdict(line) for line in newest]}
 
 

@@ -12,7 +12,7 @@ from workers.monitoring.snapshot import LostWorker
 
 def started_events(worker: str, release: str, queues: Sequence[str]) -> list[NewEvent]:
     """A process takes jobs; the first one of its release is an event of its own."""
-    host, pid, name = socket.gethostname(), os.getpid(), _name(worker)
+    host, pid, name = socket.gethostname(), os.getpid(), _own_name(worker)
     detail = {"host": host, "pid": pid, "release": release, "queues": list(queues)}
     return [
         NewEvent(
@@ -36,7 +36,7 @@ def drained_event(worker: str, release: str, requeued: int) -> NewEvent:
     jobs = "no job was" if requeued == 0 else "1 job was" if requeued == 1 else f"{requeued} jobs were"
     return NewEvent(
         "worker-drained",
-        f"{_name(worker)} drained: {jobs} requeued",
+        f"{_own_name(worker)} drained: {jobs} requeued",
         subject=worker,
         detail={"release": release, "requeued": requeued},
     )
@@ -44,17 +44,19 @@ def drained_event(worker: str, release: str, requeued: int) -> NewEvent:
 
 def lost_event(worker: LostWorker) -> NewEvent:
     """The event that a process without jobs ended without a word; written once for the cluster."""
-    host, _, pid = worker.name.rpartition(":")
-    name = f"worker {worker.id[:SHORT_ID_CHARS]} ({host}, pid {pid})"
     ending = "has given no sign of life: it may be frozen" if worker.connected else "ended without a drain"
     return NewEvent(
         "worker-lost",
-        f"{name} {ending}; it held no jobs",
+        f"{_name(worker.id, worker.host, worker.pid)} {ending}; it held no jobs",
         subject=worker.id,
         detail={"release": worker.release, "silent_for": worker.silent_for},
         dedupe=f"worker-lost:{worker.id}",
     )
 
 
-def _name(worker: str) -> str:
-    return f"worker {worker[:SHORT_ID_CHARS]} ({socket.gethostname()}, pid {os.getpid()})"
+def _own_name(worker: str) -> str:
+    return _name(worker, socket.gethostname(), os.getpid())
+
+
+def _name(worker: str, host: str, pid: int) -> str:
+    return f"worker {worker[:SHORT_ID_CHARS]} ({host}, pid {pid})"

@@ -28,7 +28,7 @@ from workers.process.drain import Drain, DrainRequest, DrainRequests, leave_resu
 from workers.process.event_log import EventLog
 from workers.process.handler_pools import HandlerPools
 from workers.process.heartbeat import Heartbeat
-from workers.process.held_jobs import held_jobs, lines_of_jobs
+from workers.process.held_jobs import held_jobs, log_lines
 from workers.process.redis_link import ProcessFacts, RedisLink
 from workers.process.vitals import Vitals
 from workers.process.watchdog import LoopClock, Watchdog
@@ -157,9 +157,9 @@ class WorkerProcess:
         has_ended = any(task.done() for task in self._running) and not self.draining
         return [*problems, "a dispatcher has ended"] if has_ended else problems
 
-    def lines_of_running_jobs(self) -> list[LogLine]:
-        """The newest lines that each of the jobs in flight has logged."""
-        return lines_of_jobs(self.dispatchers.values())
+    def log_lines(self) -> list[LogLine]:
+        """The newest lines of this process and of each of its jobs in flight, the oldest of them first."""
+        return log_lines(self.dispatchers.values())
 
     def unready(self) -> list[str]:
         """The reasons why this process takes no jobs, whatever Redis answers; empty while it does."""

@@ -15,14 +15,20 @@ from app.http.problems import validation_problem
 from app.http.routing import strict_router
 from storage.cache.entries import CacheEntry
 from storage.personalization import Payload
-from workers.operations.cache import glob_pattern
+from workers.operations.cache import MAX_USER_ID_CHARS, glob_pattern, user_id_problem
 
 router = strict_router("cache", "/api/v1")
 
-_MAX_ID_CHARS = 200
+_MAX_LOCATION_CHARS = 200
 _MAX_PATTERN_CHARS = 500
 _PART_OR_PATTERN = "A part of a key, or with `*`, `?` or `[` a pattern for whole keys."
-_ID_SCHEMA = {"type": "string", "minLength": 1, "maxLength": _MAX_ID_CHARS, "pattern": "^[^\\x00]*$"}
+_ID_SCHEMA = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_USER_ID_CHARS,
+    "pattern": "^[^\\x00]*$",
+    "examples": ["anna"],
+}
 _RawUserId = Annotated[Annotated[str, WithJsonSchema(_ID_SCHEMA)], Path(description="Id of a user.")]
 
 
@@ -41,25 +47,40 @@ async def _check_user_id(
     user_id: _RawUserId,
 ) -> str:
     """A path that no user can have is a mistake (422), unlike the id of a user that we do not have."""
-    if not 0 < len(user_id) <= _MAX_ID_CHARS or "\0" in user_id:
-        raise validation_problem([("user_id", f"use 1 to {_MAX_ID_CHARS} characters without NUL")])
+    problem = user_id_problem(user_id)
+    if problem:
+        raise validation_problem([("user_id", problem)])
     return user_id
 
 
 UserId = Annotated[str, Depends(_check_user_id)]
 LocationId = Annotated[
-    str, Query(min_length=1, max_length=_MAX_ID_CHARS, pattern=r"^[^\x00]*$", description="Id of a location.")
+    str,
+    Query(
+        min_length=1,
+        max_length=_MAX_LOCATION_CHARS,
+        pattern=r"^[^\x00]*$",
+        description="Id of a location.",
+        examples=["berlin"],
+    ),
 ]
 Moment = Annotated[
     Annotated[
         datetime, BeforeValidator(_parse_time), WithJsonSchema({"type": "string", "format": "date-time"})
     ]
     | None,
-    Query(description="A time in the block; the default is now."),
+    Query(description="A time in the block; the default is now.", examples=["2026-03-01T12:00:00Z"]),
 ]
 
 
-EntryKey = Annotated[str, Path(min_length=1, description="As the list has it: `user:location:block`.")]
+EntryKey = Annotated[
+    str,
+    Path(
+        min_length=1,
+        description="As the list has it: `user:location:block`.",
+        examples=["anna:berlin:2026-03-01T12"],
+    ),
+]
 
 
 class InvalidatedUser(BaseModel):
@@ -95,7 +116,7 @@ class Personalization(Payload):
 class EntriesQuery(BaseModel):
     """Selects a page of entries."""
 
-    pattern: str = Field("", max_length=_MAX_PATTERN_CHARS, description=_PART_OR_PATTERN)
+    pattern: str = Field("", max_length=_MAX_PATTERN_CHARS, description=_PART_OR_PATTERN, examples=["anna:*"])
     limit: int = Field(50, ge=1, le=200, description="A page may have some more, or fewer.")
     cursor: str | None = Field(None, description="`next` of the page before.")
 

@@ -15,7 +15,9 @@ from app.http.routing import strict_router
 
 router = strict_router("schedules", "/api/v1/cron")
 
-ScheduleName = Annotated[str, Path(min_length=1, max_length=100, description="Of a schedule.")]
+ScheduleName = Annotated[
+    str, Path(min_length=1, max_length=100, description="Of a schedule.", examples=["weather"])
+]
 
 
 class ScheduleItem(BaseModel):

@@ -29,6 +29,12 @@ _EXPORT_TYPES: dict[str, tuple[str, str]] = {
     "markdown": ("text/markdown", "md"),
 }
 """Media type and file extension of each format."""
+_EXAMPLES: dict[str, str] = {
+    "jsonl": '{"id": 17, "queue_name": "color-extraction", "job_id": "dress-17", "state": "dead"}\n',
+    "csv": "id,queue_name,job_id,state\r\n17,color-extraction,dress-17,dead\r\n",
+    "markdown": "# Dead letters: queue:color-extraction\n",
+}
+"""The beginning of a document of each format, with some of its columns."""
 
 
 class ExportQuery(LetterQuery):
@@ -60,7 +66,8 @@ class ExportResponse(StreamingResponse):
         200: {
             "description": "The document; a connection that ends without its last chunk has lost the rest.",
             "content": {
-                _EXPORT_TYPES[name][0]: {"schema": {"type": "string"}} for name in get_args(ExportFormat)
+                _EXPORT_TYPES[name][0]: {"schema": {"type": "string"}, "example": _EXAMPLES[name]}
+                for name in get_args(ExportFormat)
             },
         },
     },

@@ -16,7 +16,7 @@ from app.http.filters import GroupsQuery, ListQuery, SelectionBody
 from app.http.models import IntegralFloat, PathId, RequestBody, Reveal, example
 from app.http.problems import problem_responses
 from app.http.routing import strict_router
-from storage.dead_letters.filters import LetterFilter
+from storage.dead_letters.filters import MAX_AGE_DAYS, LetterFilter
 from workers.operations.operations import DeadLetter, PlanItem, Selection
 
 router = strict_router("dead letters", "/api/v1/admin/failed-jobs")
@@ -165,7 +165,7 @@ class ArchiveRequest(RequestBody):
 
     days: Annotated[
         int,
-        Field(ge=0, le=36_500, description="Letters that died this many days ago or earlier."),
+        Field(ge=0, le=MAX_AGE_DAYS, description="Letters that died this many days ago or earlier."),
         IntegralFloat,
     ] = 30
     dry_run: bool = Field(False, description="Count what would be archived, and change nothing.")

@@ -23,8 +23,14 @@ class EventsQuery(BaseModel):
 
     kind: EventKind | None = Field(None, description="Of one kind.")
     queue: QueueName | None = Field(None, description="Of one queue.")
-    since: Time | None = Field(None, description="Then or later: a time, or how long ago: 30m, 2h, 7d.")
-    until: Time | None = Field(None, description="Before: a time, or how long ago.")
+    since: Time | None = Field(
+        None,
+        description="Then or later: a time, or how long ago: 30m, 2h, 7d.",
+        examples=["2026-03-01T12:00:00Z"],
+    )
+    until: Time | None = Field(
+        None, description="Before: a time, or how long ago.", examples=["2026-03-01T14:00:00Z"]
+    )
     limit: int = Field(50, ge=1, le=MAX_EVENTS, description="Most items of the page.")
     cursor: str | None = Field(None, description="`next` of the page before.")
 

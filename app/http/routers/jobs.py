@@ -30,7 +30,9 @@ def _check_key(key: str) -> str:
 
 
 JobKey = Annotated[
-    str, Path(min_length=1, max_length=_MAX_KEY_CHARS, description="Of a job."), AfterValidator(_check_key)
+    str,
+    Path(min_length=1, max_length=_MAX_KEY_CHARS, description="Of a job.", examples=["dress-17"]),
+    AfterValidator(_check_key),
 ]
 KeyText = Annotated[str, Field(min_length=1, max_length=_MAX_KEY_CHARS), AfterValidator(_check_key)]
 """The same in a body."""
@@ -64,9 +66,15 @@ class JobsQuery(BaseModel):
     state: WindowState | None = Field(
         None, description="Without it those that have not ended: running, ready and scheduled."
     )
-    function: ConditionText | None = Field(None, description="Contained in the function's name.")
-    worker: ConditionText | None = Field(None, description="Contained in host and pid, or in the id.")
-    text: ConditionText | None = Field(None, description="Contained in the key or the error.")
+    function: ConditionText | None = Field(
+        None, description="Contained in the function's name.", examples=["colors"]
+    )
+    worker: ConditionText | None = Field(
+        None, description="Contained in host and pid, or in the id.", examples=["box-7:4001"]
+    )
+    text: ConditionText | None = Field(
+        None, description="Contained in the key or the error.", examples=["dress"]
+    )
     limit: int = Field(50, ge=1, le=MAX_JOBS, description="Most items of the page.")
     cursor: str | None = Field(None, description="`next` of the page before.")
 

@@ -15,6 +15,13 @@ from app.prometheus.exposition import Encoder, exposition
 router = open_router("metrics")
 
 
+_EXAMPLE = """\
+# HELP couturecast_depth Jobs that are ready to run.
+# TYPE couturecast_depth gauge
+couturecast_depth{queue="color-extraction"} 12.0
+"""
+
+
 class TextFormat(Response):
     """An answer in Prometheus' text format."""
 
@@ -26,6 +33,7 @@ class TextFormat(Response):
     summary="Figures for Prometheus",
     response_description="All that is known: an unknown figure has no line.",
     response_class=TextFormat,
+    responses={200: {"content": {CONTENT_TYPE_PLAIN_0_0_4: {"example": _EXAMPLE}}}},
 )
 async def metrics(state: State, request: Request) -> Response:
     """All names begin with `couturecast_`; each has its meaning in its HELP line.

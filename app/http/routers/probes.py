@@ -14,6 +14,12 @@ from app.http.routing import open_router
 
 router = open_router("probes")
 
+_DESCRIPTION_EXAMPLE = {
+    "openapi": "3.1.0",
+    "info": {"title": "couturecast-tui", "version": "0.1.0"},
+    "paths": {},
+}
+
 
 class Alive(BaseModel):
     """The process answers, and its dispatchers make progress."""
@@ -69,6 +75,7 @@ async def readyz(state: State, response: Response) -> Ready:
     summary="This description",
     response_description="OpenAPI 3.1.",
     response_class=JSONResponse,
+    responses={200: {"content": {"application/json": {"example": _DESCRIPTION_EXAMPLE}}}},
 )
 async def openapi(request: Request) -> Response:
     """The description of all routes, for programs and for tools that generate clients."""

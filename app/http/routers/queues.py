@@ -136,7 +136,7 @@ async def enqueue_jobs(
         jobs = [NewJob(job.data, job.key, job.delay, f"[{number}]") for number, job in enumerate(body)]
     else:
         jobs = [NewJob(body.data, body.key, body.delay)]
-    keys = await operations.enqueue_many(queue, jobs, audited=False)
+    keys = await operations.queues.enqueue_many(queue, jobs, audited=False)
     refused = [str(job.key) for job, key in zip(jobs, keys, strict=True) if key is None]
     if refused:
         summary = f"{len(keys) - len(refused)} of {len(keys)} jobs enqueued: " if len(keys) > 1 else ""
@@ -193,7 +193,7 @@ async def pause_queue(
     body: Annotated[PauseRequest, Body(default_factory=PauseRequest)],
 ) -> PausedQueue:
     """No process starts jobs of it until it is resumed.  A paused queue gets the new reason."""
-    pause = await operations.pause(queue, body.reason)
+    pause = await operations.queues.pause(queue, body.reason)
     since = None if pause.since is None else datetime.fromtimestamp(pause.since, UTC)
     return PausedQueue(queue=queue, by=pause.by, reason=pause.reason, since=since)
 
@@ -205,4 +205,4 @@ async def pause_queue(
 )
 async def resume_queue(operations: ActorOperations, queue: PathQueue) -> ResumedQueue:
     """Let a paused queue start jobs again."""
-    return ResumedQueue(queue=queue, was_paused=await operations.resume(queue))
+    return ResumedQueue(queue=queue, was_paused=await operations.queues.resume(queue))

@@ -220,8 +220,8 @@ async def retry_dead_letter(
     operations: ActorOperations, id: PathId, body: Annotated[RetryRequest, Body(default_factory=RetryRequest)]
 ) -> RetryResult:
     """Its job is enqueued again, under its own key."""
-    key = await operations.replays.replay(id, body.data, body.reason)
-    return RetryResult(id=id, key=key)
+    replay = await operations.replays.replay(id, body.data, body.reason)
+    return RetryResult(id=id, key=replay.job_id)
 
 
 @router.get(

@@ -15,8 +15,7 @@ from app.http.problems import problem_responses
 from app.http.routing import strict_router
 from app.http.state import HttpState
 from workers.monitoring.snapshot import WorkerState
-from workers.operations.operations import MAX_LOG_LINES
-from workers.operations.workers import DrainState
+from workers.operations.workers import MAX_LOG_LINES, DrainState
 
 router = strict_router("workers", "/api/v1/admin")
 cluster = strict_router("workers", "/api/v1/workers")
@@ -33,7 +32,9 @@ WaitSeconds = Annotated[
     ),
 ]
 
-WorkerName = Annotated[str, Path(description="Its id, the beginning of that, or `host:pid`.")]
+WorkerName = Annotated[
+    str, Path(description="Its id, the beginning of that, or `host:pid`.", examples=["box-7:4001"])
+]
 Now = Annotated[
     bool, Query(description="Return its jobs to their queues at once, no attempt charged, unfinished.")
 ]
@@ -186,6 +187,31 @@ async def list_workers(operations: ActorOperations) -> WorkerList:
     return WorkerList(items=[WorkerItem.model_validate(worker) for worker in workers], next=None)
 
 
+class WorkerDrains(BaseModel):
+    """How far the drains of all processes are."""
+
+    items: list[WorkerDrain]
+    next: str | None = Field(None, description="Always null: the list is whole.")
+
+
+@cluster.post(
+    "/drain",
+    summary="Drain every process of the cluster",
+    response_description="All have ended.",
+    responses={202: {"model": WorkerDrains, "description": "One drains, or has not confirmed yet."}},
+)
+async def drain_all_workers(
+    operations: ActorOperations, response: Response, wait: WaitSeconds = 0.0
+) -> WorkerDrains:
+    """As each alone.  One that cannot be drained has the reason as its `problem`."""
+    results = await operations.workers.drain_all()
+    if wait and results:
+        results = await operations.workers.wait(results, wait)
+    if any(result.state != "drained" for result in results):
+        response.status_code = 202
+    return WorkerDrains(items=[WorkerDrain.model_validate(result) for result in results], next=None)
+
+
 @cluster.post(
     "/{worker}/drain",
     summary="Drain a process of the cluster",
@@ -238,15 +264,12 @@ async def read_logs(
     operations: ActorOperations,
     worker: WorkerName,
     queue: Annotated[QueueName | None, Query(description="Lines of its jobs.")] = None,
-    job: Annotated[str | None, Query(description="Key of a job.")] = None,
+    job: Annotated[str | None, Query(description="Key of a job.", examples=["dress-17"])] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_LOG_LINES, description="Most lines.")] = 50,
 ) -> LogLines:
     """Another process is asked: 409 if no answer comes within two seconds."""
-    if worker == operations.workers.own_id:
-        lines = operations.logs(worker, queue=queue, job=job, limit=limit)
-    else:
-        lines = list(await operations.workers.log(worker, queue=queue, job=job))[-limit:]
-    return LogLines(items=[LogLine(**line.to_fields()) for line in lines])
+    lines = await operations.workers.log(worker, queue=queue, job=job)
+    return LogLines(items=[LogLine(**line.to_fields()) for line in lines[-limit:]])
 
 
 @router.post(

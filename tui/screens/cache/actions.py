@@ -9,12 +9,11 @@ from tui.dialogs.prompt import Prompt
 from tui.screens.base import DashboardScreen
 from tui.text.format import clip, clip_middle, escape
 from tui.text.words import plural
-from workers.operations.cache import CacheOperations, glob_pattern, owner_of
+from workers.operations.cache import CacheOperations, glob_pattern, owner_of, user_id_problem
 
 _MAX_CHARS = 120
 """A question shows so much of a key, a user's id or a pattern."""
 _HARMLESS = "Evicted entries are loaded again when they are next read."
-_MAX_USER_CHARS = 200
 
 
 class CacheActions(DashboardScreen):
@@ -85,7 +84,7 @@ class CacheActions(DashboardScreen):
             "Evicts all entries of one user; their number is shown first.",
             "count them",
             placeholder="id of the user",
-            check=_user_problem,
+            check=user_id_problem,
         )
         user = await self.app.push_screen_wait(question)
         if user is not None:
@@ -95,9 +94,3 @@ class CacheActions(DashboardScreen):
 def describe_entry(key: str) -> str:
     """The key and its user, for the question about one entry."""
     return f"{clip_middle(escape(key), _MAX_CHARS)} of user {clip(escape(owner_of(key)), _MAX_CHARS)}"
-
-
-def _user_problem(user: str) -> str:
-    if not user:
-        return "write the id of a user"
-    return "" if len(user) <= _MAX_USER_CHARS else f"an id has at most {_MAX_USER_CHARS} characters"

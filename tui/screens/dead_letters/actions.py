@@ -19,6 +19,8 @@ from tui.text.export import escape_piece
 from tui.text.format import byte_size, clip, count, escape
 from tui.text.words import plural
 from workers.operations.operations import (
+    MAX_AGE_DAYS,
+    RETENTION_DAYS,
     DeadLetter,
     DeadLetterOperations,
     ExportFormat,
@@ -59,9 +61,9 @@ class LetterActions(DashboardScreen):
         )
         if not await self.app.push_screen_wait(question):
             return
-        job_key = await self.session.run(self.session.operations.replays.replay(letter.id))
-        if job_key is not None:
-            self.notify(f"replayed as job {clip(escape(job_key), _MAX_KEY_CHARS)}", markup=False)
+        replay = await self.session.run(self.session.operations.replays.replay(letter.id))
+        if replay is not None:
+            self.notify(f"replayed as job {clip(escape(replay.job_id), _MAX_KEY_CHARS)}", markup=False)
             self.letters_changed((letter.id,))
 
     async def replay_many(self, selection: Selection, label: str) -> None:
@@ -134,6 +136,42 @@ class LetterActions(DashboardScreen):
         self.letters_changed(selection)
         return True
 
+    async def archive(self) -> None:
+        """Move old letters into the archive: ask from which age on, then once more with their number."""
+        question = Prompt(
+            "Archive dead letters",
+            "Letters that died so many days ago or earlier, in any state; their number is shown first.",
+            "count them",
+            value=f"{RETENTION_DAYS:g}",
+            placeholder="days",
+            check=_days_problem,
+        )
+        answer = await self.app.push_screen_wait(question)
+        if answer is not None:
+            await self._archive(int(answer))
+
+    async def _archive(self, days: int) -> None:
+        with self.busy_with("counting the letters"):
+            number = await self.session.run(self.letters.archive(days=days, dry_run=True))
+        if number is None:
+            return
+        age = f"older than {plural(days, 'day')}" if days else "of any age"
+        if number == 0:
+            self.notify(f"there is no letter {age}: there is nothing to archive", severity="warning")
+            return
+        confirm = Confirm(
+            f"Archive {plural(number, 'letter')}?",
+            f"Those {age} move into the archive, where they can be read and replayed: archived:yes.",
+            "Archive",
+        )
+        if not await self.app.push_screen_wait(confirm):
+            return
+        with self.busy_with(f"archiving {plural(number, 'letter')}"):
+            moved = await self.session.run(self.letters.archive(days=days))
+        if moved is not None:
+            self.notify(f"{plural(moved, 'letter')} archived")
+            self.session.refresh(screens=True)
+
     async def export(self, selection: Selection, label: str) -> None:
         """Write letters to a file."""
         if self.session.remote:
@@ -193,6 +231,11 @@ def _confirm_undo(number: int, last: Discard) -> Confirm:
 def _confirm_overwrite(path: Path) -> Confirm:
     name = clip(escape(str(path)), _MAX_PATH_CHARS)
     return Confirm("Write over this file?", f"{name} exists already.", "Overwrite")
+
+
+def _days_problem(answer: str) -> str:
+    is_valid = answer.isascii() and answer.isdecimal() and int(answer) <= MAX_AGE_DAYS
+    return "" if is_valid else f"use a whole number of days, up to {MAX_AGE_DAYS:,}"
 
 
 def _target_problem(name: str) -> str:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
+from storage.files import atomic_private_file
 from workers.operations.operations import ExportFormat
 
 _FORMS: dict[str, ExportFormat] = {".jsonl": "jsonl", ".csv": "csv", ".md": "markdown"}
 _BUFFER_CHARS = 256 * 1024
-_MAX_PREFIX_CHARS = 100
 
 
 def suggested_name() -> str:
@@ -42,26 +42,22 @@ async def write_file(pieces: AsyncIterator[str], path: Path, *, overwrite: bool)
 
     Raises FileExistsError if it exists and must not be overwritten, and OSError.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:_MAX_PREFIX_CHARS]}.", dir=path.parent)  # mode 0600
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            buffer: list[str] = []
-            chars = 0
-            async for piece in pieces:
-                buffer.append(piece)
-                chars += len(piece)
-                if chars >= _BUFFER_CHARS:
-                    await asyncio.to_thread(file.write, "".join(buffer))
-                    buffer, chars = [], 0
-            await asyncio.to_thread(file.write, "".join(buffer))
-        return await asyncio.to_thread(_rename, part, path, overwrite)
-    finally:
-        await asyncio.to_thread(part.unlink, missing_ok=True)
+    with atomic_private_file(path) as file:
+        buffer: list[str] = []
+        chars = 0
+        async for piece in pieces:
+            buffer.append(piece)
+            chars += len(piece)
+            if chars >= _BUFFER_CHARS:
+                await asyncio.to_thread(file.write, "".join(buffer))
+                buffer, chars = [], 0
+        return await asyncio.to_thread(_finish, file, "".join(buffer), path, overwrite)
 
 
-def _rename(part: Path, path: Path, overwrite: bool) -> int:
+def _finish(file: TextIO, text: str, path: Path, overwrite: bool) -> int:
+    """Write the rest, and claim the name if no other file may be replaced; the size in bytes."""
+    file.write(text)
+    file.flush()
     if not overwrite:
         path.touch(mode=0o600, exist_ok=False)
-    part.replace(path)
-    return path.stat().st_size
+    return os.fstat(file.fileno()).st_size

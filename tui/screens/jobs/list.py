@@ -222,7 +222,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             return []
         queue = job_filter.selected.queue
         queues = [known.name for known in snapshot.queues if queue in (None, known.name)]
-        policies = map(self.session.operations.policy, queues)
+        policies = map(self.session.operations.queues.policy, queues)
         sentences = [explain(start_facts(policy, snapshot, None), clock_time).sentence for policy in policies]
         return ["", *(f"  {escape(sentence)}" for sentence in sentences)]
 
@@ -277,7 +277,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         """Parse a filter.  Raises InvalidFilterError, UnknownQueueError."""
         selected = JobFilter.parse(text)
         if selected.queue is not None:
-            self.session.operations.policy(selected.queue)
+            self.session.operations.queues.policy(selected.queue)
         return selected
 
     def filter_values(self) -> Values:

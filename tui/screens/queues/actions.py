@@ -14,7 +14,7 @@ class QueueActions(DashboardScreen):
         """Pause or resume a queue."""
         operations = self.session.operations
         if queue.paused is not None:
-            if await self.session.run(operations.resume(queue.name)) is not None:
+            if await self.session.run(operations.queues.resume(queue.name)) is not None:
                 self.notify(f"{queue.name} runs again")
         else:
             question = Prompt(
@@ -24,7 +24,7 @@ class QueueActions(DashboardScreen):
                 placeholder="reason, shown to all operators; may be empty",
             )
             reason = await self.app.push_screen_wait(question)
-            if reason is None or await self.session.run(operations.pause(queue.name, reason)) is None:
+            if reason is None or await self.session.run(operations.queues.pause(queue.name, reason)) is None:
                 return
             self.notify(f"{queue.name} is paused")
         self.session.refresh()

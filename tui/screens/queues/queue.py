@@ -92,7 +92,7 @@ class QueueScreen(ChartedScreen, LetterActions, JobActions, EventActions):
         if snapshot is None or queue is None:
             return
         self.query_one(QueueTable).show_queues(snapshot, self.size.width, only=self._queue)
-        policy = self.session.operations.policy(self._queue)
+        policy = self.session.operations.queues.policy(self._queue)
         self.query_one("#why", Line).show(queue_page.why(queue, snapshot, policy))
         self.query_one("#facts", Line).show(queue_page.facts(queue, snapshot, policy))
 

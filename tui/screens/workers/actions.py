@@ -23,6 +23,8 @@ from workers.operations.workers import DrainResult, WorkerOperations
 _MAX_LINES = 100
 _LOG_SECONDS = 5.0
 """Between two questions for the log of another process."""
+_OWN_LOG_SECONDS = 0.5
+"""Between two readings of the log of this process, which costs no question."""
 
 
 class WorkerActions(DashboardScreen):
@@ -31,7 +33,7 @@ class WorkerActions(DashboardScreen):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._log_of: str | None = None
-        """The other process whose log was read last."""
+        """The process whose log was read last."""
         self._log: Sequence[LogLine] | None = None
         self._log_problem = ""
         self._next_log = 0.0
@@ -42,20 +44,18 @@ class WorkerActions(DashboardScreen):
         return self.session.operations.workers
 
     def log_text(self, worker_id: str, max_lines: int = _MAX_LINES) -> Text:
-        """The newest lines of a process' log as they were read; another process is asked for them."""
-        if self._is_own_id(worker_id):
-            lines: Sequence[LogLine] | None = self.session.operations.logs(worker_id, limit=max_lines)
-            return worker_page.log_lines(lines, "")
+        """The newest lines of a process' log as they were read last; they are read again if it is time."""
         if self._log_of != worker_id:
             self._log_of, self._log, self._log_problem, self._next_log = worker_id, None, "", 0.0
-        if time.monotonic() >= self._next_log and not self.session.figures_are_old:
-            self._next_log = time.monotonic() + _LOG_SECONDS
+        is_own = self._is_own_id(worker_id)
+        if time.monotonic() >= self._next_log and (is_own or not self.session.figures_are_old):
+            self._next_log = time.monotonic() + (_OWN_LOG_SECONDS if is_own else _LOG_SECONDS)
             self.read_log(worker_id)
         return worker_page.log_lines(self._log and self._log[-max_lines:], self._log_problem)
 
     @work(exclusive=True, group="log")
     async def read_log(self, worker_id: str) -> None:
-        """Ask another process for its log; the first answer is shown at once, others with a snapshot."""
+        """Read the log of a process; the first answer is shown at once, others with a snapshot."""
         problems: list[str] = []
         lines = await self.session.run(self.worker_operations.log(worker_id), on_error=problems.append)
         if self._log_of == worker_id and self.is_mounted:
@@ -100,6 +100,30 @@ class WorkerActions(DashboardScreen):
         )
         if await self.app.push_screen_wait(question):
             await self._show_result(self.worker_operations.drain(worker.id))
+
+    async def drain_all(self) -> None:
+        """Ask, then drain every process of the cluster, this one too."""
+        snapshot = self.session.snapshot
+        living = [] if snapshot is None else [one for one in snapshot.workers if one.state != "dead"]
+        if not living:
+            self.notify("no process lives: there is nothing to drain", severity="warning")
+            return
+        jobs = plural(sum(worker.in_flight for worker in living), "job")
+        question = Confirm(
+            f"Drain {plural(len(living), 'process')}? {jobs} in flight",
+            "Graceful drain of the whole cluster: what runs may finish, and nothing is deleted. No new job "
+            "starts anywhere, what has not ended in time returns to the head of its queue, and all end.",
+            "Drain all",
+        )
+        if not await self.app.push_screen_wait(question):
+            return
+        results = await self.session.run(self.worker_operations.drain_all())
+        for result in results or ():
+            if result.problem:
+                self.notify(one_line(drain_result(result)), severity="warning", markup=False)
+        if results is not None:
+            self.notify(f"the drain of {plural(len(results), 'process')} was requested")
+        self.session.refresh()
 
     async def undo_drain(self, worker: Worker) -> None:
         """Let a draining process take jobs again."""

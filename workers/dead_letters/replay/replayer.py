@@ -12,6 +12,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from storage.backoff import Backoff
 from storage.dead_letters.plans import Plan, PlanRepository, ReplayItem
 from storage.dead_letters.records import ReplayOutcome
 from storage.dead_letters.repository import DeadLetterRepository
@@ -99,7 +100,7 @@ class Replayer:
         RedisError or StorageError: then the plan can be resumed.
         """
         run = _PlanRun(plan_id, self._plans, self._enqueuer)
-        down_since, pause = None, _BACKOFF_SECONDS[0]
+        down_since, delays = None, Backoff(*_BACKOFF_SECONDS)
         try:
             while True:
                 try:
@@ -108,14 +109,15 @@ class Replayer:
                     down_since = down_since or time.monotonic()
                     if time.monotonic() - down_since > _MAX_OUTAGE_SECONDS:
                         raise
-                    log.warning("a plan waits", plan=plan_id, error=str(error), retry_in=pause)
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, _BACKOFF_SECONDS[1])
+                    delay = delays.next()
+                    log.warning("a plan waits", plan=plan_id, error=str(error), retry_in=delay)
+                    await asyncio.sleep(delay)
                     run.start_over()
                 else:
                     if plan is not None:
                         return plan
-                    down_since, pause = None, _BACKOFF_SECONDS[0]
+                    down_since = None
+                    delays.reset()
         finally:
             await run.finish_marking()
 

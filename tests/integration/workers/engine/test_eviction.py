@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,47 +22,46 @@ DENIED = ("+@all -info -config", "+@all -info", "+@all -config")
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ValkeyServer]:
+def valkey_options() -> tuple[str, ...]:
     """A Redis that may evict whatever it likes."""
-    with ValkeyServer(tmp_path / "valkey", "--maxmemory", "64mb", "--maxmemory-policy", EVICTS) as server:
-        yield server
+    return ("--maxmemory", "64mb", "--maxmemory-policy", EVICTS)
 
 
 @pytest.fixture
-async def redis(server: ValkeyServer) -> Any:
-    client = make_client(server.url)
+async def redis(valkey: ValkeyServer) -> Any:
+    client = make_client(valkey.url)
     yield client
     await client.aclose()
 
 
 @pytest.mark.parametrize("rights", DENIED)
 async def test_the_policy_is_read_by_whatever_command_is_allowed(
-    rights: str, server: ValkeyServer, redis: Redis
+    rights: str, valkey: ValkeyServer, redis: Redis
 ) -> None:
     assert await eviction_policy(redis) == EVICTS
     await execute(redis, "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", *rights.split())
-    client = make_client(server.url.replace("://", "://app:secret@"))
+    client = make_client(valkey.url.replace("://", "://app:secret@"))
     assert await eviction_policy(client) == (EVICTS if len(rights.split()) == 2 else None)
     await client.aclose()
 
 
 async def test_a_redis_that_does_not_report_its_policy_is_accepted(
-    server: ValkeyServer, redis: Redis
+    valkey: ValkeyServer, redis: Redis
 ) -> None:
     await execute(redis, "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", *DENIED[0].split())
-    await check_eviction(server.url.replace("://", "://app:secret@"), None)
+    await check_eviction(valkey.url.replace("://", "://app:secret@"), None)
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "volatile-ttl"])
-async def test_a_redis_that_keeps_jobs_is_taken(policy: str, server: ValkeyServer, redis: Redis) -> None:
+async def test_a_redis_that_keeps_jobs_is_taken(policy: str, valkey: ValkeyServer, redis: Redis) -> None:
     await execute(redis, "CONFIG", "SET", "maxmemory-policy", policy)
-    await check_eviction(server.url, None)
+    await check_eviction(valkey.url, None)
 
 
 async def test_a_redis_that_evicts_is_refused_unless_the_cache_has_a_server_of_its_own(
-    server: ValkeyServer, redis: Redis, redis_url: str, capsys: pytest.CaptureFixture[str]
+    valkey: ValkeyServer, redis: Redis, redis_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url = server.url.replace("://", "://:secret@")
+    url = valkey.url.replace("://", "://:secret@")
     await execute(redis, "CONFIG", "SET", "requirepass", "secret")
     same = (None, url, url.replace("/0", "/7"), url.replace("127.0.0.1", "localhost"))
     for cache_url in same:
@@ -83,15 +80,15 @@ async def test_a_redis_that_evicts_is_refused_unless_the_cache_has_a_server_of_i
 
 @pytest.mark.parametrize("away", ["redis://127.0.0.1:1/0", "redis://127.0.0.1:{port}/3"])
 async def test_a_cache_that_does_not_report_its_run_id_is_recognised_by_its_address(
-    away: str, server: ValkeyServer, redis: Redis
+    away: str, valkey: ValkeyServer, redis: Redis
 ) -> None:
     await execute(redis, "ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all", "-info")
-    url = server.url.replace("://", "://app:secret@")
+    url = valkey.url.replace("://", "://app:secret@")
     if "{port}" not in away:
         await check_eviction(url, away)
         return
     with pytest.raises(UsageError):
-        await check_eviction(url, away.format(port=server.port))
+        await check_eviction(url, away.format(port=valkey.port))
 
 
 async def test_a_policy_that_is_changed_during_the_run_is_an_alert(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,22 +26,16 @@ POLICY = QueuePolicy(name="color-extraction", function="extract_colors", concurr
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    with ValkeyServer(tmp_path / "valkey") as server:
-        yield server
-
-
-@pytest.fixture
-async def proxy(server: ValkeyServer) -> AsyncIterator[Proxy]:
-    proxy = Proxy(server.port)
+async def proxy(valkey: ValkeyServer) -> AsyncIterator[Proxy]:
+    proxy = Proxy(valkey.port)
     await proxy.start()
     yield proxy
     await proxy.stop()
 
 
 @pytest.fixture
-async def direct(server: ValkeyServer) -> AsyncIterator[Redis]:
-    client = make_client(server.url)
+async def direct(valkey: ValkeyServer) -> AsyncIterator[Redis]:
+    client = make_client(valkey.url)
     yield client
     await client.aclose()
 
@@ -50,20 +43,20 @@ async def direct(server: ValkeyServer) -> AsyncIterator[Redis]:
 Close = Callable[[ValkeyServer, Proxy, Redis], Awaitable[Any]]
 
 
-async def _by_the_server(server: ValkeyServer, proxy: Proxy, direct: Redis) -> None:
+async def _by_the_server(valkey: ValkeyServer, proxy: Proxy, direct: Redis) -> None:
     await execute(direct, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
 
-async def _by_a_proxy(server: ValkeyServer, proxy: Proxy, direct: Redis) -> None:
+async def _by_a_proxy(valkey: ValkeyServer, proxy: Proxy, direct: Redis) -> None:
     proxy.close_links()
 
 
-async def _by_a_restart(server: ValkeyServer, proxy: Proxy, direct: Redis) -> None:
-    await asyncio.to_thread(server.stop)
-    await asyncio.to_thread(server.start)
+async def _by_a_restart(valkey: ValkeyServer, proxy: Proxy, direct: Redis) -> None:
+    await asyncio.to_thread(valkey.stop)
+    await asyncio.to_thread(valkey.start)
 
 
-async def _by_its_timeout(server: ValkeyServer, proxy: Proxy, direct: Redis) -> None:
+async def _by_its_timeout(valkey: ValkeyServer, proxy: Proxy, direct: Redis) -> None:
     await execute(direct, "CONFIG", "SET", "timeout", 1)
 
     async def alone() -> bool:
@@ -78,14 +71,14 @@ async def _by_its_timeout(server: ValkeyServer, proxy: Proxy, direct: Redis) -> 
     ids=["server", "proxy", "restart", "timeout"],
 )
 async def test_a_connection_that_was_closed_while_it_was_idle_is_replaced_in_silence(
-    close: Close, server: ValkeyServer, proxy: Proxy, direct: Redis
+    close: Close, valkey: ValkeyServer, proxy: Proxy, direct: Redis
 ) -> None:
     line, client, thread = PipelineConnection(proxy.url), make_client(proxy.url), make_sync_client(proxy.url)
     for _ in range(2):
         assert await line.round_trip([("PING",), ("PING",)]) == [b"PONG", b"PONG"]
         assert await execute(client, "PING")
         assert await asyncio.to_thread(thread.ping)
-        await close(server, proxy, direct)
+        await close(valkey, proxy, direct)
         await asyncio.sleep(0.05)  # the news is on its way
     await line.close()
     await client.aclose()
@@ -131,13 +124,13 @@ async def _worker(url: str, letters: DeadLetterRepository, ended: list[int]) -> 
 
 @pytest.mark.slow
 async def test_quiet_spells_with_a_server_that_closes_idle_connections_cost_nothing(
-    server: ValkeyServer, direct: Redis, letters: DeadLetterRepository
+    valkey: ValkeyServer, direct: Redis, letters: DeadLetterRepository
 ) -> None:
-    producer, ended = RedisQueue.from_url(server.url, name=POLICY.name), list[int]()
+    producer, ended = RedisQueue.from_url(valkey.url, name=POLICY.name), list[int]()
     await execute(direct, "CONFIG", "SET", "timeout", 1)
     errors: list[Exception | None] = []
     with capture_logs() as logged:
-        async with _worker(server.url, letters, ended) as process:
+        async with _worker(valkey.url, letters, ended) as process:
             (dispatcher,) = process.dispatchers.values()
             replied = dispatcher._on_result
 
@@ -158,7 +151,7 @@ async def test_quiet_spells_with_a_server_that_closes_idle_connections_cost_noth
 
 
 async def test_waits_that_a_proxy_breaks_off_begin_again_at_once(
-    server: ValkeyServer, proxy: Proxy, direct: Redis, letters: DeadLetterRepository
+    valkey: ValkeyServer, proxy: Proxy, direct: Redis, letters: DeadLetterRepository
 ) -> None:
     ended: list[int] = []
 

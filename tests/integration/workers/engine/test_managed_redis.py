@@ -91,7 +91,7 @@ async def test_a_user_with_few_rights_can_do_all_that_a_job_needs(
 
     process = await _process(url, letters, work, drain_seconds=0.2)
     jobs = [NewJob({"fails": fails}) for fails in (0, 2, 9)] + [NewJob({"fails": 0}, delay=0.2)]
-    await operations.enqueue_many(POLICY.name, jobs)
+    await operations.queues.enqueue_many(POLICY.name, jobs)
     await eventually(lambda: letters.count())
 
     async def totals() -> list[int]:
@@ -102,12 +102,12 @@ async def test_a_user_with_few_rights_can_do_all_that_a_job_needs(
         return await totals() == [3, 5, 1, 0]
 
     await eventually(as_wanted)
-    await operations.pause(POLICY.name, "a look")
-    assert await operations.resume(POLICY.name)
+    await operations.queues.pause(POLICY.name, "a look")
+    assert await operations.queues.resume(POLICY.name)
     (letter,) = (await letters.page()).items
     plan = await operations.replays.create_plan([letter.id])
     assert (await operations.replays.run_plan(plan.id)).ledger.sent == 1
-    await operations.enqueue(POLICY.name, {"fails": 0, "waits": True}, key="waits")
+    await operations.queues.enqueue(POLICY.name, {"fails": 0, "waits": True}, key="waits")
     await asyncio.wait_for(running.wait(), 10)
     await _assert_snapshot_has_no_problem(operations, process.id)
     process.begin_drain()
@@ -148,7 +148,7 @@ async def test_scripts_that_vanish_under_load_lose_and_repeat_nothing(
         processes.append(await _process(url, letters, work))
     flushing = asyncio.create_task(flush())
     for start in range(0, 500, 50):
-        await operations.enqueue_many(
+        await operations.queues.enqueue_many(
             POLICY.name, [NewJob({"number": n}, key=f"job-{n}") for n in range(start, start + 50)]
         )
     totals = processes[0].dispatchers[POLICY.name].queue.keys.totals

@@ -7,9 +7,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,22 +33,21 @@ TIMINGS = replace(QUICK, loop_count_seconds=0.1, blocked_after_seconds=0.5)
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A second Redis, which holds the colours."""
-    with ValkeyServer(tmp_path / "valkey", "--appendonly", "yes") as server:
-        yield server
+def valkey_options() -> tuple[str, ...]:
+    """Of a second Redis, which holds the colours."""
+    return ("--appendonly", "yes")
 
 
 @pytest.fixture
-async def other(server: ValkeyServer) -> AsyncIterator[Redis]:
-    client = make_client(server.url)
+async def other(valkey: ValkeyServer) -> AsyncIterator[Redis]:
+    client = make_client(valkey.url)
     yield client
     await client.aclose()
 
 
 @pytest.fixture
 async def process(
-    redis_url: str, server: ValkeyServer, letters: DeadLetterRepository
+    redis_url: str, valkey: ValkeyServer, letters: DeadLetterRepository
 ) -> AsyncIterator[WorkerProcess]:
     """A process with a queue on each of the two; its handlers fail if they are told to."""
 
@@ -62,7 +60,7 @@ async def process(
 
     policies = [
         replace(DEFAULT_POLICIES[ALERT], retry_delays=()),
-        replace(DEFAULT_POLICIES[COLOR], retry_delays=(), redis_url=server.url),
+        replace(DEFAULT_POLICIES[COLOR], retry_delays=(), redis_url=valkey.url),
     ]
     process = WorkerProcess(
         redis_url, policies=policies, functions={ALERT: work, COLOR: work}, letters=letters, timings=TIMINGS
@@ -99,20 +97,20 @@ async def test_all_that_concerns_a_queue_is_on_its_own_redis(
 
 
 async def test_e12_a_queue_goes_on_while_the_redis_of_another_one_is_down(
-    process: WorkerProcess, redis: Redis, server: ValkeyServer, other: Redis
+    process: WorkerProcess, redis: Redis, valkey: ValkeyServer, other: Redis
 ) -> None:
     alerts = JobQueue(redis, process.dispatchers[ALERT].queue.policy)
     colors = JobQueue(other, process.dispatchers[COLOR].queue.policy)
     await _send(colors, "held", seconds=1.0)
     await eventually(lambda: process.dispatchers[COLOR].in_flight)
-    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(valkey.kill)
     await eventually(lambda: process.redis_error)
     assert process.redis_error is not None
     assert process.redis_error.startswith(f"{COLOR}: ")
     for number in range(3):
         await _send(alerts, f"job-{number}", seconds=0.2)
         await eventually(lambda: _ended(alerts))
-    await asyncio.to_thread(server.start)
+    await asyncio.to_thread(valkey.start)
     await eventually(lambda: _ended(colors))
     assert process.redis_error is None
     held = await colors.job("held")
@@ -149,19 +147,19 @@ async def test_an_operator_sees_one_cluster_and_acts_on_each_queue_where_it_is(
     assert worker.queues == (ALERT, COLOR)
     assert worker.state == "running"
     for name, client in ((ALERT, redis), (COLOR, other)):
-        await operations.pause(name, "maintenance")
+        await operations.queues.pause(name, "maintenance")
         assert await client.exists(f"couturecast:{name}:pause")
-        assert await operations.enqueue(name, {}, key=f"job of {name}") is not None
+        assert await operations.queues.enqueue(name, {}, key=f"job of {name}") is not None
     assert [job.key for job in (await operations.jobs.page()).items] == [f"job of {ALERT}", f"job of {COLOR}"]
     assert {name: counts.ready for name, counts in (await operations.jobs.counts()).items()} == {
         ALERT: 1,
         COLOR: 1,
     }
-    assert [load.ready for load in await operations.loads()] == [1, 1]
+    assert [load.ready for load in await operations.queues.loads()] == [1, 1]
     assert await operations.schedules.disable("colors")
     assert (await other.exists(CRON), await redis.exists(CRON)) == (1, 0)
     for name in (ALERT, COLOR):
-        await operations.resume(name)
+        await operations.queues.resume(name)
         await eventually(lambda name=name: _ended(process.dispatchers[name].queue))
 
 
@@ -181,17 +179,17 @@ async def _has_died(operations: BuiltOperations, plan_id: int, expected: int) ->
 
 
 async def test_e12_what_is_known_of_the_others_is_shown_while_one_redis_is_down(
-    process: WorkerProcess, operations: BuiltOperations, server: ValkeyServer
+    process: WorkerProcess, operations: BuiltOperations, valkey: ValkeyServer
 ) -> None:
     await operations.snapshot()
-    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(valkey.kill)
     snapshot = await operations.snapshot()
     assert [queue.redis_error is None for queue in snapshot.queues] == [True, False]
     assert [alert.message.partition(":")[0] for alert in snapshot.alerts] == [
         f"Redis of {COLOR} does not answer"
     ]
     assert list(await operations.check_writes()) == [(COLOR,)]
-    assert [load.queue for load in await operations.loads()] == [ALERT]
+    assert [load.queue for load in await operations.queues.loads()] == [ALERT]
     assert list(await operations.jobs.counts()) == [ALERT]
     assert (await operations.jobs.why(COLOR)).cause == "redis_unavailable"
     assert (await operations.jobs.why(ALERT)).cause != "redis_unavailable"
@@ -200,7 +198,7 @@ async def test_e12_what_is_known_of_the_others_is_shown_while_one_redis_is_down(
 
 
 async def test_e15_a_blocked_loop_is_published_on_each_redis(
-    process: WorkerProcess, redis_url: str, server: ValkeyServer
+    process: WorkerProcess, redis_url: str, valkey: ValkeyServer
 ) -> None:
     ended = threading.Event()
 
@@ -211,7 +209,7 @@ async def test_e15_a_blocked_loop_is_published_on_each_redis(
                     return True
         return False
 
-    watching = [asyncio.create_task(asyncio.to_thread(watch, url)) for url in (redis_url, server.url)]
+    watching = [asyncio.create_task(asyncio.to_thread(watch, url)) for url in (redis_url, valkey.url)]
     try:
         await _send(process.dispatchers[ALERT].queue, "blocks", block=3.0)
         await eventually(lambda: all(task.done() for task in watching), what="both have it")
@@ -222,14 +220,14 @@ async def test_e15_a_blocked_loop_is_published_on_each_redis(
 
 @pytest.mark.slow
 async def test_e12_a_redis_that_is_silent_delays_no_other_queue(
-    process: WorkerProcess, operations: BuiltOperations, redis: Redis, server: ValkeyServer, other: Redis
+    process: WorkerProcess, operations: BuiltOperations, redis: Redis, valkey: ValkeyServer, other: Redis
 ) -> None:
     alerts, colors = (process.dispatchers[name].queue for name in (ALERT, COLOR))
     await operations.snapshot()
     await _send(colors, "held", seconds=1.0)
     await eventually(lambda: process.dispatchers[COLOR].in_flight)
-    assert server.pid is not None
-    os.kill(server.pid, signal.SIGSTOP)
+    assert valkey.pid is not None
+    os.kill(valkey.pid, signal.SIGSTOP)
     try:
         await _send(alerts, "long", seconds=3.0)
         await eventually(lambda: process.dispatchers[ALERT].in_flight)
@@ -246,11 +244,11 @@ async def test_e12_a_redis_that_is_silent_delays_no_other_queue(
         assert list(await operations.check_writes()) == [(COLOR,)]
         assert [job.key for job in (await operations.jobs.page(state="done")).items] == ["long"]
         await operations.ping()
-        assert [load.queue for load in await operations.loads()] == [ALERT]
+        assert [load.queue for load in await operations.queues.loads()] == [ALERT]
         assert (await operations.workers.drain(process.id)).state == "draining"
         assert (await operations.workers.undo_drain(process.id)).state == "running"
     finally:
-        os.kill(server.pid, signal.SIGCONT)
+        os.kill(valkey.pid, signal.SIGCONT)
     await eventually(lambda: _ended(colors))
     await eventually(lambda: _all_answer(operations))
     held = await colors.job("held")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.workers.handlers import calls
-from tests.support.processes import alive
+from tests.support.processes import alive, pid_in
 from tests.support.waiting import eventually
 from workers.handlers import process_pool
 from workers.handlers.process_pool import CpuPool, PoolProcessDiedError
@@ -29,11 +29,6 @@ async def own_pool() -> AsyncIterator[CpuPool]:
 
 def children() -> set[int]:
     return {child.pid for child in multiprocessing.active_children() if child.pid is not None}
-
-
-async def pid_in(path: Path) -> int:
-    """The process id that a call wrote down when it began."""
-    return int(await eventually(lambda: path.exists() and path.read_text()))
 
 
 async def test_a_call_runs_in_another_process(pool: CpuPool) -> None:

@@ -17,7 +17,7 @@ from storage.repositories.palettes import PaletteRepository
 from tests.integration.workers.handlers import calls
 from tests.integration.workers.handlers.color.mutations import encode
 from tests.integration.workers.handlers.conftest import FIRST
-from tests.integration.workers.handlers.test_pool import pid_in
+from tests.support.processes import pid_in
 from workers.handlers.color.handler import ColorHandler, ColorPayload
 from workers.handlers.process_pool import CpuPool, PoolMemoryError
 

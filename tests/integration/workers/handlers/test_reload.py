@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from storage.asyncio_tools import cancel_and_wait
-from tests.integration.workers.handlers.test_handler_processes import run
+from tests.support.handler_pools import run
 from tests.support.waiting import eventually
 from workers.errors import HandlerInterruptedError
 from workers.handlers.processes.launch import HandlerSource

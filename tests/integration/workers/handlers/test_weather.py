@@ -64,7 +64,7 @@ def enqueue(operations: Operations) -> Enqueue:
     """Hands on as the appliance does."""
 
     async def enqueue(queue: str, data: Any, *, key: str | None = None) -> bool:
-        return await operations.enqueue(queue, data, key=key) is not None
+        return await operations.queues.enqueue(queue, data, key=key) is not None
 
     return enqueue
 
@@ -343,7 +343,7 @@ async def test_from_the_weather_service_to_a_subscribers_webhook(
         letters=DeadLetterRepository(database),
     )
     await process.start()
-    await operations.enqueue(WEATHER, LISBON.model_dump())
+    await operations.queues.enqueue(WEATHER, LISBON.model_dump())
 
     async def completed() -> int:
         snapshot = await operations.snapshot()
@@ -358,7 +358,7 @@ async def test_from_the_weather_service_to_a_subscribers_webhook(
     # An alert whose job is still in flight would not be enqueued again.
     await eventually(first_ended, what="a weather job and both alerts")
     assert len(server.asked("/hook")) == 2
-    assert await operations.enqueue(WEATHER, LISBON.model_dump()) is not None
+    assert await operations.queues.enqueue(WEATHER, LISBON.model_dump()) is not None
     await eventually(all_ended, what="two weather jobs, and each alert twice")
     assert len(server.asked("/hook")) == 2, "an alert that comes again is not sent again"
     process.begin_drain()

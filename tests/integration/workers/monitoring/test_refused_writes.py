@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,14 +30,8 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    with ValkeyServer(tmp_path / "valkey") as server:
-        yield server
-
-
-@pytest.fixture
-async def own_redis(server: ValkeyServer) -> AsyncIterator[Redis]:
-    client = make_client(server.url)
+async def own_redis(valkey: ValkeyServer) -> AsyncIterator[Redis]:
+    client = make_client(valkey.url)
     yield client
     await client.aclose()
 
@@ -76,11 +69,11 @@ def _reader(redis: Redis, url: str, database: Database) -> SnapshotReader:
 
 @pytest.mark.parametrize(("settings", "message"), REFUSALS, ids=[next(iter(item)) for item, _ in REFUSALS])
 async def test_a_single_snapshot_finds_a_redis_that_takes_no_writes(
-    server: ValkeyServer, own_redis: Redis, database: Database, settings: dict[str, Any], message: str
+    valkey: ValkeyServer, own_redis: Redis, database: Database, settings: dict[str, Any], message: str
 ) -> None:
-    assert "redis" not in [alert.name for alert in (await _look_once(server.url, database)).alerts]
+    assert "redis" not in [alert.name for alert in (await _look_once(valkey.url, database)).alerts]
     await _refuse(own_redis, settings)
-    snapshot = await _look_once(server.url, database)
+    snapshot = await _look_once(valkey.url, database)
     (alert,) = [alert for alert in snapshot.alerts if alert.name == "redis"]
     assert alert.state == "firing"
     assert alert.message.startswith(message)
@@ -89,18 +82,18 @@ async def test_a_single_snapshot_finds_a_redis_that_takes_no_writes(
 
 
 async def test_a_user_that_may_only_read_is_no_outage(
-    server: ValkeyServer, own_redis: Redis, database: Database
+    valkey: ValkeyServer, own_redis: Redis, database: Database
 ) -> None:
     await own_redis.execute_command("ACL", "SETUSER", "viewer", "on", ">pw", "~*", "&*", "+@all", "-@write")
-    snapshot = await _look_once(server.url.replace("//", "//viewer:pw@"), database)
+    snapshot = await _look_once(valkey.url.replace("//", "//viewer:pw@"), database)
     assert snapshot.redis.refuses_writes is None
     assert [alert.name for alert in snapshot.alerts] == ["no_worker"]
 
 
 async def test_an_idle_process_finds_out_that_redis_is_full_and_no_longer_is(
-    server: ValkeyServer, own_redis: Redis, database: Database
+    valkey: ValkeyServer, own_redis: Redis, database: Database
 ) -> None:
-    process = await _start(server.url, database)
+    process = await _start(valkey.url, database)
     try:
         assert not process.is_active()
         await own_redis.config_set("maxmemory", 1)
@@ -139,12 +132,12 @@ async def _end(process: WorkerProcess) -> None:
 
 @pytest.mark.parametrize("settings", [settings for settings, _ in REFUSALS[:2]], ids=["replica", "refuses"])
 async def test_a_connected_process_whose_presence_has_expired_still_serves(
-    server: ValkeyServer,
+    valkey: ValkeyServer,
     own_redis: Redis,
     database: Database,
     settings: dict[str, Any],
 ) -> None:
-    process = await _start(server.url, database)
+    process = await _start(valkey.url, database)
     try:
 
         async def is_connected() -> bool:
@@ -156,7 +149,7 @@ async def test_a_connected_process_whose_presence_has_expired_still_serves(
 
         async def serves() -> bool:
             """A moment after its connections were closed it is connected again."""
-            found = await _look_once(server.url, database)
+            found = await _look_once(valkey.url, database)
             assert "redis" in [alert.name for alert in found.alerts]
             return [alert.name for alert in found.alerts] == ["redis"]
 
@@ -169,7 +162,7 @@ async def test_a_connected_process_whose_presence_has_expired_still_serves(
             await own_redis.config_set("min-replicas-to-write", 0)
 
         async def is_over() -> bool:
-            return not (await _look_once(server.url, database)).alerts
+            return not (await _look_once(valkey.url, database)).alerts
 
         await eventually(is_over, within=20, what="its presence is published again")
     finally:

@@ -61,9 +61,9 @@ async def test_what_operators_change_is_an_event(
 ) -> None:
     queue = bench.policy.name
     ids = await write(bench.letters, 3)
-    await operations.pause(queue, "new model")
-    await operations.resume(queue)
-    await operations.resume(queue)  # it was not paused
+    await operations.queues.pause(queue, "new model")
+    await operations.queues.resume(queue)
+    await operations.queues.resume(queue)  # it was not paused
     await operations.dead_letters.discard(ids[:2], "known")
     await operations.dead_letters.restore(ids)
     await operations.replays.replay(ids[0])
@@ -138,9 +138,9 @@ async def test_events_are_read_by_page_and_followed(
     queue = bench.policy.name
     follower = operations.events.follow(EventFilter(queue=queue))
     assert await follower.start(10) == []
-    await operations.pause(queue)
+    await operations.queues.pause(queue)
     assert [event.kind for event in await follower.poll()] == ["queue-paused"]
-    await operations.resume(queue)
+    await operations.queues.resume(queue)
     assert [event.kind for event in await follower.poll()] == ["queue-resumed"]
     page = await operations.events.page(limit=1)
     assert [event.kind for event in page.items] == ["queue-resumed"]

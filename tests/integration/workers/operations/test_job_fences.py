@@ -11,8 +11,8 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.integration.workers.operations.conftest import Operate
-from tests.integration.workers.operations.test_job_verbs import PREFIX, QUEUE, VERBS, act, later, refs
 from tests.support.engine import MakeBench
+from tests.support.job_verbs import PREFIX, QUEUE, VERBS, act, later, refs
 from tests.support.waiting import eventually
 from workers.engine.job_changes import JobChanges
 from workers.engine.job_reader import JobReader

@@ -285,7 +285,7 @@ async def test_the_newest_lines_of_any_process_can_be_read(make_bench: MakeBench
 
     await eventually(lines)
     line = next(line for line in await workers.log(process.id) if line.job == key)
-    own = (await operate(bench, process=process)).logs(process.id, job=key)
+    own = await (await operate(bench, process=process)).workers.log(process.id, job=key)
     assert "verysecretvalue" not in f"{line} {own}"
     assert "token=***" in own[0].text
     assert (line.queue, line.job, line.level, line.worker) == (QUEUE, key, "warning", process.id)

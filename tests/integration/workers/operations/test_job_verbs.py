@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -12,34 +11,17 @@ from saq import Job
 from saq.utils import now
 
 from tests.integration.workers.operations.conftest import Operate
-from tests.support.engine import Bench, MakeBench
+from tests.support.engine import MakeBench
+from tests.support.job_verbs import PREFIX, QUEUE, VERBS, act, later, refs
 from tests.support.waiting import eventually
 from workers.engine.attempts import META
 from workers.engine.keys import OUTCOMES
 from workers.errors import InvalidJobError, NotFoundError, ReadOnlyError
-from workers.operations.jobs import JobChange, JobOperations, JobRef
-
-QUEUE = "color-extraction"
-PREFIX = f"saq:job:{QUEUE}:"
-VERBS = ("abort", "run_now", "duplicate", "remove")
-
-
-def refs(*keys: str) -> list[JobRef]:
-    return [JobRef(key) for key in keys]
-
-
-async def act(jobs: JobOperations, verb: str, *named: JobRef) -> list[JobChange]:
-    changes: list[JobChange] = await getattr(jobs, verb)(QUEUE, named)
-    return changes
+from workers.operations.jobs import JobOperations, JobRef
 
 
 async def keys_of(jobs: JobOperations, state: Any) -> list[str]:
     return [job.key for job in (await jobs.page(QUEUE, state, limit=200)).items]
-
-
-async def later(bench: Bench, *keys: str) -> None:
-    for number, key in enumerate(keys):
-        await bench.stock.enqueue("extract_colors", key=key, number=number, scheduled=int(time.time()) + 600)
 
 
 async def test_a_job_that_waits_is_aborted_and_stays_readable(
@@ -138,13 +120,13 @@ async def test_a_scheduled_job_a_retry_and_a_ready_one_come_to_the_head(
     assert job.why is not None
     assert (job.why.cause, job.why.sentence[:12]) == ("scheduled", "retry 1 of 1")
     operations = await operate(bench)
-    await operations.pause(QUEUE)
+    await operations.queues.pause(QUEUE)
     sent = await bench.send(5)
     await later(bench, "later")
     changes = await jobs.run_now(QUEUE, refs("retry", "later", sent[4]))
     assert [change.outcome for change in changes] == ["done"] * 3
     assert await keys_of(jobs, "ready") == ["retry", "later", sent[4], *sent[:4]]
-    await operations.resume(QUEUE)
+    await operations.queues.resume(QUEUE)
     await eventually(bench.empty)
     assert sorted(ran) == [0, 0, 1, 2, 3, 4, 100, 100]
     assert ran[1] == 100

@@ -43,7 +43,7 @@ async def test_a_replayed_letter_is_one_job_with_all_its_attempts(
     bench = make_bench(retry_delays=(0.05,))
     letter_id = await _dead(bench)
     operations = await operate(bench)
-    key = await operations.replays.replay(letter_id)
+    key, plan_id = await operations.replays.replay(letter_id)
     assert (await bench.lists())["queued"] == 1
     seen: list[tuple[int, int]] = []
 
@@ -57,6 +57,7 @@ async def test_a_replayed_letter_is_one_job_with_all_its_attempts(
     job = await bench.stock.job(key)
     assert job is not None
     assert job.result == "mended"
+    assert (await operations.replays.get_plan(plan_id)).ledger.sent == 1
     with pytest.raises(ConflictError, match="replayed already"):
         await operations.replays.replay(letter_id)
     with pytest.raises(NotFoundError):
@@ -99,7 +100,7 @@ async def test_of_two_operators_one_replays(make_bench: MakeBench, operate: Oper
     done = await asyncio.gather(
         first.replays.replay(letter_id), second.replays.replay(letter_id), return_exceptions=True
     )
-    assert sorted(type(result).__name__ for result in done) == ["ConflictError", "str"]
+    assert sorted(type(result).__name__ for result in done) == ["ConflictError", "LetterReplay"]
     assert (await bench.lists())["queued"] == 1
 
 
@@ -127,7 +128,7 @@ async def test_e11_a_paused_queue_starts_nothing_and_shows_who_why_and_since_whe
     await bench.start(work)
     other = await bench.start(work)
     operations = await operate(bench)
-    await operations.pause(bench.policy.name, "model rollout")
+    await operations.queues.pause(bench.policy.name, "model rollout")
     await bench.send(3)
     await eventually(lambda: other.dispatchers[bench.policy.name].state == "paused")
     (queue,) = (await operations.snapshot()).queues
@@ -136,9 +137,9 @@ async def test_e11_a_paused_queue_starts_nothing_and_shows_who_why_and_since_whe
     seconds, _ = await bench.redis.time()
     assert seconds - 60 < queue.paused.since <= seconds + 1
     assert (ran, queue.depth) == ([], 3)
-    assert await operations.resume(bench.policy.name)
+    assert await operations.queues.resume(bench.policy.name)
     await eventually(lambda: len(ran) == 3)
-    assert not await operations.resume(bench.policy.name)
+    assert not await operations.queues.resume(bench.policy.name)
 
 
 async def test_an_action_is_done_while_the_database_is_down(
@@ -151,8 +152,8 @@ async def test_an_action_is_done_while_the_database_is_down(
         raise DatabaseUnavailableError("the database went away")
 
     monkeypatch.setattr(OperatorActionRepository, "record", away)
-    await operations.pause(bench.policy.name, "at three in the morning")
-    assert await operations.pause_of(bench.policy.name) is not None
+    await operations.queues.pause(bench.policy.name, "at three in the morning")
+    assert await operations.queues.pause_of(bench.policy.name) is not None
 
 
 async def test_what_is_not_valid_is_refused_and_nothing_is_enqueued(
@@ -162,12 +163,12 @@ async def test_what_is_not_valid_is_refused_and_nothing_is_enqueued(
     operations = await operate(bench)
     name = bench.policy.name
     with pytest.raises(UnknownQueueError, match="color-extraction"):
-        await operations.enqueue("colour", {})
+        await operations.queues.enqueue("colour", {})
     for wrong in ({"a": "nul \0"}, {"a": "x" * 1_000_001}):
         with pytest.raises(InvalidJobError, match="line 2"):
-            await operations.enqueue_many(name, [NewJob({"a": 1}), NewJob(wrong, source="line 2")])
+            await operations.queues.enqueue_many(name, [NewJob({"a": 1}), NewJob(wrong, source="line 2")])
     with pytest.raises(InvalidJobError, match="a year"):
-        await operations.enqueue(name, {}, delay=-1)
+        await operations.queues.enqueue(name, {}, delay=-1)
     assert await bench.empty()
-    assert await operations.enqueue(name, {"a": 1}, key="one") == "one"
-    assert await operations.enqueue(name, {"a": 2}, key="one") is None
+    assert await operations.queues.enqueue(name, {"a": 1}, key="one") == "one"
+    assert await operations.queues.enqueue(name, {"a": 2}, key="one") is None

@@ -21,6 +21,7 @@ from workers.operations.audit import acting_as
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.jobs import JobOperations, JobRef
 from workers.operations.operations import ALL_DEAD, LetterFilter, NewJob, Operations
+from workers.operations.queues import QueueOperations
 from workers.operations.replays import ReplayOperations
 from workers.operations.schedules import ScheduleOperations
 from workers.operations.workers import WorkerOperations
@@ -31,9 +32,9 @@ LOOKS = {
     "recent_actions",
     "check_writes",
     "ping",
-    "pause_of",
+    "queues.pause_of",
     "snapshot",
-    "loads",
+    "queues.loads",
     "stuck",
     "dead_letters.count",
     "dead_letters.count_discarded",
@@ -85,14 +86,14 @@ def changes(
     operations: Operations, letters: list[int], plans: list[int]
 ) -> dict[str, tuple[str, Callable[[], Awaitable[Any]]]]:
     """By method, every verb that changes something: its name in the books, and a call of it."""
-    dead_letters, replays = operations.dead_letters, operations.replays
+    dead_letters, replays, queues = operations.dead_letters, operations.replays, operations.queues
     jobs, schedules, refs = operations.jobs, operations.schedules, [JobRef("by hand")]
     return {
-        "enqueue_many": ("enqueue", lambda: operations.enqueue_many(QUEUE, [])),
-        "enqueue": ("enqueue", lambda: operations.enqueue(QUEUE, {"number": 1}, key="by hand")),
-        "enqueue_stream": ("enqueue", lambda: _consume(operations.enqueue_stream(QUEUE, []))),
-        "pause": ("pause", lambda: operations.pause(QUEUE, "model rollout")),
-        "resume": ("resume", lambda: operations.resume(QUEUE)),
+        "queues.enqueue_many": ("enqueue", lambda: queues.enqueue_many(QUEUE, [])),
+        "queues.enqueue": ("enqueue", lambda: queues.enqueue(QUEUE, {"number": 1}, key="by hand")),
+        "queues.enqueue_stream": ("enqueue", lambda: _consume(queues.enqueue_stream(QUEUE, []))),
+        "queues.pause": ("pause", lambda: queues.pause(QUEUE, "model rollout")),
+        "queues.resume": ("resume", lambda: queues.resume(QUEUE)),
         "replays.replay": ("replay", lambda: replays.replay(letters[0], reason="mended")),
         "replays.create_plan": ("plan", lambda: replays.create_plan(ALL_DEAD, reason="mended")),
         "replays.run_plan": ("run-plan", lambda: replays.run_plan(plans[0])),
@@ -124,6 +125,7 @@ def verbs() -> set[str]:
     found = set()
     kinds = {
         "": Operations,
+        "queues.": QueueOperations,
         "dead_letters.": DeadLetterOperations,
         "replays.": ReplayOperations,
         "jobs.": JobOperations,
@@ -196,7 +198,7 @@ async def test_read_only_stops_every_verb_that_changes_something(
             await act()
         assert await contents(redis, database) == before, name
     with pytest.raises(ReadOnlyError, match="enqueue"):
-        await operations.enqueue_many(QUEUE, [NewJob({"number": 1})], audited=False)
+        await operations.queues.enqueue_many(QUEUE, [NewJob({"number": 1})], audited=False)
     assert await contents(redis, database) == before
     assert not process.draining
     await operations.replays.preview(LetterFilter(queue=QUEUE))
@@ -243,11 +245,11 @@ async def test_tasks_that_act_for_others_at_the_same_time_are_recorded_as_these(
     async def pause_as(actor: str) -> None:
         with acting_as(actor):
             await asyncio.sleep(0)
-            pause = await operations.pause(QUEUE, f"reason of {actor}")
+            pause = await operations.queues.pause(QUEUE, f"reason of {actor}")
             assert pause.by == actor
 
     await asyncio.gather(*(pause_as(f"http:box-{number}") for number in range(5)))
-    await operations.resume(QUEUE)
+    await operations.queues.resume(QUEUE)
     records = {action.reason: action.actor for action in await operations.recent_actions()}
     assert {reason.removeprefix("reason of "): actor for reason, actor in records.items() if reason} == {
         f"http:box-{number}": f"http:box-{number}" for number in range(5)

@@ -145,7 +145,7 @@ async def test_a_paused_queue_and_a_draining_process(make_bench: MakeBench, oper
     process = await bench.start(wait, pace=FAST)
     await send_job(bench, "first")
     await expect(jobs, "running", "first")
-    await operations.pause(QUEUE, "CDN is down")
+    await operations.queues.pause(QUEUE, "CDN is down")
     await send_job(bench, "second")
     sentence = await expect(jobs, "paused", "second")
     assert sentence.startswith("color-extraction is paused by ops@box-2 since ")

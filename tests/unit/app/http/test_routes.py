@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 from app.http import filters, routers
 from app.http.application import CLOSED_ROUTERS, OPEN_ROUTERS, make_application
 from app.http.authentication import CLOSED_PREFIX
-from app.http.problems import ProblemError, problem_of
+from app.http.problems import Problem, ProblemError, problem_of
 from app.http.routers.dead_letter_export import ExportResponse
 from app.http.routers.health import health_of
 from app.http.routing import StrictRequest
@@ -84,7 +84,19 @@ def test_each_parameter_says_what_it_is() -> None:
     assert not silent
 
 
-def test_each_body_and_each_answer_in_json_has_an_example() -> None:
+def test_each_parameter_that_may_be_any_text_or_an_id_has_an_example() -> None:
+    without = {
+        (path, parameter["name"])
+        for path, operation in operations()
+        for parameter in operation.get("parameters", ())
+        if parameter["name"] != "cursor"  # `next` of the page before: no other text is one
+        and (parameter["in"] == "path" or parameter["schema"]["type"] == "string")
+        and {"enum", "examples"}.isdisjoint(parameter["schema"])
+    }
+    assert not without
+
+
+def test_each_body_and_each_answer_has_an_example() -> None:
     schemas = described()["components"]["schemas"]
 
     def has_example(part: Any) -> bool:
@@ -98,11 +110,17 @@ def test_each_body_and_each_answer_in_json_has_an_example() -> None:
         )
 
     for path, operation in operations():
-        answers = [answer for status, answer in operation["responses"].items() if status[0] == "2"]
-        for part in (operation.get("requestBody", {}), *answers):
+        for part in (operation.get("requestBody", {}), *operation["responses"].values()):
             for media_type, content in part.get("content", {}).items():
-                if media_type == "application/json" and content["schema"]:
-                    assert has_example(content), path
+                assert has_example(content), (path, media_type)
+
+
+def test_the_example_of_a_problem_has_its_status() -> None:
+    for path, operation in operations():
+        for status, answer in operation["responses"].items():
+            problem = answer.get("content", {}).get("application/problem+json")
+            if problem is not None:
+                assert Problem.model_validate(problem["example"]).status == int(status), path
 
 
 def test_each_example_is_what_its_model_takes() -> None:

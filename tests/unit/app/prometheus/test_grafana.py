@@ -11,8 +11,8 @@ import yaml
 
 from app.prometheus.grafana import UID, dashboard_document, dashboard_json
 from app.prometheus.panels import ROWS, WIDTH
+from tests.support.monitoring_files import check_metrics_exist
 from tests.support.prometheus import PROJECT
-from tests.unit.app.prometheus.test_rules import check_metrics_exist
 
 MONITORING = PROJECT / "docs" / "monitoring"
 VARIABLE = re.compile(r"\$\{?(\w+)")

@@ -13,13 +13,12 @@ from app.prometheus.exposition import METRICS
 from app.prometheus.expressions import alert_name
 from app.prometheus.rules import rules_document
 from app.prometheus.yaml_text import to_yaml
-from tests.support.monitoring_files import FILES, MONITORING, PAGE, page_with_tables
+from tests.support.monitoring_files import FILES, MONITORING, PAGE, check_metrics_exist, page_with_tables
 from tests.support.prometheus import need_program
 from workers.monitoring.alert_rules import RULES, Thresholds
 
 FIRING = [rule for rule in RULES if rule.severity != "information"]
 RECORDED = re.compile(r"\bqueue:couturecast_\w+:\w+\b")
-READ = re.compile(r"(?<!:)\b(couturecast_\w+)\b(?!:)(?:\{(.*?)\})?")
 
 
 def all_rules(document: dict[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -29,15 +28,6 @@ def all_rules(document: dict[str, Any] | None = None) -> list[dict[str, Any]]:
 
 def alerts(document: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for rule in all_rules(document) if "alert" in rule}
-
-
-def check_metrics_exist(expression: str) -> None:
-    """Fail unless every metric and label of an expression is one of ours."""
-    labels_of = {metric.full_name: {*metric.labels, "le", "instance"} for metric in METRICS}
-    for name, matchers in READ.findall(expression):
-        known = name if name in labels_of else re.sub(r"_(bucket|count|sum)$", "", name)
-        assert known in labels_of, f"there is no metric {name}"
-        assert set(re.findall(r"(\w+)=", matchers)) <= labels_of[known]
 
 
 @pytest.mark.parametrize("name", FILES)

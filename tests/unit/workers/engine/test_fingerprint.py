@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from workers.engine.fingerprint import fingerprint, normalise
+from workers.engine.fingerprint import RULES, Rule, fingerprint, normalise
 
 
 def named(message: str, *, frame: str | None = "shop:handle") -> str:
@@ -116,6 +116,14 @@ def test_noise_does_not_make_another_error(template: str, a: str, b: str, c: str
     one, other = template.format(a, b), template.format(c, d)
     assert normalise(one) == normalise(other)
     assert named(one) == named(other)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule.name for rule in RULES])
+def test_each_rule_replaces_its_examples(rule: Rule) -> None:
+    assert rule.examples
+    for text in rule.examples:
+        assert rule.pattern.fullmatch(text), text
+        assert normalise(text) == "●"
 
 
 @pytest.mark.parametrize(

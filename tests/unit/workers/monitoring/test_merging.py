@@ -41,8 +41,8 @@ def test_a_process_with_queues_on_two_redises_is_one_process() -> None:
 
 def test_a_process_that_one_redis_has_lost_lives_if_another_has_it() -> None:
     dead = replace(ONE, state="dead", last_beat_age=0.5, queues=(COLOR,))
-    lost = LostWorker(ONE.id, ONE.name, None, 20.0, connected=False)
-    gone = LostWorker("gone", "box:1", None, 20.0, connected=False)
+    lost = LostWorker(ONE.id, ONE.host, ONE.pid, None, 20.0, connected=False)
+    gone = LostWorker("gone", "box", 1, None, 20.0, connected=False)
     merged = merge_clusters(
         [ClusterState(workers=(dead,), lost=(gone,)), ClusterState(workers=(ONE,), lost=(lost,))], ORDER
     )

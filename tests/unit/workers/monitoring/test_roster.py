@@ -176,7 +176,7 @@ def test_a_process_that_is_gone_without_a_word_is_lost_if_it_held_nothing() -> N
         words = {b"w": body(release="v7"), b"at:w": f"{(NOW - at) * 1000:.0f}".encode()}
         evidence = Evidence(words, {}, NOW, {"w": connected}, **options)
         found = lost_workers(evidence, [LEASE] * leases)
-        assert all((one.id, one.name, one.release) == ("w", "box:7", "v7") for one in found)
+        assert all((one.id, one.host, one.pid, one.release) == ("w", "box", 7, "v7") for one in found)
         return [one.connected for one in found]
 
     assert lost(4) == [False]

@@ -54,6 +54,12 @@ def test_a_doubled_figure_is_marked_and_a_duration_written_once() -> None:
     assert message.body.splitlines()[0] == "color-extraction stalled, doubled: 7 ready, none for 40 s"
 
 
+def test_an_alert_whose_message_has_no_duration_gets_it() -> None:
+    stalled = record(alert="stalled", message="no job can run: no module shop", value=None)
+    (line, _) = compose([DueLine(stalled, "fired")], "local", later(3)).body.splitlines()
+    assert line == "color-extraction stalled: no job can run: no module shop, for 3 min"
+
+
 def test_an_alert_of_a_server_has_no_queue_and_one_of_a_newer_version_is_a_warning() -> None:
     redis = record(alert="redis", queue="", message="Redis does not answer: connection refused")
     (line, _) = compose([DueLine(redis, "fired")], "local", later(0)).body.splitlines()

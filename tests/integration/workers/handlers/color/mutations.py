@@ -1,4 +1,4 @@
-"""Small pictures of every kind that is accepted, and damaged forms of them, the same for the same seed."""
+"""Pictures of every kind that is accepted, and damaged forms of them, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ from tests.integration.workers.handlers.conftest import SAMPLES
 
 pillow_heif.register_heif_opener()
 
+RED, BLUE = (200, 30, 40), (20, 40, 200)
+PHONE_200 = (16320, 12240)
+"""Width and height of a photograph of 200 megapixels."""
+
 _EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _HEAD_BYTES = 600  # where sizes, tables and offsets stand
 
@@ -25,6 +29,19 @@ def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
+
+
+def halves(size: tuple[int, int]) -> Image.Image:
+    """Red on the left, blue on the right."""
+    image = Image.new("RGB", size, RED)
+    image.paste(BLUE, (size[0] // 2, 0, size[0], size[1]))
+    return image
+
+
+def claim_size(data: bytes, width: int, height: int) -> bytes:
+    """A JPEG, as if it had this size."""
+    at = data.index(b"\xff\xc2" if b"\xff\xc2" in data else b"\xff\xc0") + 5
+    return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
 
 
 def tiled_tiff(*, claimed_tile: int = 16, claimed_size: int | None = None) -> bytes:

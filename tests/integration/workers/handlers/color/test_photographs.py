@@ -19,7 +19,15 @@ from couturecast_handlers import PermanentError
 from storage.database.engine import Database
 from storage.repositories.palettes import PaletteRepository
 from tests.integration.workers.handlers import calls
-from tests.integration.workers.handlers.color.mutations import encode, tiled_tiff
+from tests.integration.workers.handlers.color.mutations import (
+    BLUE,
+    PHONE_200,
+    RED,
+    claim_size,
+    encode,
+    halves,
+    tiled_tiff,
+)
 from tests.integration.workers.handlers.conftest import FIRST, SAMPLES
 from workers.handlers.color import palette as pixels
 from workers.handlers.color import pictures
@@ -28,10 +36,8 @@ from workers.handlers.process_pool import CpuPool
 
 pillow_heif.register_heif_opener()
 
-RED, BLUE = (200, 30, 40), (20, 40, 200)
 PHONE_50 = (8192, 6144)
 PHONE_108 = (12000, 9000)
-PHONE_200 = (16320, 12240)
 
 
 @pytest.fixture
@@ -56,13 +62,6 @@ async def palette_of(handler: ColorHandler, tmp_path: Path) -> Callable[..., Any
 def near(hex_color: str, rgb: tuple[int, int, int], tolerance: int = 6) -> bool:
     found = bytes.fromhex(hex_color[1:])
     return max(abs(value - other) for value, other in zip(found, rgb, strict=True)) <= tolerance
-
-
-def halves(size: tuple[int, int]) -> Image.Image:
-    """Red on the left, blue on the right."""
-    image = Image.new("RGB", size, RED)
-    image.paste(BLUE, (size[0] // 2, 0, size[0], size[1]))
-    return image
 
 
 def assert_halves(colors: dict[str, float], tolerance: int = 6) -> None:
@@ -105,12 +104,6 @@ async def test_narrow_and_tiny_pictures_have_a_palette(
 ) -> None:
     colors = await palette_of(encode(Image.new("RGB", size, RED), kind))
     assert [near(color, RED) for color in colors] == [True]
-
-
-def claim_size(data: bytes, width: int, height: int) -> bytes:
-    """A JPEG, as if it had this size."""
-    at = data.index(b"\xff\xc2" if b"\xff\xc2" in data else b"\xff\xc0") + 5
-    return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
 
 
 def one_component_a_scan(size: tuple[int, int]) -> bytes:

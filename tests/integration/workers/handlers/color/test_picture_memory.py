@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.integration.workers.handlers.color.mutations import encode
-from tests.integration.workers.handlers.color.test_photographs import PHONE_200, claim_size, halves
+from tests.integration.workers.handlers.color.mutations import PHONE_200, claim_size, encode, halves
 from workers.handlers.color import pictures
 from workers.handlers.color.picture_memory import MEMORY_BYTES, decoding_bytes
 

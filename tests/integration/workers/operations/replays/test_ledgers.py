@@ -74,7 +74,7 @@ async def test_an_aborted_replay_is_in_the_ledger(make_bench: MakeBench, operate
 
     await bench.start(wait)
     operations = await operate(bench)
-    key = await operations.replays.replay(letter_id)
+    key = (await operations.replays.replay(letter_id)).job_id
     job = await eventually(lambda: bench.stock.job(key))
     await eventually(lambda: bench.redis.llen(bench.queue.keys.active))
     await bench.stock.abort(job, "changed my mind")
