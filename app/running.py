@@ -30,7 +30,7 @@ class RunningProcess:
 
 
 @contextmanager
-def announced(data_dir: Path, address: Address | None) -> Iterator[None]:
+def announce(data_dir: Path, address: Address | None) -> Iterator[None]:
     """Keep a file of this process in the data directory while the block runs.  Raises OSError."""
     folder = data_dir / _FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -58,7 +58,7 @@ class Process:
         """Note whose code runs, for the appliance to read if this process dies."""
         _NUMBER.pack_into(self._culprit, 0, number)
 
-    def marked(self) -> int:
+    def current_number(self) -> int:
         """The number of the job whose code runs; 0: of none."""
         number: int = _NUMBER.unpack_from(self._culprit, 0)[0]
         return number
@@ -115,7 +115,7 @@ def result_of(answer: dict[str, Any]) -> Any:
     return answer.get("result")
 
 
-def ended(number: int, outcome: str, value: Any) -> str:
+def outcome_line(number: int, outcome: str, value: Any) -> str:
     """Return how a job ended, as JSON.  Raises TypeError, which names the type that JSON does not have."""
     if value is None:  # most results: spare them the encoder
         return f'[{number},"{outcome}",null]'

@@ -47,11 +47,11 @@ class ReconnectBackoff:
         """An attempt starts."""
         self._started_at = time.monotonic()
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         """The attempt has ended well."""
         self._failed_before = False
 
-    def failed(self) -> float:
+    def failure_delay(self) -> float:
         """Seconds to wait before the next attempt."""
         if time.monotonic() - self._started_at >= _ESTABLISHED_SECONDS:
             self._failed_before = False

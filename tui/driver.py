@@ -166,7 +166,7 @@ class NonBlockingDriver(LinuxDriver):
         _open.clear()
 
     @contextmanager
-    def suspended(self) -> Iterator[None]:
+    def suspend(self) -> Iterator[None]:
         """Give the terminal to another program: no input is read and no frame written until it is done.
 
         The event loop goes on, unlike in Textual's own ``App.suspend`` it also resumes after an exception.

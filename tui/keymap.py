@@ -130,7 +130,7 @@ def sentence(node: DOMNode | type[DOMNode], binding: Binding) -> str:
     return re.sub(r"\s+", " ", paragraph)
 
 
-def listed(active: ActiveBinding) -> bool:
+def is_listed(active: ActiveBinding) -> bool:
     """Whether help and palette list a key; that of the next field only if there is one."""
     node, binding = active.node, active.binding
     if binding.action == "app.focus_next" and isinstance(node, Screen) and len(node.focus_chain) < 2:
@@ -143,7 +143,7 @@ def help_sections(app: App[Any]) -> list[tuple[str, list[tuple[str, str, str]]]]
     here: dict[tuple[str, str], list[str]] = {}
     everywhere: dict[tuple[str, str], list[str]] = {}
     for node, binding, enabled, tooltip in app.screen.active_bindings.values():
-        if listed(ActiveBinding(node, binding, enabled, tooltip)):
+        if is_listed(ActiveBinding(node, binding, enabled, tooltip)):
             section = everywhere if node is app else here
             keys = section.setdefault((word(binding), sentence(node, binding)), [])
             keys.append(app.get_key_display(binding))

@@ -12,7 +12,7 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.dom import DOMNode
 from textual.screen import Screen
 
-from tui.keymap import listed, sentence, word
+from tui.keymap import is_listed, sentence, word
 from tui.navigation import OpenQueue, OpenView, OpenWorker
 from tui.screens.base import DashboardScreen
 from tui.screens.overview import OverviewScreen
@@ -99,7 +99,7 @@ def _key_commands(app: App[Any], screen: Screen[Any]) -> Iterator[Command]:
     seen: set[tuple[DOMNode, str]] = set()
     for active in screen.active_bindings.values():
         node, binding = active.node, active.binding
-        if (node, binding.action) in seen or not listed(active) or binding.id in _LEFT_OUT:
+        if (node, binding.action) in seen or not is_listed(active) or binding.id in _LEFT_OUT:
             continue
         seen.add((node, binding.action))
         name = word(binding)

@@ -11,7 +11,7 @@ import typer
 from app.cli import output
 from app.cli.bulk import BulkChange, BulkOptions, check_writable, make_change, require_answer
 from app.cli.options import DataDir, DryRun, Json, Reveal, Yes
-from app.cli.render.cache import entries_text, entry_text, listed, stats_text
+from app.cli.render.cache import entries_text, entry_text, join_some, stats_text
 from app.cli.render.tables import terminal_width
 from app.cli.runner import run_operation
 from app.cli.values import utf8
@@ -118,7 +118,7 @@ async def _evict_keys(operations: Operations, names: Sequence[str], options: Bul
     missing = [name for name in names if name not in existing]
     summary = plural(len(keys), "entry")
     if missing:
-        summary += f" of {len(names)} named; not there: {listed(missing)}"
+        summary += f" of {len(names)} named; not there: {join_some(missing)}"
     await make_change(_eviction(operations.cache, keys, summary, left_out=missing), options)
     return 1 if missing else 0
 

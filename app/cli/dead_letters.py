@@ -16,7 +16,7 @@ from app.cli.completion import EXPORT_FORMATS, complete_discarded_letter, comple
 from app.cli.files import private_file
 from app.cli.filter_options import FilterOptions, with_filter_options
 from app.cli.options import DataDir, DryRun, Json, Reveal, Yes
-from app.cli.render.dead_letters import groups_text, letter_text, letters_text, listed, preview_text
+from app.cli.render.dead_letters import groups_text, join_some, letter_text, letters_text, preview_text
 from app.cli.render.tables import terminal_width
 from app.cli.runner import run_operation
 from app.cli.selection import (
@@ -185,7 +185,7 @@ async def _restore(operations: Operations, selection: Selection, options: BulkOp
     summary = f"{plural(total, 'letter')} {'was' if total == 1 else 'were'} discarded"
     change = BulkChange(
         total=total,
-        summary=f"{summary}; not discarded: {listed(excluded)}" if excluded else summary,
+        summary=f"{summary}; not discarded: {join_some(excluded)}" if excluded else summary,
         document={"total": total, "left_out": excluded},
         question=f"Restore {plural(total, 'letter')}?" if is_confirmed(selection) else "",
         make=lambda: operations.dead_letters.restore(selection, options.reason),

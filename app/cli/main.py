@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 
 from app.cli.lazy import LazyGroup
 from app.cli.options import DataDir
-from app.errors import INTERRUPTED, AppError, UsageError, exhausted, exit_code_of
+from app.errors import INTERRUPTED, AppError, UsageError, exit_code_of, explain_shortage
 from app.streams import silence, write_within
 from storage.errors import ApplianceError
 from tui.text.format import escape
@@ -301,7 +301,7 @@ def _os_problem(error: OSError) -> str:
     file = f"{error.filename}: " if error.filename else ""
     if not file and error.errno in _WRITE_ERRORS:
         return f"standard output: {error.strerror}"
-    return f"{file}{exhausted(error) or error.strerror or error}"
+    return f"{file}{explain_shortage(error) or error.strerror or error}"
 
 
 @cli.callback(invoke_without_command=True)

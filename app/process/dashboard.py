@@ -62,7 +62,7 @@ class DashboardView:
             keymap=load_keymap(appliance.settings),
         )
 
-    async def painted(self) -> None:
+    async def wait_painted(self) -> None:
         """Wait for the first frame."""
         await self._dashboard.painted.wait()
 

@@ -53,7 +53,7 @@ class ProcessGroup:
         missing_count = self.count - len(self._ready)
         return [f"{missing_count} of {self.count} worker processes do not run"] if missing_count else []
 
-    async def started(self) -> None:
+    async def wait_started(self) -> None:
         """Wait until all processes take jobs.  Raises AppError if one has ended instead."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._codes or len(self._ready) == self.count)

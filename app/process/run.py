@@ -17,7 +17,7 @@ import uvloop
 
 from app import logs
 from app.address import local_address
-from app.errors import InterruptedStartError, UsageError, exhausted
+from app.errors import InterruptedStartError, UsageError, explain_shortage
 from app.http.service import admin_token, open_listener, serve_in_background
 from app.imports import without_collector
 from app.process.composition import Appliance, open_appliance
@@ -27,7 +27,7 @@ from app.process.group import ProcessGroup
 from app.process.interrupts import raise_on_interrupt
 from app.process.signals import START_INTERRUPT_CODES, run_interruptible, set_stop_action
 from app.process.systemd import SystemdNotifier
-from app.running import announced
+from app.running import announce
 from app.servers.redis_eviction import check_eviction
 from app.servers.redis_startup import until_redis_serves
 from app.servers.redis_tls import warn_if_unchecked
@@ -149,9 +149,9 @@ class Lifecycle:
         """Let `probe` find this process by its data directory."""
         address = local_address(self._listener) if self._listener is not None else None
         try:
-            self._stack.enter_context(announced(self._appliance.data_dir, address))
+            self._stack.enter_context(announce(self._appliance.data_dir, address))
         except OSError as error:
-            log.warning("probe cannot find this process", cause=exhausted(error) or str(error))
+            log.warning("probe cannot find this process", cause=explain_shortage(error) or str(error))
 
     def _open_dashboard(self) -> None:
         """Give the screen to the dashboard: logs and output go to a file from now on."""
@@ -170,10 +170,12 @@ class Lifecycle:
         token = admin_token(appliance.settings, appliance.data_dir) if self._listener is not None else ""
         if appliance.process is not None:
             await _start_workers(appliance, appliance.process)
-            self._drained = asyncio.create_task(appliance.process.drained())
+            self._drained = asyncio.create_task(appliance.process.wait_drained())
             if self._options.until_eof:
                 drain_at_end_of_input(appliance.process.begin_drain)
-            self._run_in_background(self._systemd.report(appliance.process, appliance.operations.stuck))
+            self._run_in_background(
+                self._systemd.report(appliance.process, appliance.operations.stall_reasons)
+            )
         if self._options.processes is not None:
             await self._start_group(self._options.processes)
         if self._dashboard is None:
@@ -186,7 +188,7 @@ class Lifecycle:
             self._drained if appliance.process is not None else None,
             appliance.settings.release,
             self._unready,
-            after=None if self._dashboard is None else self._dashboard.painted,
+            after=None if self._dashboard is None else self._dashboard.wait_painted,
         )
         await self._stack.enter_async_context(http)
         if self._options.demo:
@@ -214,7 +216,7 @@ class Lifecycle:
         self._drained = asyncio.create_task(self._group.run())
         set_stop_action(self._group.drain)
         if self._dashboard is None:
-            await self._group.started()
+            await self._group.wait_started()
         self._run_in_background(self._systemd.report_group(self._group))
 
     def _run_in_background(self, running: Coroutine[Any, Any, None]) -> None:
@@ -299,7 +301,7 @@ async def _start_workers(appliance: Appliance, process: WorkerProcess) -> None:
 
     redis = next(redis for redis in appliance.redises if redis.url == process.links[0].url)
     await until_redis_serves(start, redis.url, appliance.settings.start_timeout, redis.variable)
-    await process.taking(_FIRST_TURN_SECONDS)
+    await process.wait_taking(_FIRST_TURN_SECONDS)
 
 
 def _parse_queues(queues: str | None, policies: Mapping[str, QueuePolicy]) -> tuple[str, ...]:

@@ -115,7 +115,7 @@ class Cache(Generic[T]):
             lock = await self.store.acquire_load_lock(key, self._loads.timeout, lock_expire)
             return await self.store.store(key, lock, data, fresh_seconds=fresh, expire_seconds=expire)
         except CacheUnavailableError as error:
-            self._values.outages.failed("writes", error)
+            self._values.outages.record_failure("writes", error)
             return False
 
     async def delete(self, key: CacheKey) -> bool:
@@ -146,7 +146,7 @@ class Cache(Generic[T]):
         try:
             return await self.store.invalidate(tags)
         except CacheUnavailableError as error:
-            self._values.outages.failed("writes", error)
+            self._values.outages.record_failure("writes", error)
             self._pending.add(tags)
             return None
         except asyncio.CancelledError:  # the caller is gone, and the value has changed all the same

@@ -72,7 +72,7 @@ class LastHour:
     def __init__(self) -> None:
         self._minutes: dict[int, Mapping[str, int]] = {}
 
-    def missing(self, minute: int) -> list[int]:
+    def missing_minutes(self, minute: int) -> list[int]:
         """The minutes to read, at ``minute`` (Unix time / 60)."""
         return [number for number in _hour(minute) if number not in self._minutes]
 

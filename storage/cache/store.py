@@ -173,7 +173,7 @@ class RedisCacheStore:
             if position == 0:
                 return list(keys)
 
-    async def existing(self, keys: Sequence[str]) -> list[str]:
+    async def existing_keys(self, keys: Sequence[str]) -> list[str]:
         """Return the listed keys whose entries exist, in their order; in one round trip."""
         replies = await self._pipeline([("EXISTS", ENTRY + key) for key in keys])
         return [key for key, exists in zip(keys, replies, strict=True) if exists]
@@ -206,7 +206,7 @@ class RedisCacheStore:
         Minutes that are over are read once: after the first time it takes two commands.
         """
         minute = int((await self._command("TIME"))[0]) // 60
-        missing_minutes = self._last_hour.missing(minute)
+        missing_minutes = self._last_hour.missing_minutes(minute)
         replies = await self._pipeline([("HGETALL", minute_key(number)) for number in missing_minutes])
         return self._last_hour.update(minute, zip(missing_minutes, map(parse_counts, replies), strict=True))
 

@@ -212,7 +212,7 @@ class PlanRepository:
         async with self._database.connect() as connection:
             return {str(state): int(number) for state, number in await connection.execute(query)}
 
-    async def unfinished(self, limit: int = 20) -> list[UnfinishedPlan]:
+    async def unfinished_plans(self, limit: int = 20) -> list[UnfinishedPlan]:
         """The newest plans that run or have halted."""
         c = PlanRow.__table__.c
         query = select(c.id, c.state, c.note, c.created_at).where(c.state.in_(("running", "halted")))

@@ -220,7 +220,7 @@ class AlertHistoryRepository:
             silences = await self._active_silences(connection, now)
         return AlertDecisions({record.key: record for record in rows}, silences)
 
-    async def firing(self, now: datetime) -> list[AlertRecord]:
+    async def firing_alerts(self, now: datetime) -> list[AlertRecord]:
         """The alerts that fire, the newest first."""
         c = AlertRow.__table__.c
         query = (

@@ -43,7 +43,7 @@ class AlertRepository:
         async with self._database.connect() as connection:
             return [Subscriber(**row._mapping) for row in (await connection.execute(query)).all()]
 
-    async def delivered(self, alert_id: str) -> set[int]:
+    async def delivered_ids(self, alert_id: str) -> set[int]:
         """Ids of the subscribers to whom an alert was delivered."""
         query = select(DeliveryRow.subscriber_id).where(
             DeliveryRow.alert_id == alert_id, DeliveryRow.delivered_at.is_not(None)

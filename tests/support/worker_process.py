@@ -151,7 +151,7 @@ async def main(options: dict[str, Any]) -> int:
     await process.start()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    put_back = await process.drained()
+    put_back = await process.wait_drained()
     await process.close()
     if pool is not None:
         await pool.close()

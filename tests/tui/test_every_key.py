@@ -32,7 +32,7 @@ from tui.dialogs.confirm import Confirm
 from tui.dialogs.edit_payload import EditPayloadDialog
 from tui.dialogs.prompt import Prompt
 from tui.dialogs.replay_options import ReplayDialog
-from tui.keymap import listed
+from tui.keymap import is_listed
 from tui.navigation import (
     OpenCacheEntry,
     OpenJob,
@@ -187,14 +187,14 @@ class Walker:
             screen.set_focus(None if name is None else focusable[name])
             for key, active in screen.active_bindings.items():
                 where = (active.node, key) if active.node is not self.app else (self.app, key)
-                if listed(active) and where not in done and (of_all or active.node is not self.app):
+                if is_listed(active) and where not in done and (of_all or active.node is not self.app):
                     done.add(where)
                     yield Press(name, key, active.binding.id)
 
     def signature(self) -> tuple[object, ...]:
         """What can be focused, and the keys of the screen itself: whether a key has changed these."""
         active = self.app.screen.active_bindings.values()
-        own = {one.binding.key for one in active if one.node is self.app.screen and listed(one)}
+        own = {one.binding.key for one in active if one.node is self.app.screen and is_listed(one)}
         return tuple(self.focusable()), frozenset(own)
 
     async def answers(self, press: Press) -> bool:

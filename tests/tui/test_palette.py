@@ -15,7 +15,7 @@ from tests.support.fake_states import full
 from tui.app import Dashboard
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.prompt import Prompt
-from tui.keymap import listed
+from tui.keymap import is_listed
 from tui.palette import commands
 from tui.screens.jobs.list import JobsScreen
 from tui.screens.overview import OverviewScreen
@@ -74,7 +74,7 @@ async def test_the_palette_names_the_row_each_queue_view_worker_and_theme() -> N
         ):
             assert name in found, name
         assert len(found) == len(set(found))
-        shown = {active.binding.id for active in app.screen.active_bindings.values() if listed(active)}
+        shown = {active.binding.id for active in app.screen.active_bindings.values() if is_listed(active)}
         assert {"app.freeze", "queues.figure", "app.drain"} <= shown
         await jobs_view(app, pilot)
         assert "Abort dress-17" in names(app)

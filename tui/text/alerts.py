@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from tui.text.format import SHORT_TIME_CHARS, clock_time, escape, escape_lines, lasting
+from tui.text.format import SHORT_TIME_CHARS, clock_time, escape, escape_lines, long_duration
 from tui.text.styles import ACCENT, BREACH, MUTED, WATCH
 from workers.monitoring.alert_rules import BY_NAME
 from workers.monitoring.snapshot import Alert
@@ -31,7 +31,7 @@ def alert_lines(alert: Alert, now: float) -> list[Text]:
     first.append(escape(alert.message), style if alert.fires else "")
     details: list[str] = [BY_NAME[alert.name].severity, alert.state]
     if alert.since is not None:
-        details.append(f"for {lasting(max(0.0, now - alert.since))}")
+        details.append(f"for {long_duration(max(0.0, now - alert.since))}")
     if alert.acknowledged_by:
         reason = f": {escape(alert.acknowledge_reason)}" if alert.acknowledge_reason else ""
         details.append(f"by {escape(alert.acknowledged_by)}{reason}")

@@ -32,7 +32,7 @@ def candidates(text: str, values: Values) -> Sequence[str]:
     return [value for value in dict.fromkeys(words) if value != word][:MAX_CANDIDATES]
 
 
-def completed(text: str, values: Values) -> str | None:
+def complete(text: str, values: Values) -> str | None:
     """The text with its last word completed; None if nothing is known that it can become."""
     before, word = split_last(text)
     words = candidates(text, values)

@@ -57,7 +57,7 @@ def _duration_parts(seconds: float | None) -> list[tuple[str, str]]:
     return parts if parts[1][0] != "0" else parts[:1]
 
 
-def lasting(seconds: float | None) -> str:
+def long_duration(seconds: float | None) -> str:
     """A duration in a sentence: ``310 ms``, ``1 s``, ``31 s``, ``4 min``, ``3 h 20 min``, ``2 d``."""
     if seconds is None or not math.isfinite(seconds) or abs(seconds) > _MAX_DURATION_SECONDS:
         return MISSING

@@ -67,7 +67,7 @@ def is_utf8(encoding: str) -> bool:
     return encoding.lower().replace("-", "").replace("_", "") == "utf8"
 
 
-def _replacing(escape: Callable[[str], str]) -> Callable[[UnicodeError], tuple[str, int]]:
+def _replacer(escape: Callable[[str], str]) -> Callable[[UnicodeError], tuple[str, int]]:
     def replace(error: UnicodeError) -> tuple[str, int]:
         if not isinstance(error, UnicodeEncodeError):
             raise error
@@ -84,5 +84,5 @@ def _escape(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode()
 
 
-codecs.register_error(SCREEN_ERRORS, _replacing(_question_marks))
-codecs.register_error(TEXT_ERRORS, _replacing(_escape))
+codecs.register_error(SCREEN_ERRORS, _replacer(_question_marks))
+codecs.register_error(TEXT_ERRORS, _replacer(_escape))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from tui.text.format import clip, count, escape, lasting, local_time, sparkline
+from tui.text.format import clip, count, escape, local_time, long_duration, sparkline
 from tui.text.styles import MUTED, WATCH
 from tui.text.words import error_line, plural
 from workers.operations.operations import FailureGroup
@@ -37,8 +37,8 @@ def _times(group: FailureGroup, now: float) -> str:
     today = local_time(first, "%F") == local_time(now, "%F")
     parts = [f"since {local_time(first, '%H:%M' if today else '%m-%d %H:%M')}"]
     if last - first >= 60:
-        parts[0] += f", {lasting(last - first)}"
-    parts.append(f"last {lasting(max(0.0, now - last))} ago")
+        parts[0] += f", {long_duration(last - first)}"
+    parts.append(f"last {long_duration(max(0.0, now - last))} ago")
     if group.releases:
         releases = ", ".join(clip(escape(release), 12) for release in group.releases[:_MAX_RELEASES])
         others = len(group.releases) - _MAX_RELEASES

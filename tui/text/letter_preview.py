@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
-from tui.text.format import MISSING, clip, count, escape, escape_lines, lasting, local_time, sparkline
+from tui.text.format import MISSING, clip, count, escape, escape_lines, local_time, long_duration, sparkline
 from tui.text.payload import json_lines
 from tui.text.styles import ACCENT, BREACH, MUTED, WATCH
 from tui.text.words import DATE_TIME_ZONE, class_name, times
@@ -51,7 +51,7 @@ def group_preview(group: FailureGroup, now: float) -> Text:
         ("queue", sample.queue_name),
         ("function", sample.function),
         ("first", local_time(first, DATE_TIME_ZONE)),
-        ("last", f"{local_time(last, DATE_TIME_ZONE)}, {lasting(max(0.0, now - last))} ago"),
+        ("last", f"{local_time(last, DATE_TIME_ZONE)}, {long_duration(max(0.0, now - last))} ago"),
     ]
     text.append_text(_fields(fields))
     text.append_text(_trend(group.trend))

@@ -15,7 +15,7 @@ from tui.text.format import (
     count,
     duration,
     first_fitting,
-    lasting,
+    long_duration,
     percent,
     rate,
     sparkline,
@@ -215,7 +215,7 @@ def _rate_limit(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
     if queue.next_start_in is None:
         return Text(first_fitting(width, exact, rough))
     wait = queue.next_start_in
-    waits = [lasting(wait)] if wait < 59.5 else [duration(wait, chars) for chars in (6, 5, 3)]
+    waits = [long_duration(wait)] if wait < 59.5 else [duration(wait, chars) for chars in (6, 5, 3)]
     texts = [f"{used} {after}" for used in (exact, rough) for after in waits]
     return Text(first_fitting(width, *texts, waits[-1]), WATCH if queue.depth else "")
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 from rich.text import Text
 
-from tui.text.format import byte_size, clip, clock_time, duration, escape, lasting, local_time, percent
+from tui.text.format import byte_size, clip, clock_time, duration, escape, local_time, long_duration, percent
 from tui.text.queues import thin_gauge
 from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH
 from tui.text.verdict import prognosis
@@ -142,7 +142,7 @@ def verdict_line(
     None if unknown.
     """
     if error is not None:
-        old = f"{lasting(age)} old" if age is not None else "old"
+        old = f"{long_duration(age)} old" if age is not None else "old"
         words = error if snapshot is None else f"these figures are {old}: {error}"
         others = other_alerts(0 if snapshot is None else len(_watched_alerts(snapshot)))
         return _align_both_ends(
@@ -152,7 +152,7 @@ def verdict_line(
         return Text()
     left, others = verdict(snapshot, key)
     if well_for is not None and well_for >= 1 and not _watched_alerts(snapshot):
-        left.append(f", for {lasting(well_for)}", MUTED)
+        left.append(f", for {long_duration(well_for)}", MUTED)
     return _align_both_ends(left, others.append_text(_asides(snapshot, key)), width)
 
 
@@ -186,7 +186,7 @@ def _worst(alert: Alert, snapshot: Snapshot, key: KeyNames | None) -> Text:
         text.append(f"{escape(alert.queue)}  ", "bold")
     text.append(escape(alert.message), style)
     if alert.since is not None and " for " not in alert.message:
-        text.append(f", for {lasting(max(0.0, snapshot.taken_at - alert.since))}", MUTED)
+        text.append(f", for {long_duration(max(0.0, snapshot.taken_at - alert.since))}", MUTED)
     if passes := will_pass(alert, snapshot):
         text.append(f" · {passes}", MUTED)
     if alert.acknowledged_by:
@@ -242,7 +242,9 @@ def banner(
     if not down:
         return None
     how_old = (
-        f"figures are {lasting(figures_age)} old · " if figures_age is not None and figures_age >= 1 else ""
+        f"figures are {long_duration(figures_age)} old · "
+        if figures_age is not None and figures_age >= 1
+        else ""
     )
     return _align_both_ends(Text(f" ▲ {' · '.join(down)}"), Text(f" {how_old}reconnecting "), width)
 

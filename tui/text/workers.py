@@ -31,8 +31,8 @@ def readiness(worker: Worker) -> str:
             return _jobs_of_the_dead(worker)
         case "blocked":
             if worker.blocked_where is None:
-                return f"no answer{_lasting(worker.blocked_for)}: it may be frozen"
-            return f"blocked{_lasting(worker.blocked_for)} by {escape(worker.blocked_where)}"
+                return f"no answer{_for_duration(worker.blocked_for)}: it may be frozen"
+            return f"blocked{_for_duration(worker.blocked_for)} by {escape(worker.blocked_where)}"
         case "draining":
             if worker.drain_deadline_in is None:
                 return "draining"
@@ -50,7 +50,7 @@ def _jobs_of_the_dead(worker: Worker) -> str:
     return f"{jobs} {'runs' if one else 'run'} again in {duration(worker.recover_in)}"
 
 
-def _lasting(seconds: float | None) -> str:
+def _for_duration(seconds: float | None) -> str:
     return "" if seconds is None else f" for {duration(seconds)}"
 
 

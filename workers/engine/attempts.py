@@ -39,12 +39,12 @@ def failed_attempt(
     error: BaseException,
     *,
     number: int,
-    at: float,
+    failed_at: float,
     worker: str,
     run_seconds: float,
     release: str | None = None,
 ) -> dict[str, Any]:
-    """The record of one failed attempt; ``at`` in Unix seconds, ``release`` that of its worker if known."""
+    """Return the record of a failed attempt; ``failed_at`` in Unix seconds, ``release`` of its worker."""
     if isinstance(error, RemoteError):
         trace = error.traceback
     else:
@@ -53,7 +53,7 @@ def failed_attempt(
         trace = "…" + trace[-MAX_TRACEBACK_CHARS:]
     return {
         "attempt": number,
-        "at": at,
+        "at": failed_at,
         "worker": worker,
         "error_type": error_type(error),
         "message": (str(error) or error_type(error))[:_MAX_MESSAGE_CHARS],

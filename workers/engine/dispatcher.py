@@ -32,7 +32,7 @@ from workers.engine.ready_watch import ReadyWatch
 from workers.engine.recovery import Recovery
 from workers.engine.runner import JobRunner, SaqFunction
 from workers.engine.settlement import LeasedJob, Settlement, TakeResult
-from workers.engine.turn import Turn, unsettled
+from workers.engine.turn import Turn, count_unsettled
 
 log = structlog.get_logger(__name__)
 
@@ -132,8 +132,8 @@ class Dispatcher:
     @property
     def in_flight(self) -> int:
         """Jobs of this process that run, or have ended and are not settled yet."""
-        under_way = sum(unsettled(turn.batch) for turn in self._turns)
-        return len(self.runner.running) + unsettled(self._settlements) + under_way
+        under_way = sum(count_unsettled(turn.batch) for turn in self._turns)
+        return len(self.runner.running) + count_unsettled(self._settlements) + under_way
 
     def overdue_seconds(self) -> float:
         """Return how long a turn has been under way, or due and not begun; 0 while there is progress."""
@@ -255,7 +255,7 @@ class Dispatcher:
 
     def _begin_turn(self) -> None:
         batch = next(batch_by_size(self._settlements, Settlement.size, self._batch_limit), [])
-        free = self._free_slots() - unsettled(self._settlements[len(batch) :])
+        free = self._free_slots() - count_unsettled(self._settlements[len(batch) :])
         slots = 0 if self._draining else max(0, min(free, self._max_slots))
         takes = slots > 0 or not (self._draining or self._turns)
         began = time.monotonic()
@@ -274,7 +274,7 @@ class Dispatcher:
             replies = await run_unknown_scripts(self._pipeline, turn.calls, turn.replies.result())
             stood, take = await self.queue.turn_result(turn.batch, replies)
         except BaseException as error:
-            self._settlements[:0] = turn.unfinished(resent=not isinstance(error, ResponseError))
+            self._settlements[:0] = turn.unsettled(resent=not isinstance(error, ResponseError))
             if turn.batch and isinstance(error, Exception) and is_too_large(error):
                 self._shrink_too_large(turn.batch, error)
                 return
@@ -295,7 +295,7 @@ class Dispatcher:
         """Have later turns settle what these failed ``turns`` were to settle."""
         for turn in reversed(turns):
             self._turns.remove(turn)
-            self._settlements[:0] = turn.unfinished(resent=True)
+            self._settlements[:0] = turn.unsettled(resent=True)
 
     def _shrink_too_large(self, batch: list[Settlement], error: Exception) -> None:
         """Find the settlement that is too large for Redis, which refused the request, and shrink it."""

@@ -72,7 +72,7 @@ class History:
         object.__setattr__(self, "times", [point.at for point in self.points])
 
     @classmethod
-    def of(cls, points: Iterable[Point], now: Point) -> History:
+    def build(cls, points: Iterable[Point], now: Point) -> History:
         """The points before ``now``, each once, and ``now``."""
         by_time = {point.at: point for point in points if point.at < now.at}
         return cls([*(by_time[at] for at in sorted(by_time)), now])
@@ -82,13 +82,13 @@ class History:
         """The state now."""
         return self.points[-1]
 
-    def at(self, time: float) -> Point:
+    def point_at(self, time: float) -> Point:
         """The state at a Unix second: nothing has changed from then to the next point."""
         return self.points[min(bisect_left(self.times, time), len(self.points) - 1)]
 
     def span(self, start: float, end: float) -> Counter[str]:
         """Return the counts from ``start`` to ``end``, Unix seconds; right to the step of the points."""
-        return difference(self.at(start).counters, self.at(end).counters)
+        return difference(self.point_at(start).counters, self.point_at(end).counters)
 
 
 def difference(before: Counters, after: Counters) -> Counter[str]:

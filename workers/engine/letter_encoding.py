@@ -79,7 +79,7 @@ def decode_letter(body: bytes, uid: str) -> QueuedDeadLetter:
     try:
         return _decode_letter(body)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError) as error:
-        attempt = failed_attempt(error, number=1, at=time.time(), worker="", run_seconds=0.0)
+        attempt = failed_attempt(error, number=1, failed_at=time.time(), worker="", run_seconds=0.0)
         return replace(unreadable_letter(_NO_JOB, _NO_JOB, body, attempt), uid=uid)
 
 

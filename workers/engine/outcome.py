@@ -33,7 +33,7 @@ from workers.engine.settlement import LeasedJob, LetterPayload, Settlement
 from workers.errors import RecordTooLargeError
 
 
-def succeeded(leased: LeasedJob, job: Job, result: Any) -> Settlement:
+def settle_success(leased: LeasedJob, job: Job, result: Any) -> Settlement:
     """The job completed with ``result``.  Raises TypeError if the result cannot be written as JSON."""
     job.status, job.result, job.error = Status.COMPLETE, result, None
     job.completed = now()
@@ -42,7 +42,7 @@ def succeeded(leased: LeasedJob, job: Job, result: Any) -> Settlement:
     return Settlement(leased.id, leased.lease, "complete", body, replay_outcome=outcome)
 
 
-def failed(
+def settle_failure(
     leased: LeasedJob,
     job: Job,
     error: BaseException,
@@ -62,7 +62,7 @@ def failed(
     attempt = failed_attempt(
         error,
         number=job.attempts,
-        at=ended_ms / 1000,
+        failed_at=ended_ms / 1000,
         worker=worker,
         run_seconds=run_seconds,
         release=release,
@@ -91,10 +91,10 @@ def worker_died(
 ) -> Settlement:
     """The worker died during the attempt: back to the head of the queue at once, the attempt is charged."""
     if job.status == Status.ABORTING:
-        return aborted(leased, job)
+        return settle_abort(leased, job)
     if job.status != Status.ACTIVE:  # an active record counts this attempt already
         job.attempts += 1
-    settlement = failed(leased, job, error, policy=policy, worker=worker, release=release)
+    settlement = settle_failure(leased, job, error, policy=policy, worker=worker, release=release)
     settlement.lost = True
     if settlement.verb == "retry":
         settlement.verb = "return"
@@ -112,7 +112,7 @@ def unreadable(
 ) -> Settlement:
     """The queue held something that is not a job: a dead letter keeps its bytes, and so does Redis."""
     attempt = failed_attempt(
-        error, number=1, at=now() / 1000, worker=worker, run_seconds=0.0, release=release
+        error, number=1, failed_at=now() / 1000, worker=worker, run_seconds=0.0, release=release
     )
     letter = unreadable_letter(queue, key, leased.body, attempt)
     return Settlement(
@@ -120,7 +120,7 @@ def unreadable(
     )
 
 
-def aborted(leased: LeasedJob, job: Job) -> Settlement:
+def settle_abort(leased: LeasedJob, job: Job) -> Settlement:
     """SAQ's ``queue.abort`` was called for the job: neither a failure nor a dead letter."""
     job.status, job.result = Status.ABORTED, None
     job.completed = now()
@@ -189,7 +189,7 @@ def _bury_refused(
     size = len(settlement.body)
     error = RecordTooLargeError(f"its record has {size:,} bytes, which Redis refuses: {reason}")
     leased = LeasedJob(settlement.id, settlement.lease, b"")
-    buried = failed(leased, job, error, policy=policy, worker=worker, release=release)
+    buried = settle_failure(leased, job, error, policy=policy, worker=worker, release=release)
     return replace(
         buried,
         wait_seconds=settlement.wait_seconds,

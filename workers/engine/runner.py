@@ -20,7 +20,7 @@ from workers.engine.payload_limits import check_payload
 from workers.engine.queue import JobQueue
 from workers.engine.recorded_names import error_type
 from workers.engine.settlement import LeasedJob, Settlement
-from workers.engine.tracing import traced
+from workers.engine.tracing import trace
 from workers.errors import HandlerInterruptedError, InvalidJobError, UnwritableJobError
 
 log = structlog.get_logger(__name__)
@@ -207,9 +207,9 @@ class JobRunner(Worker[Any]):
         current_attempt.set(running)
         context: dict[str, Any] = {**self.context, "job": job, "queue": self.appliance_queue}
         try:
-            function = traced(self._function(job), self.policy.name, job)
+            function = trace(self._function(job), self.policy.name, job)
             result = await function(context, **_arguments(job))
-            settlement = outcome.succeeded(running.leased, job, result)
+            settlement = outcome.settle_success(running.leased, job, result)
         except asyncio.CancelledError as error:
             settlement = self._settle_cancelled(running, error)
         except BaseException as error:  # KeyboardInterrupt too: ctrl-C is a signal, and raises none
@@ -259,7 +259,7 @@ class JobRunner(Worker[Any]):
 
     def _failure_settlement(self, running: RunningJob, job: Job, error: BaseException) -> Settlement:
         if running.cancel_reason == "abort":
-            return outcome.aborted(running.leased, job)
+            return outcome.settle_abort(running.leased, job)
         lines = log_text(running.lines)
         log.warning(
             "attempt failed",
@@ -269,7 +269,7 @@ class JobRunner(Worker[Any]):
             error=f"{error_type(error)}: {error}"[:_MAX_LOGGED_CHARS],
         )
         release = self.appliance_queue.release
-        return outcome.failed(
+        return outcome.settle_failure(
             running.leased, job, error, policy=self.policy, worker=self.id, release=release, log=lines
         )
 

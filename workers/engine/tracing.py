@@ -59,7 +59,7 @@ def producer_meta(context: str) -> dict[str, Any]:
     return {META: {_PRODUCER: context}}
 
 
-def traced(function: Callable[..., Awaitable[Any]], queue: str, job: Job) -> Callable[..., Awaitable[Any]]:
+def trace(function: Callable[..., Awaitable[Any]], queue: str, job: Job) -> Callable[..., Awaitable[Any]]:
     """Return a handler that runs in the span of its attempt; the handler itself if nothing is traced."""
     tracer = _tracer
     if tracer is None:

@@ -75,7 +75,7 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
 
     async def run(self, payload: AlertPayload, context: JobContext) -> AlertResult:
         """Deliver to all who do not have it.  Raises DeliveryError after all others have been served."""
-        delivered = await self._store.delivered(payload.alert_id)
+        delivered = await self._store.delivered_ids(payload.alert_id)
         subscribers = await self._store.subscribers(payload.location_id)
         todo = [subscriber for subscriber in subscribers if subscriber.id not in delivered]
         random.shuffle(todo)  # a time limit must not cut off the same ones in each attempt

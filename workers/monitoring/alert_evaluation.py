@@ -18,7 +18,7 @@ from workers.monitoring import alert_rules as rules
 from workers.monitoring.alert_rules import BY_NAME, RANK, Thresholds
 from workers.monitoring.breaches import KINDS, Breach, LatencyReader, depth_breach, failure_breach
 from workers.monitoring.descriptions import (
-    broken,
+    describe_broken_keys,
     duration,
     full_and_stalled,
     held_by_dead,
@@ -238,7 +238,7 @@ def queue_conditions(facts: QueueFacts, limits: Thresholds) -> Iterable[Conditio
     """Return what is wrong with a queue."""
     queue, now = facts.queue, facts.overview.now
     if queue.broken_keys:
-        yield Condition(rules.BROKEN_KEYS, queue.name, broken(queue))
+        yield Condition(rules.BROKEN_KEYS, queue.name, describe_broken_keys(queue))
     if queue.held_by_dead:
         since = now - (queue.dead_for or 0.0)
         yield Condition(rules.HELD_BY_DEAD, queue.name, held_by_dead(queue), since, queue.held_by_dead)

@@ -62,7 +62,7 @@ def failure_breach(history: History, above: float, ends_at: float, minimum: int)
     """The breach of the share of failed attempts in five minutes; of fewer than ``minimum`` it is unknown."""
 
     def rate(moment: float) -> float | None:
-        before, after = history.at(moment - RECENT_SECONDS).counters, history.at(moment).counters
+        before, after = history.point_at(moment - RECENT_SECONDS).counters, history.point_at(moment).counters
         counters = {
             name: max(0, after.get(name, 0) - before.get(name, 0)) for name in ("completed", "failed")
         }

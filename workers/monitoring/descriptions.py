@@ -8,7 +8,7 @@ from workers.monitoring.alert_rules import STALLED_TIMES
 from workers.monitoring.snapshot import QueueSnapshot
 
 
-def broken(queue: QueueSnapshot) -> str:
+def describe_broken_keys(queue: QueueSnapshot) -> str:
     """The keys that have another type, empty if none."""
     if not queue.broken_keys:
         return ""

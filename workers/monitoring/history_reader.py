@@ -43,5 +43,5 @@ class HistoryReader:
             self._points[seconds] = recent + [point for point in points[seconds] if point.at > newest]
         self.last_week = list(points[HOUR_SECONDS])
         fine, minutes = (self._points[seconds] for seconds in _NEEDED_SECONDS)
-        self.history = History.of([*minutes, *fine], now)
+        self.history = History.build([*minutes, *fine], now)
         return self.history

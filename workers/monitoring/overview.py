@@ -181,7 +181,7 @@ def _minutes(history: History) -> Iterator[tuple[int | None, int | None]]:
     first = end // 60 * 60 - (CHART_MINUTES - 1) * 60
     ends = [first + 60 * minute for minute in range(CHART_MINUTES)] + [end]
     for start, stop in pairwise(ends):
-        before, after = history.at(start), history.at(stop)
+        before, after = history.point_at(start), history.point_at(stop)
         if stop < history.points[0].at:
             yield None, None
         else:

@@ -89,7 +89,7 @@ class Notified:
             tries=self.tries + 1,
         )
 
-    def confirmed(self, now: float) -> Notified:
+    def confirm(self, now: float) -> Notified:
         """Return the state after a service has taken the claimed message."""
         return replace(
             self,
@@ -111,15 +111,15 @@ class DueLine:
     record: AlertRecord
     occasion: Occasion
 
-    def claimed(self, now: datetime) -> DueLine:
+    def claim(self, now: datetime) -> DueLine:
         """Return the line after a process has claimed it."""
         notified = Notified.parse(self.record.notified)
         claimed = notified.with_claim(self.occasion, self.record.value, now.timestamp())
         return replace(self, record=replace(self.record, notified=claimed.document()))
 
-    def confirmed(self, now: datetime) -> dict[str, Any]:
+    def confirm(self, now: datetime) -> dict[str, Any]:
         """Return the record's ``notified`` after a service has taken the message of this claimed line."""
-        return Notified.parse(self.record.notified).confirmed(now.timestamp()).document()
+        return Notified.parse(self.record.notified).confirm(now.timestamp()).document()
 
 
 def due_lines(records: Iterable[AlertRecord], now: datetime) -> list[DueLine]:
@@ -154,7 +154,7 @@ def awaits_message(record: AlertRecord, now: datetime) -> bool:
     return notified.is_claimed(now.timestamp()) or due_occasion(record, now) is not None
 
 
-def unrecorded(alert: FiringAlert, now: datetime) -> AlertRecord:
+def unrecorded_alert(alert: FiringAlert, now: datetime) -> AlertRecord:
     """The record that a firing alert would have now."""
     return AlertRecord(
         id=UNRECORDED_ID,

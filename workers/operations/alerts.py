@@ -106,7 +106,7 @@ class AlertOperations:
         self._check(alert, queue)
         async with self._audit.record("acknowledge", {"alert": alert, "queue": queue}, reason) as action:
             now = datetime.now(UTC)
-            firing = [item for item in await self._history.firing(now) if _matches(item, alert, queue)]
+            firing = [item for item in await self._history.firing_alerts(now) if _matches(item, alert, queue)]
             if not firing and not await self._record_new(alert, queue):
                 raise NotFoundError(
                     f"no alert {alert!r}{_of_queue(queue)} fires", fix="see alerts list for those that do"

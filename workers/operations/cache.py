@@ -138,7 +138,7 @@ class CacheOperations:
 
     async def existing_keys(self, keys: Sequence[str]) -> list[str]:
         """Return the ``keys`` whose entries exist, for `evict`."""
-        return await self._cache.store.existing(keys)
+        return await self._cache.store.existing_keys(keys)
 
     async def count_for_user(self, user_id: str) -> int:
         """Number of a user's entries."""

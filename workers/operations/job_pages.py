@@ -30,12 +30,12 @@ class QueuePosition:
     at: bytes = b""
 
     @classmethod
-    def parse(cls, queue: str, after: str, at: str, *, is_whole: bool) -> QueuePosition:
+    def parse(cls, queue: str, after: str, score: str, *, is_whole: bool) -> QueuePosition:
         """Parse what a cursor has; ``is_whole``: its place is a whole number.  Raises ValueError."""
-        float(at or 0)
-        if bool(after) != bool(at) or (is_whole and not (at or "0").isdecimal()):
-            raise ValueError(at)
-        return cls(queue, after.encode("latin-1"), at.encode("latin-1"))
+        float(score or 0)
+        if bool(after) != bool(score) or (is_whole and not (score or "0").isdecimal()):
+            raise ValueError(score)
+        return cls(queue, after.encode("latin-1"), score.encode("latin-1"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Position:
         text = json.dumps([self.state, positions])
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
-    def only(self, queues: Collection[str]) -> Position | None:
+    def restrict_to(self, queues: Collection[str]) -> Position | None:
         """This position without other queues than these; None if nothing is left."""
         positions = tuple(position for position in self.queues if position.queue in queues)
         sections = (

@@ -155,7 +155,7 @@ class JobOperations(JobVerbs):
         if queue is not None:
             return names, position
         names = await self._reachable_queues()
-        return names, position.only(names)
+        return names, position.restrict_to(names)
 
     async def _jobs_with_key(
         self,

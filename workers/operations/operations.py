@@ -203,7 +203,7 @@ class Operations:
         errors = zip(groups.values(), await asyncio.gather(*checks), strict=True)
         return {tuple(queue.name for queue in queues): error for queues, error in errors if error is not None}
 
-    async def stuck(self) -> list[str]:
+    async def stall_reasons(self) -> list[str]:
         """Return why a supervisor should restart this process: queues that stand although Redis takes writes.
 
         No server is asked while all queues make progress.

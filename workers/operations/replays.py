@@ -243,7 +243,7 @@ class ReplayOperations:
     async def _run(self, plan_id: int, halt: float | None, started: Callable[[], None]) -> Plan:
         async with (
             self._audit.record("run-plan", {"plan": plan_id, "halt": halt}) as action,
-            self._replayer.holding(plan_id) as lock,
+            self._replayer.hold_lock(plan_id) as lock,
         ):
             plan = await self._mark_running(plan_id, halt)
             before = plan.ledger.sent

@@ -86,7 +86,7 @@ def _time(facts: StartFacts, second: float | None) -> str:
     return "an unknown time" if second is None else facts.clock(second)
 
 
-def _for(seconds: float | None) -> str:
+def _for_duration(seconds: float | None) -> str:
     return "" if seconds is None else f" for {duration(seconds)}"
 
 
@@ -104,7 +104,7 @@ def _unknown(facts: StartFacts) -> str:
     )
 
 
-def _ended(participle: str) -> Callable[[StartFacts], str]:
+def _end_text(participle: str) -> Callable[[StartFacts], str]:
     return lambda facts: f"{participle} at {_time(facts, _job(facts).ended_at)}{_cause(_job(facts))}"
 
 
@@ -133,10 +133,10 @@ def _held_by_blocked(facts: StartFacts) -> str:
     return f"held by {_job(facts).worker}, whose event loop is blocked{where}"
 
 
-def _running(facts: StartFacts) -> str:
+def _running_text(facts: StartFacts) -> str:
     job = _job(facts)
     ends = "" if job.ends_at is None else f" at {_time(facts, job.ends_at)}"
-    ran = f"has run on {job.worker}{_for(job.running_for)}"
+    ran = f"has run on {job.worker}{_for_duration(job.running_for)}"
     return f"{ran}; the timeout of {facts.timeout:g} s ends it{ends}"
 
 
@@ -165,7 +165,7 @@ def _broken_keys(facts: StartFacts) -> str:
     return f"{facts.queue} stands until {keys} is repaired: another program gave it another type"
 
 
-def _paused(facts: StartFacts) -> str:
+def _paused_text(facts: StartFacts) -> str:
     pause = facts.pause
     if pause is None:
         return ""
@@ -178,7 +178,7 @@ def _pause_details(facts: StartFacts) -> Mapping[str, Any]:
     return {} if pause is None else {"by": pause.by, "reason": pause.reason, "since": pause.since}
 
 
-def _draining(facts: StartFacts) -> str:
+def _draining_text(facts: StartFacts) -> str:
     if facts.draining == 1:
         return f"the only process that serves {facts.queue} drains: it starts no more jobs"
     return f"all {facts.draining} processes that serve {facts.queue} drain: they start no more jobs"
@@ -194,7 +194,7 @@ def _standby(facts: StartFacts) -> str:
 # What passes by itself
 
 
-def _scheduled(facts: StartFacts) -> str:
+def _scheduled_text(facts: StartFacts) -> str:
     job = _job(facts)
     retries = job.max_attempts - 1
     kind = f"retry {job.attempt} of {retries}" if 0 < job.attempt <= retries else "delayed"
@@ -226,7 +226,9 @@ def _blocked_slots(facts: StartFacts) -> str:
 
 def _full(facts: StartFacts) -> str:
     usual = "" if facts.usual_run is None else f", usually {duration(facts.usual_run)}"
-    oldest = "" if facts.oldest_running is None else f", the oldest{_for(facts.oldest_running)}{usual}"
+    oldest = (
+        "" if facts.oldest_running is None else f", the oldest{_for_duration(facts.oldest_running)}{usual}"
+    )
     return f"{_slots(facts)}{oldest}"
 
 
@@ -239,11 +241,11 @@ def _slot_details(facts: StartFacts) -> Mapping[str, Any]:
         "held_by_dead": facts.held_by_dead,
         "recover_in": facts.recover_in,
         "held_by_blocked": facts.held_by_blocked,
-        "before": _before(facts),
+        "before": _jobs_before(facts),
     }
 
 
-def _before(facts: StartFacts) -> int | None:
+def _jobs_before(facts: StartFacts) -> int | None:
     return None if facts.job is None else facts.job.position
 
 
@@ -258,7 +260,7 @@ def _rate_limit(facts: StartFacts) -> str:
 
 def _rate_details(facts: StartFacts) -> Mapping[str, Any]:
     limit = None if facts.rate_limit is None else str(facts.rate_limit)
-    return {"next_start_in": facts.next_start_in, "rate_limit": limit, "before": _before(facts)}
+    return {"next_start_in": facts.next_start_in, "rate_limit": limit, "before": _jobs_before(facts)}
 
 
 def _turn(facts: StartFacts) -> str:
@@ -283,10 +285,10 @@ CAUSES: Mapping[Cause, _Rule] = {
         lambda facts: {"error": facts.redis_error},
     ),
     "unknown": _Rule(lambda facts: _is(facts, None), _unknown),
-    "done": _Rule(lambda facts: _is(facts, "done"), _ended("completed"), _end_details),
+    "done": _Rule(lambda facts: _is(facts, "done"), _end_text("completed"), _end_details),
     "aborted": _Rule(
         lambda facts: _is(facts, "failed") and _job(facts).status == "aborted",
-        _ended("aborted"),
+        _end_text("aborted"),
         _end_details,
     ),
     "dead_letter": _Rule(
@@ -307,7 +309,7 @@ CAUSES: Mapping[Cause, _Rule] = {
         lambda facts: f"runs on {_job(facts).worker}, which is asked to abort it",
         _run_details,
     ),
-    "running": _Rule(lambda facts: _is(facts, "running"), _running, _run_details),
+    "running": _Rule(lambda facts: _is(facts, "running"), _running_text, _run_details),
     "broken_keys": _Rule(
         lambda facts: facts.waits and bool(facts.broken_keys),
         _broken_keys,
@@ -322,10 +324,10 @@ CAUSES: Mapping[Cause, _Rule] = {
         lambda facts: f"no job of {facts.queue} can run: {facts.handler_problem}",
         lambda facts: {"error": facts.handler_problem},
     ),
-    "paused": _Rule(lambda facts: facts.waits and facts.pause is not None, _paused, _pause_details),
+    "paused": _Rule(lambda facts: facts.waits and facts.pause is not None, _paused_text, _pause_details),
     "draining": _Rule(
         lambda facts: facts.waits and facts.taking + facts.standby == 0 and facts.draining > 0,
-        _draining,
+        _draining_text,
         lambda facts: {"draining": facts.draining},
     ),
     "standby": _Rule(
@@ -339,7 +341,7 @@ CAUSES: Mapping[Cause, _Rule] = {
     ),
     "scheduled": _Rule(
         lambda facts: facts.waits_for_time,
-        _scheduled,
+        _scheduled_text,
         lambda facts: {"due_in": _job(facts).due_in, "attempts": _job(facts).attempt},
     ),
     "empty": _Rule(
@@ -368,7 +370,7 @@ CAUSES: Mapping[Cause, _Rule] = {
         lambda facts: facts.waits and facts.stalled is not None,
         lambda facts: f"nothing forbids a start, and none happens: {facts.stalled}",
     ),
-    "waits_its_turn": _Rule(_is_turn, _turn, lambda facts: {"before": _before(facts)}),
+    "waits_its_turn": _Rule(_is_turn, _turn, lambda facts: {"before": _jobs_before(facts)}),
     "next": _Rule(
         lambda facts: facts.waits and facts.job is not None, lambda facts: "is next: a worker takes it now"
     ),

@@ -106,7 +106,7 @@ class Drain:
         return self.under_way and self._can_undo and not (self.is_over or self.puts_back)
 
     @property
-    def left(self) -> float | None:
+    def seconds_left(self) -> float | None:
         """Seconds for the jobs in flight; None unless it is under way."""
         if self._began_at is None:
             return None
@@ -115,11 +115,11 @@ class Drain:
     @property
     def has_passed(self) -> bool:
         """Whether nothing is waited for any longer."""
-        return self.under_way and (self.puts_back or self.left == 0.0)
+        return self.under_way and (self.puts_back or self.seconds_left == 0.0)
 
     def describe(self) -> dict[str, object]:
         """The facts that other processes read."""
-        drain = {"left": self.left, "seconds": self.seconds, "undoable": self.can_undo, "by": self.by}
+        drain = {"left": self.seconds_left, "seconds": self.seconds, "undoable": self.can_undo, "by": self.by}
         return {"draining": self.under_way, "drain": drain if self.under_way else None}
 
     def begin(self, *, undoable: bool, by: str | None) -> bool:
@@ -145,7 +145,7 @@ class Drain:
         self._changed.set()
         return True
 
-    async def changed(self) -> None:
+    async def wait_changed(self) -> None:
         """Wait until it is undone, or the jobs in flight are returned to their queues."""
         await self._changed.wait()
         if not self.puts_back:

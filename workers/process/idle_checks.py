@@ -83,7 +83,7 @@ class IdleChecks:
             async with asyncio.timeout(_DATABASE_SECONDS):
                 if self._check_writes is not None:
                     await self._check_writes()
-                return self._plans is not None and bool(await self._plans.unfinished(1))
+                return self._plans is not None and bool(await self._plans.unfinished_plans(1))
         except (StorageError, OSError):
             return True
 

@@ -111,7 +111,7 @@ class JobStacks:
 
 async def _describe(dispatcher: Dispatcher, running: RunningJob) -> dict[str, Any]:
     """The frames, the outermost first, by file, line, function and whether it is the handler's code."""
-    pool = HandlerPool.of(dispatcher.runner.functions[dispatcher.queue.policy.function])
+    pool = HandlerPool.for_function(dispatcher.runner.functions[dispatcher.queue.policy.function])
     if pool is not None:
         stack = await pool.stack(running.job)
         frames = [(short_path(file), line, name, True) for file, line, name in stack.frames]

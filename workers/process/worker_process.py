@@ -56,8 +56,8 @@ class WorkerProcess:
     ``give_up`` ends the whole program.  It is called from a thread, with the reason, if the event loop has
     been blocked for longer than any job in flight may take.
 
-    `start` returns once jobs are taken; `begin_drain` starts the end; `drained` waits for it and returns the
-    number of jobs that were returned to their queues; `close` frees the connections.
+    `start` returns once jobs are taken; `begin_drain` starts the end; `wait_drained` waits for it and returns
+    the number of jobs that were returned to their queues; `close` frees the connections.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class WorkerProcess:
     @property
     def drain_deadline_in(self) -> float | None:
         """Seconds left for the jobs in flight; None unless a drain is under way."""
-        return self.drain.left
+        return self.drain.seconds_left
 
     def standing(self, without: Collection[str] = ()) -> list[str]:
         """The queues that make no progress here, each with the reason; those of ``without`` are left out."""
@@ -220,7 +220,7 @@ class WorkerProcess:
         for link in self.links:
             link.presence.publish_soon()
 
-    async def taking(self, timeout: float) -> None:
+    async def wait_taking(self, timeout: float) -> None:
         """Wait until each dispatcher has made a turn, or ``timeout`` seconds have passed."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
@@ -262,7 +262,7 @@ class WorkerProcess:
         self._publish_soon()
         return True
 
-    async def drained(self) -> int:
+    async def wait_drained(self) -> int:
         """Wait until a drain has ended; the number of jobs that were returned to their queues."""
         all_ended = await self._drain_is_over()
         for dispatcher in self.dispatchers.values():
@@ -292,7 +292,7 @@ class WorkerProcess:
         while True:
             all_ended = asyncio.gather(*self._running, return_exceptions=True)
             await wait_for_first(all_ended, self.drain.begun.wait())
-            await wait_for_first(all_ended, self.drain.changed(), timeout=self.drain_deadline_in)
+            await wait_for_first(all_ended, self.drain.wait_changed(), timeout=self.drain_deadline_in)
             if self.drain.has_passed or all(task.done() for task in self._running):
                 self.drain.is_over = True
                 return asyncio.gather(*self._running, return_exceptions=True)

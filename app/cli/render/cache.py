@@ -53,7 +53,7 @@ def stats_text(overview: CacheOverview) -> str:
     return "\n".join(line.plain.strip() for line in overview_lines(overview))
 
 
-def listed(keys: Sequence[str]) -> str:
+def join_some(keys: Sequence[str]) -> str:
     """The first keys, and how many others there are."""
     others = f" and {len(keys) - _MAX_LISTED_KEYS} more" if len(keys) > _MAX_LISTED_KEYS else ""
     return ", ".join(escape(key) for key in keys[:_MAX_LISTED_KEYS]) + others

@@ -181,10 +181,10 @@ def _exclusions(preview: Preview, ids: Collection[int]) -> list[str]:
         reasons.append(f"{plural(preview.not_dead, 'letter')} that {verb} not dead")
     if not reasons:
         return []
-    return [f"excluded: {' and '.join(reasons)}{f': {listed(ids)}' if ids else ''}"]
+    return [f"excluded: {' and '.join(reasons)}{f': {join_some(ids)}' if ids else ''}"]
 
 
-def listed(ids: Collection[int]) -> str:
+def join_some(ids: Collection[int]) -> str:
     """The first ids, and how many others there are."""
     first = ", ".join(str(letter_id) for letter_id in list(ids)[:_MAX_LISTED_IDS])
     others = len(ids) - _MAX_LISTED_IDS

@@ -14,7 +14,7 @@ from app.cli.render.workers import workers_table
 from tui.text import queues as queue_text
 from tui.text.alerts import alert_lines
 from tui.text.events import event_lines
-from tui.text.format import MISSING, byte_size, clock_time, count, escape, lasting, percent, sparkline
+from tui.text.format import MISSING, byte_size, clock_time, count, escape, long_duration, percent, sparkline
 from tui.text.groups import groups_title, pairs
 from tui.text.snapshot import living_workers, other_workers, releases
 from tui.text.snapshot import verdict as whole_verdict
@@ -128,7 +128,7 @@ def _verdict(overview: Overview) -> Text:
     snapshot = overview.snapshot
     problem = overview.error or (snapshot.redis.error if snapshot.is_old else None)
     if problem is not None:
-        age = f", figures are {lasting(overview.age)} old" if overview.age is not None else ""
+        age = f", figures are {long_duration(overview.age)} old" if overview.age is not None else ""
         return Text(f" ▲ Redis does not answer{age}: {escape(problem)}", BREACH)
     worst, others = whole_verdict(snapshot)
     return worst.append(" ·").append_text(others) if others else worst
@@ -217,7 +217,7 @@ def _groups(groups: Sequence[FailureGroup], now: float) -> RenderableType:
                 f" {count(group.count)}",
                 Text(escape(sample.function), MUTED),
                 error,
-                f"{lasting(max(0.0, now - group.last_at.timestamp()))} ago",
+                f"{long_duration(max(0.0, now - group.last_at.timestamp()))} ago",
                 Text(sparkline(pairs(group.trend), _TREND_CELLS), WATCH),
             )
         )

@@ -218,7 +218,7 @@ async def _run_all(url: str, client: Any, database: Database, handler: Any) -> N
         await asyncio.sleep(_POLL_SECONDS)
         assert time.monotonic() < deadline
     process.begin_drain()
-    await process.drained()
+    await process.wait_drained()
     await process.close()
 
 

@@ -63,7 +63,7 @@ class Replayer:
         self._enqueuer = ReplayEnqueuer(queues)
 
     @asynccontextmanager
-    async def holding(self, plan_id: int) -> AsyncIterator[ExpiringLock]:
+    async def hold_lock(self, plan_id: int) -> AsyncIterator[ExpiringLock]:
         """The lock of a plan, held during a block.
 
         It is acquired before the plan is marked as running, so that no screen shows an interrupted plan.
@@ -93,7 +93,7 @@ class Replayer:
         return await self._plans.mark_enqueued(plan_id, items, *await self._enqueuer.enqueue(items))
 
     async def run(self, plan_id: int, lock: ExpiringLock) -> Plan:
-        """Run a plan until all is enqueued, it halts, or it is paused or cancelled; ``lock`` is of `holding`.
+        """Run a plan until all is enqueued, it halts, or it is paused or cancelled; ``lock``: of `hold_lock`.
 
         Raises NotFoundError; ConflictError if another process runs it; and after a minute without a server
         RedisError or StorageError: then the plan can be resumed.

@@ -94,7 +94,7 @@ class HandlerPool:
         return run_in_process
 
     @staticmethod
-    def of(function: SaqFunction) -> HandlerPool | None:
+    def for_function(function: SaqFunction) -> HandlerPool | None:
         """The pool whose function it is; None if it runs in our event loop."""
         pool: HandlerPool | None = getattr(function, "handler_pool", None)
         return pool

@@ -226,9 +226,9 @@ def severity(event: str, tags: Sequence[str]) -> str:
     return "severe" if any(word in text for word in _SEVERE) else "moderate"
 
 
-def offline_weather(lat: float, lon: float, at: datetime) -> OneCall:
+def offline_weather(lat: float, lon: float, when: datetime) -> OneCall:
     """Weather computed from place and time: season, latitude, hour, and what passes over in hours."""
-    start = at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    start = when.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     hourly = [_hour(lat, lon, start + timedelta(hours=hours)) for hours in range(48)]
     return OneCall(
         current=Current(**hourly[0]),
@@ -238,11 +238,11 @@ def offline_weather(lat: float, lon: float, at: datetime) -> OneCall:
     )
 
 
-def _hour(lat: float, lon: float, at: datetime) -> dict[str, Any]:
-    season = math.cos(2 * math.pi * (at.timetuple().tm_yday - 200) / 365) * (1 if lat >= 0 else -1)
-    local_hour = (at.hour + lon / 15) % 24
+def _hour(lat: float, lon: float, when: datetime) -> dict[str, Any]:
+    season = math.cos(2 * math.pi * (when.timetuple().tm_yday - 200) / 365) * (1 if lat >= 0 else -1)
+    local_hour = (when.hour + lon / 15) % 24
     day = math.cos(2 * math.pi * (local_hour - 15) / 24)
-    roughness = _roughness(lat, lon, at)
+    roughness = _roughness(lat, lon, when)
     temperature = 27 - abs(lat) * 0.45 + season * abs(lat) * 0.25 + day * 4 + (0.5 - roughness) * 6
     if roughness < 0.5:
         sky = "Clear"
@@ -251,7 +251,7 @@ def _hour(lat: float, lon: float, at: datetime) -> dict[str, Any]:
     else:
         sky = "Snow" if temperature < 0 else "Rain"
     return {
-        "dt": int(at.timestamp()),
+        "dt": int(when.timestamp()),
         "temp": round(temperature, 1),
         "feels_like": round(temperature - roughness * 3, 1),
         "humidity": round(40 + roughness * 50),
@@ -270,10 +270,10 @@ def _wind(roughness: float) -> float:
     return 1 + roughness * roughness * 18
 
 
-def _roughness(lat: float, lon: float, at: datetime) -> float:
+def _roughness(lat: float, lon: float, when: datetime) -> float:
     """0 (fair) to 1 (foul); passes smoothly from one block's value to the next one's."""
-    start = time_block(at)
-    passed = (at - start) / timedelta(hours=BLOCK_HOURS)
+    start = time_block(when)
+    passed = (when - start) / timedelta(hours=BLOCK_HOURS)
     current, following = (
         _chance(lat, lon, start),
         _chance(lat, lon, start + timedelta(hours=BLOCK_HOURS)),
@@ -287,9 +287,9 @@ def _chance(lat: float, lon: float, block: datetime) -> float:
     return int.from_bytes(hashlib.sha256(seed).digest()[:4]) / 2**32
 
 
-def _gale(lat: float, lon: float, at: datetime) -> list[WeatherAlert]:
+def _gale(lat: float, lon: float, when: datetime) -> list[WeatherAlert]:
     """An alert while a block is that rough; the same one for the whole block."""
-    start = time_block(at)
+    start = time_block(when)
     wind = _wind(_chance(lat, lon, start))
     if wind < _GALE:
         return []

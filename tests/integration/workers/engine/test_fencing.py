@@ -301,5 +301,5 @@ async def test_a_key_whose_aborted_job_still_runs_is_not_enqueued_again(make_ben
     await bench.redis.delete(job.abort_id)  # SAQ's request expires, perhaps before the handler has ended
     others = [twin(), Job("extract_colors", kwargs={"number": 2}, key="other")]
     assert await bench.queue.enqueue_many(others) == [EnqueueResult.DUPLICATE, EnqueueResult.ENQUEUED]
-    assert await bench.queue.settle([outcome.aborted(leased, job)]) == [True]
+    assert await bench.queue.settle([outcome.settle_abort(leased, job)]) == [True]
     assert await bench.queue.enqueue_many([twin()]) == [EnqueueResult.ENQUEUED]

@@ -91,14 +91,14 @@ async def test_a_key_that_is_enqueued_again_outlives_its_old_record(make_bench: 
     await bench.stock.enqueue("extract_colors", key="again", number=1)
     await eventually(lambda: has_total(bench, "completed", 1))
     process.begin_drain()
-    await process.drained()
+    await process.wait_drained()
     await bench.stock.enqueue("extract_colors", key="again", number=2)
     await bench.send(KEEP_COMPLETED + 5)
     await bench.redis.lmove(bench.queue.keys.queued, bench.queue.keys.queued, "LEFT", "RIGHT")
     again = await bench.start(work)
     await eventually(lambda: has_total(bench, "completed", KEEP_COMPLETED + 7), within=20)
     again.begin_drain()
-    await again.drained()
+    await again.wait_drained()
     job = await bench.stock.job("again")
     assert job is not None
     assert job.kwargs == {"number": 2}

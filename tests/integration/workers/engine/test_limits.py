@@ -125,7 +125,7 @@ async def _commands(
         return round(spent * seconds / (time.monotonic() - began))
     finally:
         process.begin_drain()
-        await process.drained()
+        await process.wait_drained()
         await process.close()
         await client.aclose()
         server.stop()

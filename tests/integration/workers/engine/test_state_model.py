@@ -279,13 +279,13 @@ class QueueMachine(RuleBasedStateMachine):
         job = self.queue.copy(held.job)
         match verb:
             case "finish":
-                return outcome.succeeded(held.taken, job, "done")
+                return outcome.settle_success(held.taken, job, "done")
             case "fail":
-                return outcome.failed(
+                return outcome.settle_failure(
                     held.taken, job, RuntimeError("told"), policy=POLICY, worker=held.worker
                 )
             case "refuse":
-                return outcome.failed(
+                return outcome.settle_failure(
                     held.taken, job, PermanentError("no"), policy=POLICY, worker=held.worker
                 )
             case "put back":

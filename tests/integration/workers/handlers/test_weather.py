@@ -362,7 +362,7 @@ async def test_from_the_weather_service_to_a_subscribers_webhook(
     await eventually(all_ended, what="two weather jobs, and each alert twice")
     assert len(server.asked("/hook")) == 2, "an alert that comes again is not sent again"
     process.begin_drain()
-    assert await process.drained() == 0
+    assert await process.wait_drained() == 0
     await process.close()
     await handlers[1].close()
     sent = {request.json()["alert_id"] for request in server.asked("/hook")}

@@ -32,7 +32,7 @@ async def _dead(bench: Bench) -> int:
     await bench.send()
     await eventually(bench.letters.count)
     process.begin_drain()
-    await process.drained()
+    await process.wait_drained()
     (letter,) = (await bench.letters.page()).items
     return letter.id
 

@@ -117,11 +117,11 @@ async def test_a_process_is_ready_after_its_first_turns_watched_while_it_moves_a
 ) -> None:
     process, reasons = FakeProcess(), list[str]()
 
-    async def stuck() -> list[str]:
+    async def stall_reasons() -> list[str]:
         return list(reasons)
 
     notifier = SystemdNotifier({"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "20000"})
-    reporting = asyncio.create_task(notifier.report(process, stuck))  # type: ignore[arg-type]
+    reporting = asyncio.create_task(notifier.report(process, stall_reasons))  # type: ignore[arg-type]
     await asyncio.sleep(0.2)
     manager.setblocking(False)
     with pytest.raises(BlockingIOError):

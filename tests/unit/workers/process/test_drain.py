@@ -21,10 +21,10 @@ def test_an_operators_drain_is_undone_and_may_begin_again() -> None:
     assert drain.describe() == {"draining": False, "drain": None}
     assert drain.begin(undoable=True, by="anna")
     assert drain.can_undo
-    assert drain.left is not None
-    assert 0 < drain.left <= 30
+    assert drain.seconds_left is not None
+    assert 0 < drain.seconds_left <= 30
     assert drain.undo()
-    assert (drain.under_way, drain.left, drain.by) == (False, None, None)
+    assert (drain.under_way, drain.seconds_left, drain.by) == (False, None, None)
     assert drain.begin(undoable=True, by="ben")
     assert drain.by == "ben"
 
@@ -59,7 +59,7 @@ def test_it_has_passed_at_its_deadline_or_when_jobs_are_put_back() -> None:
 async def test_an_undo_wakes_who_waits_for_the_end() -> None:
     drain = Drain(30)
     drain.begin(undoable=True, by=None)
-    waiting = asyncio.create_task(drain.changed())
+    waiting = asyncio.create_task(drain.wait_changed())
     await asyncio.sleep(0)
     drain.undo()
     await asyncio.wait_for(waiting, 10)
