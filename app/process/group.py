@@ -23,7 +23,7 @@ _STEADY_SECONDS = 60.0
 """A process that ran for longer has not failed at its start."""
 _DRAINED = (0, 3)
 """Exit codes of a process that has drained; 3: jobs went back to their queues."""
-_SETTINGS = 2
+_SETTINGS_EXIT_CODE = 2
 """Exit code of a process whose settings are wrong: another start would fail, too."""
 
 
@@ -89,7 +89,7 @@ class ProcessGroup:
         while not self._draining.is_set():
             began = time.monotonic()
             code = await self._run_once(number)
-            if self._draining.is_set() or code in (*_DRAINED, _SETTINGS):
+            if self._draining.is_set() or code in (*_DRAINED, _SETTINGS_EXIT_CODE):
                 break
             if time.monotonic() - began >= _STEADY_SECONDS:
                 pause = first

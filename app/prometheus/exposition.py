@@ -23,9 +23,9 @@ from workers.monitoring.snapshot import Durations
 METRICS: tuple[MetricDefinition, ...] = (*QUEUE_METRICS, *CLUSTER_METRICS, *PROCESS_METRICS)
 Encoder = Callable[[CollectorRegistry], bytes]
 
-_LAST_EXPOSED_BOUND = 1000.0
+_MAX_EXPOSED_SECONDS = 1000.0
 """Seconds; what is longer is only in ``+Inf``."""
-_EXPOSED_BOUNDS = tuple(bound for bound in BOUNDS_SECONDS if bound <= _LAST_EXPOSED_BOUND)
+_EXPOSED_BOUNDS = tuple(bound for bound in BOUNDS_SECONDS if bound <= _MAX_EXPOSED_SECONDS)
 """Upper bounds, ten a decade: those of our own percentiles, so that Prometheus finds the same."""
 
 

@@ -57,7 +57,7 @@ _MAX_SCANS = 100
 """SCANs of one page: it may have fewer entries than its limit, and still a next page."""
 _MAX_POSITION = 2**64 - 1
 """Largest position of a SCAN: Redis refuses a larger one."""
-_UNLINK_BATCH = 1_000
+_MAX_UNLINK_KEYS = 1_000
 """Entries that one command removes."""
 
 _GET_SCRIPT = Script.load(__name__, "get")
@@ -194,8 +194,8 @@ class RedisCacheStore:
         Returns how many entries there were.
         """
         removed = 0
-        for start in range(0, len(keys), _UNLINK_BATCH):
-            batch = keys[start : start + _UNLINK_BATCH]
+        for start in range(0, len(keys), _MAX_UNLINK_KEYS):
+            batch = keys[start : start + _MAX_UNLINK_KEYS]
             entries, locks = (("UNLINK", *(prefix + key for key in batch)) for prefix in (ENTRY, LOAD))
             removed += int((await self._pipeline([entries, locks]))[0])
         return removed

@@ -31,16 +31,16 @@ from storage.dead_letters.releases import fetch_releases
 from storage.dead_letters.rows import sanitized_row, to_row
 from storage.errors import StorageError
 
-_INSERT_BATCH = 500
+_MAX_INSERT_ROWS = 500
 """Rows of one INSERT: Postgres takes 32,767 values."""
-_SELECT_BATCH = 500
+_MAX_SELECT_IDS = 500
 """Ids of one SELECT."""
-_UPDATE_BATCH = 2_000
+_MAX_UPDATE_ROWS = 2_000
 """Rows that one transaction changes: other writers wait for it."""
 _MAX_LINEAGE = 200
 """Letters of one lineage that are read."""
 
-_FEW_GROUPS = 1_000
+_MAX_COUNTED_GROUPS = 1_000
 """Groups that are counted one by one.  A million letters in 40 groups take 90 ms, in one pass 190."""
 
 _MAX_KNOWN_GROUPS = 10_000
@@ -70,8 +70,8 @@ class DeadLetterRepository:
         The first letter of a group is an event.
         """
         rows = [to_row(letter) for letter in letters]
-        starts = range(0, len(rows), _INSERT_BATCH)
-        return sum([await self._record(rows[start : start + _INSERT_BATCH]) for start in starts])
+        starts = range(0, len(rows), _MAX_INSERT_ROWS)
+        return sum([await self._record(rows[start : start + _MAX_INSERT_ROWS]) for start in starts])
 
     async def page(
         self,
@@ -239,8 +239,8 @@ class DeadLetterRepository:
             for table in (LETTERS, ARCHIVED_LETTERS):  # in this order, since a letter may be archived now
                 missing_ids = [id_ for id_ in letter_ids if id_ not in rows and abs(id_) <= MAX_ID]
                 selected = select(*(table.c[name] for name in columns))
-                for start in range(0, len(missing_ids), _SELECT_BATCH):
-                    query = selected.where(table.c.id.in_(missing_ids[start : start + _SELECT_BATCH]))
+                for start in range(0, len(missing_ids), _MAX_SELECT_IDS):
+                    query = selected.where(table.c.id.in_(missing_ids[start : start + _MAX_SELECT_IDS]))
                     rows |= {row.id: (row, table) for row in await connection.execute(query)}
         return rows
 
@@ -254,8 +254,8 @@ class DeadLetterRepository:
         if isinstance(selection, LetterFilter):
             selection = await self._ids(selection.model_copy(update={"state": from_state}))
         total = 0
-        for start in range(0, len(selection), _UPDATE_BATCH):
-            ids = [id_ for id_ in selection[start : start + _UPDATE_BATCH] if abs(id_) <= MAX_ID]
+        for start in range(0, len(selection), _MAX_UPDATE_ROWS):
+            ids = [id_ for id_ in selection[start : start + _MAX_UPDATE_ROWS] if abs(id_) <= MAX_ID]
             changed = 0
             async with self._database.begin() as connection:
                 for table in (LETTERS, ARCHIVED_LETTERS):
@@ -305,10 +305,10 @@ class DeadLetterRepository:
 
 async def _largest_groups(connection: AsyncConnection, query: LetterQuery, limit: int) -> list[Any]:
     """The rows of `LetterQuery.groups`, of few groups by steps in their index."""
-    steps = query.first_groups(_FEW_GROUPS + 1)
+    steps = query.first_groups(_MAX_COUNTED_GROUPS + 1)
     if steps is not None:
         rows = (await connection.execute(steps)).all()
-        if len(rows) <= _FEW_GROUPS:
+        if len(rows) <= _MAX_COUNTED_GROUPS:
             return sorted(rows, key=lambda row: (-row[1], row[0]))[:limit]
     return list((await connection.execute(query.groups(limit))).all())
 

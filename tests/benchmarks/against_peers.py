@@ -11,13 +11,13 @@ from tests.benchmarks.measurement import Bench, Figure, Measurement
 from tests.benchmarks.peer import BULLMQ, BULLMQ_ON_BUN, OURS, SAQ, STREAQ, Peer, Running
 
 _PICKUPS = 200
-_PICKUP_PAUSE = 0.043
+_PICKUP_PAUSE_SECONDS = 0.043
 """Seconds between two pickups; no divisor of a polling interval, so that polls are met at any phase."""
-_DELAYED = 1_000
-_DELAYED_PAUSE = 0.009
+_DELAYED_JOBS = 1_000
+_DELAYED_PAUSE_SECONDS = 0.009
 """Seconds between two delayed jobs, so that all of them are due within ten seconds."""
 _DELAY_SECONDS = 2.0
-_SETTLE = 3.0
+_SETTLE_SECONDS = 3.0
 """Seconds after the start of an idle worker that are not counted."""
 _ECONOMICAL_FACTOR = 6
 """The economical mode does something every few minutes: it is watched for as many times longer."""
@@ -70,7 +70,7 @@ def _enqueue(bench: Bench, peer: Peer) -> tuple[float, ...]:
 def _pickup(bench: Bench, peer: Peer) -> tuple[float, ...]:
     with peer.start("serve", bench.url) as worker:
         worker.next("ready")
-        with peer.start("send", bench.url, jobs=_PICKUPS, pause=_PICKUP_PAUSE):
+        with peer.start("send", bench.url, jobs=_PICKUPS, pause=_PICKUP_PAUSE_SECONDS):
             waits = [_pickup_ms(worker) for _ in range(_PICKUPS)]
     percentiles = quantiles(waits, n=100, method="inclusive")
     return percentiles[49], percentiles[98]
@@ -85,8 +85,10 @@ def _delayed(bench: Bench, peer: Peer) -> tuple[float, ...]:
     """Jobs that are due one after the other: by how much each starts late, in ms."""
     with peer.start("serve", bench.url) as worker:
         worker.next("ready")
-        with peer.start("send", bench.url, jobs=_DELAYED, pause=_DELAYED_PAUSE, delay=_DELAY_SECONDS):
-            late = [_pickup_ms(worker) for _ in range(_DELAYED)]
+        with peer.start(
+            "send", bench.url, jobs=_DELAYED_JOBS, pause=_DELAYED_PAUSE_SECONDS, delay=_DELAY_SECONDS
+        ):
+            late = [_pickup_ms(worker) for _ in range(_DELAYED_JOBS)]
     percentiles = quantiles(late, n=100, method="inclusive")
     return percentiles[49], percentiles[98]
 
@@ -98,7 +100,7 @@ def _idle(economical: bool) -> Callable[[Bench, Peer], tuple[float, ...]]:
             "serve", bench.url, queues=4, **({"economical": True} if economical else {})
         ) as worker:
             worker.next("ready")
-            time.sleep(_SETTLE)
+            time.sleep(_SETTLE_SECONDS)
             before = _commands(bench)
             time.sleep(seconds)
             sent = _commands(bench) - before - 1  # the INFO of the first count

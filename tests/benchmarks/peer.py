@@ -18,7 +18,7 @@ from threading import Thread
 from typing import IO, Any
 
 from tests.benchmarks.errors import BenchmarkError
-from tests.benchmarks.peers.protocol import CHUNK
+from tests.benchmarks.peers.protocol import MAX_BULK_JOBS
 
 ROOT = Path(__file__).parents[2]
 MAX_WAIT_SECONDS = 600.0
@@ -35,7 +35,7 @@ class Peer:
     needs: Path
     versions: tuple[str, ...]
     """A command that prints its version, and that of what it runs on."""
-    chunks: tuple[int, ...] = (CHUNK,)
+    chunks: tuple[int, ...] = (MAX_BULK_JOBS,)
     """Numbers of jobs in one bulk call, of which the best counts."""
 
     @property
@@ -162,7 +162,7 @@ def _bullmq(name: str, title: str, program: str, needs: Path) -> Peer:
         (program, str(_BULLMQ / "bench.mjs")),
         needs,
         (program, str(_BULLMQ / "versions.mjs")),
-        chunks=(1_000, CHUNK),
+        chunks=(1_000, MAX_BULK_JOBS),
     )
 
 

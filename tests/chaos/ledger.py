@@ -25,7 +25,7 @@ from workers.engine.queue import JobQueue
 
 _ACKNOWLEDGED = "test:acknowledged"
 _WATCH = Path(__file__).with_name("watch.lua").read_text()
-_WATCH_EVERY = 0.1  # s
+_WATCH_SECONDS = 0.1
 
 
 class Ledger:
@@ -101,7 +101,7 @@ class Ledger:
                     rounds += 1
                 except (RedisError, OSError):
                     pass  # the server is away: nothing moves
-                await asyncio.sleep(_WATCH_EVERY)
+                await asyncio.sleep(_WATCH_SECONDS)
 
         watcher = asyncio.create_task(watch())
         try:

@@ -22,7 +22,7 @@ from tui.text.format import (
     sparkline,
 )
 from tui.text.sorting import Order, SortColumn, Sorting
-from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH, WIDE
+from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH, WIDE_COLUMNS
 from workers.operations.cache import owner_of
 from workers.operations.operations import CacheEntry, CacheOverview
 
@@ -53,7 +53,7 @@ def header(
     if overview is None:
         return Text(f" ▲ {escape(problem)}\n", BREACH) if problem else Text(" reading the figures …\n", MUTED)
     rate, reads, memory = overview_lines(overview, width)
-    lines = [rate + Text("   ") + reads, memory] if width >= WIDE + 10 else [rate, reads, memory]
+    lines = [rate + Text("   ") + reads, memory] if width >= WIDE_COLUMNS + 10 else [rate, reads, memory]
     if problem:
         lines.insert(0, Text(f" ▲ {escape(problem)} · figures of {clock_time(read_at)}", BREACH))
     for line in lines:

@@ -24,7 +24,7 @@ from tui.text.format import (
     sparkline,
 )
 from tui.text.sorting import Order, SortColumn, Sorting
-from tui.text.styles import ACCENT, BREACH, MUTED, WIDE
+from tui.text.styles import ACCENT, BREACH, MUTED, WIDE_COLUMNS
 from tui.text.words import DATE_TIME_ZONE, class_name, error_line, replay_state, times
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.operations.operations import (
@@ -53,7 +53,7 @@ def letter_columns(width: int, *, marks: bool = False, state: bool = False) -> d
     """
     wide = {"when": 11, "queue": 17, "job": 22, "function": 14, "att": 3}
     compact = {"when": 11, "queue": 17, "att": 3}
-    columns = wide if width >= WIDE else compact
+    columns = wide if width >= WIDE_COLUMNS else compact
     columns = ({"": 3} if marks else {}) | columns | ({"state": 9} if state else {})
     return columns | {"error": max(20, width - _used_width(columns))}
 
@@ -160,10 +160,10 @@ def group_columns(width: int) -> dict[str, int]:
     """The columns of the groups and their widths."""
     wide = {"count": 9, "function": 16, "first": 11, "last": 11, "24 hours": _TREND_HOURS}
     compact = {"count": 7, "last": 11, "24 hours": 12}
-    columns = wide if width >= WIDE else compact
+    columns = wide if width >= WIDE_COLUMNS else compact
     error_width = max(20, width - _used_width(columns))
     names = list(columns)
-    error_index = 2 if width >= WIDE else 1
+    error_index = 2 if width >= WIDE_COLUMNS else 1
     names.insert(error_index, "error")
     return {name: columns.get(name, error_width) for name in names}
 

@@ -20,7 +20,7 @@ from tui.text.format import (
 )
 from tui.text.queues import thin_gauge
 from tui.text.sorting import SortColumn, Sorting
-from tui.text.styles import ACCENT, BREACH, MUTED, OK, PAUSED, WATCH, WIDE
+from tui.text.styles import ACCENT, BREACH, MUTED, OK, PAUSED, WATCH, WIDE_COLUMNS
 from workers.operations.jobs import JobSummary
 from workers.operations.schedules import ScheduleView
 
@@ -74,7 +74,7 @@ def tab_bar(
 ) -> tuple[Text, dict[str, range]]:
     """The line of states with their counts, and the columns of each; ``query``: the filter."""
     text, columns = Text(" ", no_wrap=True, overflow="crop"), {}
-    gap = 3 if width >= WIDE else 1
+    gap = 3 if width >= WIDE_COLUMNS else 1
     for name in TABS:
         start = text.cell_len
         number = counts.get(name)
@@ -91,11 +91,11 @@ def tab_bar(
 
 def columns_for(tab: str, width: int) -> dict[str, int]:
     """The columns of a tab and their widths; the last one without a width of its own gets what is left."""
-    names = [name for name in _COLUMNS[tab] if width >= WIDE or name not in _ONLY_WIDE]
+    names = [name for name in _COLUMNS[tab] if width >= WIDE_COLUMNS or name not in _ONLY_WIDE]
     flexible = [name for name in names if name not in _WIDTHS]
     fixed = {name: _WIDTHS[name] for name in names if name in _WIDTHS}
     if len(flexible) > 1:
-        fixed["job"] = 26 if width >= WIDE else _MIN_FLEXIBLE
+        fixed["job"] = 26 if width >= WIDE_COLUMNS else _MIN_FLEXIBLE
     rest = width - sum(fixed.values()) - 2 * len(names) - 2
     return {name: fixed.get(name, max(_MIN_FLEXIBLE, rest)) for name in names}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich.text import Text
 
 from tui.text.format import SHORT_TIME_CHARS, clip, clock_time, count, duration, escape, gauge, local_time
-from tui.text.styles import BREACH, MUTED, OK, WATCH, WIDE
+from tui.text.styles import BREACH, MUTED, OK, WATCH, WIDE_COLUMNS
 from tui.text.words import (
     DAY_AND_MINUTE,
     REPLAY_STATE_LABELS,
@@ -149,9 +149,9 @@ def plan_columns(width: int) -> dict[str, int]:
     """The columns of the list of plans and their widths."""
     compact = {"id": 5, "when": 11, "state": 13, "total": 7, "replayed": 8, "died": 5}
     wide = {"id": 6, "when": 11, "who": 15, "state": 13, "total": 9, "replayed": 9, "died": 8}
-    columns = wide if width >= WIDE else compact
+    columns = wide if width >= WIDE_COLUMNS else compact
     left = max(12, width - sum(columns.values()) - 2 * (len(columns) + 1) - 2)
-    if width < WIDE:
+    if width < WIDE_COLUMNS:
         return columns | {"selection": left}
     return columns | {"selection": left // 2, "note": max(8, left - left // 2 - 2)}
 

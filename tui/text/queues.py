@@ -27,7 +27,7 @@ from workers.engine.policy import WEATHER
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.snapshot import Alert, QueueSnapshot
 
-GAP = 2
+GAP_COLUMNS = 2
 """Spaces between two columns, which each column's width includes."""
 _SPARKLINE_MINUTES = 24
 _GAUGE_MIN_WIDTH = 12
@@ -99,7 +99,7 @@ def heading(width: int, order: Order | None = None) -> Text:
 def heading_of(columns: Sequence[Column], order: Order | None = None) -> Text:
     """The headings of these columns."""
     name, *others = columns
-    cells = [f"   {sorting.heading(name.title, order, name.width - GAP)}".ljust(name.width)]
+    cells = [f"   {sorting.heading(name.title, order, name.width - GAP_COLUMNS)}".ljust(name.width)]
     for column in others:
         sorts = order is not None and order.column == (column.sorts or column.title)
         own = replace(order, column=column.title) if order is not None and sorts else None
@@ -144,7 +144,7 @@ def row_of(
     row.truncate(name.width, pad=True)
     for column in others:
         is_old = queue.redis_error is not None
-        cell = Text(MISSING, MUTED) if is_old else column.cell(queue, column.width - GAP, states)
+        cell = Text(MISSING, MUTED) if is_old else column.cell(queue, column.width - GAP_COLUMNS, states)
         row.append(" " * (column.width - cell.cell_len))
         row.append_text(cell)
     return row
@@ -153,9 +153,9 @@ def row_of(
 def _second_line(queue: QueueSnapshot, verdict: Verdict, words: str, width: int) -> Text:
     """The last minutes and the state; the state alone if there is no room for both."""
     line = Text("   ", no_wrap=True, overflow="ellipsis")
-    if len(words) <= width - line.cell_len - _SPARKLINE_MINUTES - GAP:
+    if len(words) <= width - line.cell_len - _SPARKLINE_MINUTES - GAP_COLUMNS:
         line.append(sparkline(queue.depth_history, _SPARKLINE_MINUTES), CHART_STYLES[verdict.tone])
-        line.append(" " * GAP)
+        line.append(" " * GAP_COLUMNS)
     return line.append(words, verdict.style)
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from tui.text.format import MISSING, clip, clip_middle, duration, escape
 from tui.text.sorting import Order, SortColumn, Sorting, heading
-from tui.text.styles import ACCENT, BREACH, MUTED, WATCH, WIDE
+from tui.text.styles import ACCENT, BREACH, MUTED, WATCH, WIDE_COLUMNS
 from tui.text.workers import (
     SIGNS,
     STYLES,
@@ -107,8 +107,8 @@ def worker_line(worker: Worker, width: int, *, own: bool) -> Text:
 
 
 def _columns(width: int) -> Sequence[_Column]:
-    return [column for column in _COLUMNS if width >= WIDE or not column.is_wide]
+    return [column for column in _COLUMNS if width >= WIDE_COLUMNS or not column.is_wide]
 
 
 def _name_chars(width: int) -> int:
-    return _WIDE_NAME_CHARS if width >= WIDE else _NAME_CHARS
+    return _WIDE_NAME_CHARS if width >= WIDE_COLUMNS else _NAME_CHARS

@@ -13,7 +13,7 @@ from tui.text.charts import Chart, draw, plot_size
 MIN_CHART_LINES = 6
 """Title, three rows, axis and times."""
 _MIN_CHART_WIDTH = 36
-_GAP = 3
+_GAP_COLUMNS = 3
 
 
 class ChartGrid(Widget):
@@ -61,16 +61,16 @@ class ChartGrid(Widget):
             drawn = [draw(chart, self._width(across), tall) for chart in row_charts]
             if row:
                 lines.append(Text())
-            lines += [Text(" " * _GAP).join(parts) for parts in zip(*drawn, strict=True)]
+            lines += [Text(" " * _GAP_COLUMNS).join(parts) for parts in zip(*drawn, strict=True)]
         return Text("\n", no_wrap=True, overflow="crop").join(lines)
 
     def _width(self, across: int) -> int:
-        return (self.content_size.width - _GAP * (across - 1)) // max(1, across)
+        return (self.content_size.width - _GAP_COLUMNS * (across - 1)) // max(1, across)
 
 
 def grid_layout(charts: int, width: int, height: int) -> tuple[int, int]:
     """The layout that shows most charts, with the fewest empty places, and of those the best in shape."""
-    most_across = min(charts, (width + _GAP) // (_MIN_CHART_WIDTH + _GAP))
+    most_across = min(charts, (width + _GAP_COLUMNS) // (_MIN_CHART_WIDTH + _GAP_COLUMNS))
     most_down = (height + 1) // (MIN_CHART_LINES + 1)
     if not charts or not most_across or not most_down:
         return 0, 0

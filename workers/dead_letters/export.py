@@ -18,11 +18,11 @@ from storage.repositories.operator_actions import OperatorAction, OperatorAction
 
 ExportFormat = Literal["jsonl", "csv", "markdown"]
 
-_PAGE = 500
-_GROUPS = 50
-_SAMPLES = 3
+_MAX_PAGE_LETTERS = 500
+_MAX_GROUPS = 50
+_MAX_SAMPLES = 3
 """Letters of a group that are shown in full."""
-_ACTIONS = 50
+_MAX_ACTIONS = 50
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _CSV_COLUMNS = (*LETTERS.columns.keys(), "archived")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -48,17 +48,17 @@ async def export_letters(
             yield json.dumps(fields(mask(letter)), ensure_ascii=False) + "\n"
         return
     if isinstance(selection, LetterFilter):
-        groups = await letters.groups(selection, limit=_GROUPS)
+        groups = await letters.groups(selection, limit=_MAX_GROUPS)
         yield f"# Dead letters: {_escape(selection.to_query() or 'all that are dead')}\n"
         for group in groups:
             same = selection.model_copy(update={"fingerprint": group.fingerprint})
-            samples = (await letters.page(same, limit=_SAMPLES)).items
+            samples = (await letters.page(same, limit=_MAX_SAMPLES)).items
             yield _group(replace(group, sample=mask(group.sample)), [mask(letter) for letter in samples])
     else:
         yield "# Dead letters\n"
         for letter in (await letters.get_many(selection)).values():
             yield _letter(mask(letter), 2)
-    yield _actions_section(await actions.newest(_ACTIONS))
+    yield _actions_section(await actions.newest(_MAX_ACTIONS))
 
 
 def fields(letter: DeadLetter) -> dict[str, Any]:
@@ -73,13 +73,13 @@ async def _all(
     letters: DeadLetterRepository, selection: LetterFilter | Sequence[int]
 ) -> AsyncIterator[DeadLetter]:
     if not isinstance(selection, LetterFilter):
-        for offset in range(0, len(selection), _PAGE):
-            for letter in (await letters.get_many(selection[offset : offset + _PAGE])).values():
+        for offset in range(0, len(selection), _MAX_PAGE_LETTERS):
+            for letter in (await letters.get_many(selection[offset : offset + _MAX_PAGE_LETTERS])).values():
                 yield letter
         return
     cursor: str | None = None
     while True:
-        page = await letters.page(selection, limit=_PAGE, cursor=cursor)
+        page = await letters.page(selection, limit=_MAX_PAGE_LETTERS, cursor=cursor)
         for letter in page.items:
             yield letter
         cursor = page.next

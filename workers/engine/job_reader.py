@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from storage.redis.batches import REQUEST_BYTES
 from storage.redis.scripts import Argument, Script, read_script, run_script
 from workers.engine.keys import QueueKeys
-from workers.engine.reconciler import LAST_SECOND
+from workers.engine.reconciler import MAX_UNIX_SECONDS
 from workers.engine.wire import encode_id
 
 JOB_STATE = read_script(__name__, "job_state")
@@ -81,7 +81,7 @@ class JobReader:
         self, state: WindowState, limit: int, *, after: bytes = b"", place: bytes = b""
     ) -> Window:
         """The jobs in a state that follow the one with the id ``after``, which was at ``place``."""
-        args: list[Argument] = [self._queue, LAST_SECOND, state, limit, REQUEST_BYTES, after, place]
+        args: list[Argument] = [self._queue, MAX_UNIX_SECONDS, state, limit, REQUEST_BYTES, after, place]
         now_us, more, *flat = await run_script(self._redis, JOBS_SCRIPT.call(self.script_keys, args))
         jobs = [
             FoundJob(id_, state, mark, at if isinstance(at, bytes) else b"%d" % at, record, kind.decode())
@@ -93,7 +93,7 @@ class JobReader:
         """The jobs with these keys, in order, some at a time, each time with the server's time."""
         remaining = list(keys)
         while remaining:
-            args: list[Argument] = [self._queue, LAST_SECOND, MAX_SEARCHED_POSITIONS, REQUEST_BYTES]
+            args: list[Argument] = [self._queue, MAX_UNIX_SECONDS, MAX_SEARCHED_POSITIONS, REQUEST_BYTES]
             call = JOB_SCRIPT.call(self.script_keys, [*args, *map(encode_id, remaining)])
             now_us, *flat = await run_script(self._redis, call)
             jobs = [_found_job(*row) for row in _rows(flat, 7)]
@@ -114,7 +114,7 @@ async def count_jobs(redis: Redis, queues: Sequence[str]) -> dict[str, JobCounts
         keys = QueueKeys.of(queue)
         pipeline.hlen(keys.leases)
         pipeline.llen(keys.queued)
-        pipeline.zcount(keys.incomplete, "(0", f"({LAST_SECOND}")
+        pipeline.zcount(keys.incomplete, "(0", f"({MAX_UNIX_SECONDS}")
         pipeline.zcard(keys.completed)
         pipeline.zcard(keys.failed)
     replies = await pipeline.execute(raise_on_error=False)

@@ -30,9 +30,9 @@ from workers.engine.enqueueing import (
 from workers.engine.history import KEEP_POINT
 from workers.engine.keys import BEATS, LETTER, LETTERS, OUTCOMES, WAKE_CHANNEL, WORKERS, QueueKeys
 from workers.engine.policy import (
-    KEEP_COMPLETED,
+    KEEP_COMPLETED_JOBS,
     KEEP_ENDED_MS,
-    KEEP_FAILED,
+    KEEP_FAILED_JOBS,
     KEEP_LARGE_MS,
     KEEP_READABLE_MS,
     LARGE_BYTES,
@@ -91,8 +91,8 @@ class JobQueue(RedisQueue):
             *(keys.completed, keys.failed, LETTERS, LETTER, keys.totals, keys.history, OUTCOMES),
         )
         self._settle_head: tuple[Argument, ...] = (
-            *(KEEP_COMPLETED, KEEP_FAILED, KEEP_READABLE_MS, MAX_PROCESSES, WAKE_CHANNEL, self.name),
-            *(KEEP_ENDED_MS, LARGE_BYTES, KEEP_LARGE_MS),
+            *(KEEP_COMPLETED_JOBS, KEEP_FAILED_JOBS, KEEP_READABLE_MS, MAX_PROCESSES),
+            *(WAKE_CHANNEL, self.name, KEEP_ENDED_MS, LARGE_BYTES, KEEP_LARGE_MS),
         )
         self._take_keys = (
             *moved,

@@ -22,7 +22,7 @@ from workers.handlers.base import Handler, JobContext, Payload
 log = structlog.get_logger(__name__)
 
 _MAX_CONCURRENT = 30  # deliveries of one alert; 20 alerts run at once, and a process may open 1,024 files
-_TIMEOUT = 4.0  # s for one webhook, so that dead subscribers leave time for others within the job's 10 s
+_TIMEOUT_SECONDS = 4.0  # for one webhook: dead ones leave time for others within the job's 10 s
 _GONE_STATUSES = (404, 410)
 _MAX_NAMES = 3  # subscribers that an error names
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
     def __init__(self, store: AlertRepository, *, allow_private_addresses: bool = False) -> None:
         self._store = store
         self._schemes = ("https://", "http://") if allow_private_addresses else ("https://",)
-        self._http = net.client(allow_private_addresses=allow_private_addresses, timeout=_TIMEOUT)
+        self._http = net.client(allow_private_addresses=allow_private_addresses, timeout=_TIMEOUT_SECONDS)
 
     async def run(self, payload: AlertPayload, context: JobContext) -> AlertResult:
         """Deliver to all who do not have it.  Raises DeliveryError after all others have been served."""
@@ -120,14 +120,14 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
         if not url.startswith(self._schemes):
             return Outcome.GONE, "its webhook is no https:// URL"
         try:
-            async with asyncio.timeout(_TIMEOUT):
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
                 status = await self._post(url, alert, subscriber.id)
         except PermanentError as error:
             return Outcome.GONE, str(error)
         except net.NO_URL:
             return Outcome.GONE, "its webhook is no URL"
         except (httpx.TimeoutException, TimeoutError):
-            return Outcome.FAILED, f"no answer within {_TIMEOUT:g} s"
+            return Outcome.FAILED, f"no answer within {_TIMEOUT_SECONDS:g} s"
         except httpx.HTTPError as error:
             return Outcome.FAILED, net.reason(error)
         if status in _GONE_STATUSES:

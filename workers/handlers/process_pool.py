@@ -36,7 +36,7 @@ _CALL_BYTES = 1280 << 20
 """Bytes that a call may add to its process's address space: twice what a picture may take to decode."""
 _LOST_SECONDS = 20.0
 """A call that waits longer although a process is free is lost: pebble has lost a process."""
-_OUT_OF_MEMORY = 99  # exit code
+_OUT_OF_MEMORY_EXIT_CODE = 99
 
 
 _calls_of_tasks: WeakKeyDictionary[asyncio.Task[Any], tuple[pebble.ProcessPool, Future[Any]]] = (
@@ -77,7 +77,7 @@ class CpuPool:
             try:
                 result = await self._result(self._schedule(function, args, kwargs))
             except ProcessExpired as error:
-                if error.exitcode == _OUT_OF_MEMORY:
+                if error.exitcode == _OUT_OF_MEMORY_EXIT_CODE:
                     raise PoolMemoryError(
                         f"it needs more than {self._call_bytes >> 20} MiB of memory"
                     ) from None
@@ -202,7 +202,7 @@ def _call(call_bytes: int, function: Callable[..., T], args: Any, kwargs: Any) -
         with _limited_memory(call_bytes):
             return function(*args, **kwargs)
     except MemoryError:
-        os._exit(_OUT_OF_MEMORY)
+        os._exit(_OUT_OF_MEMORY_EXIT_CODE)
 
 
 PoolProcess.call_code = _call.__code__

@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 _COLLECT_SECONDS = 10.0
 """From the first change to the message: others join it."""
-_BURST, _REFILL_SECONDS = 8, 300.0
+_BURST_MESSAGES, _REFILL_SECONDS = 8, 300.0
 """Messages at once, and until one more may be sent: at most 20 in an hour."""
 _POLL_SECONDS = 60.0
 """Between two reads of the database while a message about an alert that is over has not been sent."""
@@ -87,7 +87,7 @@ class Notifier:
         self._environment = environment
         self._thresholds = thresholds
         self._collect_seconds = collect_seconds
-        self._budget = MessageBudget(_BURST, _REFILL_SECONDS, clock)
+        self._budget = MessageBudget(_BURST_MESSAGES, _REFILL_SECONDS, clock)
         self._counts = {"sent": 0, "failed": 0, "dropped": 0}
         self._tasks = BackgroundTasks()
         self._deliveries: set[asyncio.Task[None]] = set()

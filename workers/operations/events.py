@@ -13,7 +13,7 @@ from workers.operations.secrets import DEFAULT_MASK, SecretMask
 
 _LATE_SECONDS = 30.0
 """How long after an event another one with a lesser id may appear: its transaction began before."""
-_LATE_IDS = 200
+_MAX_LATE_IDS = 200
 """Ids before the newest one that may still appear when a follower starts."""
 
 
@@ -65,7 +65,7 @@ class EventFollower:
 
     async def start(self, limit: int) -> list[Event]:
         """The newest events, at most ``limit``, the oldest first; `poll` has those that follow."""
-        self._settled_id = max(0, await self._events.newest_id() - _LATE_IDS)
+        self._settled_id = max(0, await self._events.newest_id() - _MAX_LATE_IDS)
         await self.poll()  # before the page, so that none is missed between the two
         newest = (await self._events.page(self._filter, limit=limit)).items if limit else []
         now = asyncio.get_running_loop().time()

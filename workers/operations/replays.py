@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 _MAX_GROUPS = 1_000
 """Groups that a preview counts one by one."""
-_SHOWN_GROUPS = 10
+_MAX_SHOWN_GROUPS = 10
 """Groups that a preview names."""
 _REDIS_SECONDS = 2.0
 """Timeout of the question which plans a process runs now."""
@@ -308,7 +308,7 @@ class ReplayOperations:
             poison_excluded=poison,
             not_dead=0,
             queues=queues,
-            groups=[self._mask.group(group) for group in groups[:_SHOWN_GROUPS]],
+            groups=[self._mask.group(group) for group in groups[:_MAX_SHOWN_GROUPS]],
             min_seconds=self._min_seconds(queues, total, options),
         )
 

@@ -33,7 +33,7 @@ _LATE_SECONDS = 3.0
 """A wait of a second that took longer: the whole process was frozen, which proves nothing about the loop."""
 _MAX_BUSY_SECONDS = 10.0
 """How long the watching thread may take for commands to Redis; a longer time was a freeze."""
-_KEPT_LAGS = 120
+_MAX_KEPT_LAGS = 120
 """A minute of counts."""
 _LIBRARIES = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")} - {None}
@@ -69,7 +69,7 @@ class LoopClock:
         self._thread = 0
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None
-        self._lags: deque[float] = deque(maxlen=_KEPT_LAGS)
+        self._lags: deque[float] = deque(maxlen=_MAX_KEPT_LAGS)
 
     def start(self) -> None:
         """Count from now on."""

@@ -13,7 +13,7 @@ from tui.text.words import DATE_TIME, DATE_TIME_ZONE, DAY_AND_MINUTE, plural, re
 if TYPE_CHECKING:
     from workers.operations.operations import DeadLetter, FailureGroup, PlanItem, Preview
 
-_WIDE = 120
+_WIDE_COLUMNS = 120
 """Columns from which a terminal has room for whole job keys."""
 _MAX_ERROR_CHARS = 100
 _MAX_JOB_CHARS = 36
@@ -28,7 +28,7 @@ def letters_text(letters: Sequence[DeadLetter], *, width: int | None = None, sta
     if not letters:
         return "no dead letters"
     poison = any(poison_sign(letter) for letter in letters)
-    wide = width is None or width >= _WIDE
+    wide = width is None or width >= _WIDE_COLUMNS
     rows = [_letter_cells(letter, wide) for letter in letters]
     head = [name for name in rows[0] if (name != "" or poison) and (name != "state" or states)]
     cells = [[row[name] for name in head] for row in rows]

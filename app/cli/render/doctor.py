@@ -19,7 +19,7 @@ _STATES: dict[State, tuple[str, str, int]] = {
 _STATE_CHARS = max(map(len, _STATES))
 _MIN_TEXT_COLUMNS = 20
 """If fewer columns are left for findings next to the names, they stand below them."""
-_INDENT = 4
+_INDENT_COLUMNS = 4
 
 
 def findings_text(results: Sequence[CheckResult], *, width: int | None, colour: bool, encoding: str) -> str:
@@ -47,10 +47,10 @@ def _lines(result: CheckResult, name: int, width: int | None, *, colour: bool) -
     if width is None or indent + len(full) <= width:
         return [f"{first}{label}{full}"]
     if width - indent < _MIN_TEXT_COLUMNS:
-        indent = _INDENT
+        indent = _INDENT_COLUMNS
     body = [line for part in parts for line in textwrap.wrap(part, width - indent, break_on_hyphens=False)]
     details = [f"{' ' * indent}{line}" for line in body]
-    if indent == _INDENT:
+    if indent == _INDENT_COLUMNS:
         return [f"{first}{result.check}", *details]
     return [f"{first}{label}{body[0]}", *details[1:]]
 

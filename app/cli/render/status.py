@@ -33,7 +33,7 @@ _NO_LIMIT = 10_000
 """Columns of a file or a pipe."""
 MAX_GROUPS, MAX_EVENTS = 5, 5
 _TREND_CELLS = 12
-_GAP = 3
+_GAP_COLUMNS = 3
 """Spaces before the state of a queue."""
 
 
@@ -182,10 +182,10 @@ def _queues(snapshot: Snapshot, width: int | None) -> Iterator[Text]:
     for queue, verdict in _verdicts(snapshot):
         row = queue_text.row_of(queue, verdict, snapshot.alerts, whole or queue_text.STATE_COLUMNS)
         words = queue_text.state_words(queue, verdict, offline=snapshot.weather_provider == "offline")
-        if row.cell_len + len(words) + _GAP <= width:
-            yield row.append(" " * _GAP if words else "").append(words, verdict.style)
+        if row.cell_len + len(words) + _GAP_COLUMNS <= width:
+            yield row.append(" " * _GAP_COLUMNS if words else "").append(words, verdict.style)
         else:
-            yield from (row, Text(f"{' ' * _GAP}{words}", verdict.style))
+            yield from (row, Text(f"{' ' * _GAP_COLUMNS}{words}", verdict.style))
     if whole is None:
         yield queue_text.heading_of(queue_text.TIMES_COLUMNS)
         for queue, verdict in _verdicts(snapshot):

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from app.cli.render.tables import plain, table
 from tui.text.format import MISSING, duration, escape, local_time
-from tui.text.styles import WIDE
+from tui.text.styles import WIDE_COLUMNS
 from tui.text.words import DATE_TIME
 from tui.text.workers import SIGNS, STYLES, cpu, drain_result, in_flight, memory, readiness, state_word
 
@@ -31,7 +31,7 @@ def workers_text(workers: Sequence[Worker], *, width: int | None = None) -> str:
 
 def workers_table(workers: Sequence[Worker], *, width: int | None = None, ids: bool = True) -> Table:
     """A row a process, on a narrow terminal without the less urgent columns."""
-    narrow = width is not None and width < WIDE
+    narrow = width is not None and width < WIDE_COLUMNS
     hidden = {*(_ONLY_WIDE if narrow else ()), *(() if ids else ("id",))}
     rows = [{name: cell for name, cell in _cells(worker).items() if name not in hidden} for worker in workers]
     cells = [list(row.values()) for row in rows]

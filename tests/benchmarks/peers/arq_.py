@@ -12,7 +12,7 @@ from arq.worker import Worker
 
 from tests.benchmarks.peers.protocol import QUEUE, Tool, main, together
 
-_READ = 10_000
+_MAX_POLL_JOBS = 10_000
 """Jobs read in one poll.  The default of 100, with a poll each half second, would be 200 jobs a second."""
 
 
@@ -36,7 +36,7 @@ class Arq(Tool):
                 queue_name=name,
                 redis_settings=self._settings,
                 max_jobs=concurrency,
-                queue_read_limit=_READ,
+                queue_read_limit=_MAX_POLL_JOBS,
                 handle_signals=False,
             )
             for name in queues

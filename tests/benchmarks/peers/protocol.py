@@ -32,11 +32,11 @@ QUEUES = ("color-extraction", "weather-ingestion", "alert-fanout", "moderation-r
 """The product's four; jobs go to the first."""
 QUEUE = QUEUES[0]
 
-CHUNK = 10_000
+MAX_BULK_JOBS = 10_000
 """Jobs in one bulk call."""
-_TOGETHER = 100
+_MAX_CALLS = 100
 """Enqueue calls under way at once, for a tool that has no bulk call."""
-_SETTLED = 1.0
+_SETTLE_SECONDS = 1.0
 """Seconds that a worker gets before it counts as idle."""
 
 
@@ -94,7 +94,7 @@ async def together(calls: Iterable[Awaitable[Any]]) -> None:
     batch: list[Awaitable[Any]] = []
     for call in calls:
         batch.append(call)
-        if len(batch) == _TOGETHER:
+        if len(batch) == _MAX_CALLS:
             await asyncio.gather(*batch)
             batch.clear()
     await asyncio.gather(*batch)
@@ -123,7 +123,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--delay", type=float, default=0)
     parser.add_argument("--economical", action="store_true")
     parser.add_argument("--queue", choices=QUEUES, default=QUEUE)
-    parser.add_argument("--chunk", type=int, default=CHUNK)
+    parser.add_argument("--chunk", type=int, default=MAX_BULK_JOBS)
     return parser.parse_args()
 
 
@@ -163,7 +163,7 @@ async def _serve(tool: Tool, options: argparse.Namespace) -> None:
     queues = QUEUES[: options.queues] if options.queues > 1 else [options.queue]
     worker = asyncio.create_task(tool.work(queues, options.concurrency))
     closed = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
-    await asyncio.wait({worker, closed}, timeout=_SETTLED, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({worker, closed}, timeout=_SETTLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     say(ready=True)
     await asyncio.wait({worker, closed}, return_when=asyncio.FIRST_COMPLETED)
     if worker.done():

@@ -29,7 +29,7 @@ from workers.engine.policy import ALERT, DEFAULT_POLICIES, NORMAL
 from workers.engine.queue import JobQueue
 from workers.monitoring.snapshot_reader import SnapshotReader
 
-_IN_ONE = 125
+_MAX_LIGHT_PROCESSES = 125
 """Light processes in one process of the machine."""
 _SETTLE_SECONDS = 40.0
 """After the start: each process has published its presence, and its alert keeper has made its first pass."""
@@ -37,8 +37,8 @@ _IDLE_SECONDS = 30.0
 """As long as the slowest interval of an idle process."""
 _DASHBOARDS = 3
 _JOBS_A_SECOND = 1
-_BURST = 2_000
-_MOST_FOR_BURST = 50
+_BURST_JOBS = 2_000
+_MAX_BURST_PROCESSES = 50
 """Processes, beyond which so many light ones are too slow for their jobs on a small machine."""
 _MAX_SECONDS = 60.0
 
@@ -87,7 +87,7 @@ def _measure(url: str, client: Any, count: int, seconds: float) -> Cluster:
         idle = since(client, start)
         one, several = (asyncio.run(_look(url, client, seconds, count)) for count in (1, _DASHBOARDS))
         trickle = asyncio.run(_trickle(url, client, seconds))
-        burst = asyncio.run(_burst(url, client)) if count <= _MOST_FOR_BURST else None
+        burst = asyncio.run(_burst(url, client)) if count <= _MAX_BURST_PROCESSES else None
     cluster = Cluster(
         count,
         held.memory,
@@ -108,10 +108,10 @@ def light_processes(url: str, count: int) -> Iterator[None]:
     """So many processes take jobs until the block ends."""
     with ExitStack() as stack:
         started = []
-        for first in range(0, count, _IN_ONE):
+        for first in range(0, count, _MAX_LIGHT_PROCESSES):
             module = "tests.benchmarks.scaling.light_processes"
             process = subprocess.Popen(
-                [sys.executable, "-m", module, url, str(min(_IN_ONE, count - first))],
+                [sys.executable, "-m", module, url, str(min(_MAX_LIGHT_PROCESSES, count - first))],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -175,7 +175,7 @@ async def _burst(url: str, client: Any) -> Usage:
     keys = QueueKeys.of(ALERT)
     async with _queue(url) as queue:
         start = read(client)
-        await queue.enqueue_many([_job() for _ in range(_BURST)])
+        await queue.enqueue_many([_job() for _ in range(_BURST_JOBS)])
         while client.zcard(keys.incomplete):
             await asyncio.sleep(0.1)
             if time.monotonic() - start.at > _MAX_SECONDS:
@@ -261,7 +261,7 @@ def _jobs_table(clusters: list[Cluster]) -> str:
         "processes",
         f"{_JOBS_A_SECOND} job/s: commands a job",
         "% of the server's core",
-        f"{_BURST:,} jobs at once: seconds",
+        f"{_BURST_JOBS:,} jobs at once: seconds",
         "commands a job",
         "µs of the server's core a job",
     )
@@ -272,8 +272,8 @@ def _jobs_row(cluster: Cluster) -> tuple[str, ...]:
     trickle, burst = cluster.trickle, cluster.burst
     many = ("", "", "")
     if burst is not None:
-        microseconds = 1e6 * burst.cpu_seconds / _BURST
-        many = (f"{burst.seconds:.1f}", f"{burst.commands / _BURST:,.1f}", f"{microseconds:,.0f}")
+        microseconds = 1e6 * burst.cpu_seconds / _BURST_JOBS
+        many = (f"{burst.seconds:.1f}", f"{burst.commands / _BURST_JOBS:,.1f}", f"{microseconds:,.0f}")
     return (
         str(cluster.processes),
         f"{trickle.commands / trickle.seconds / _JOBS_A_SECOND:,.0f}",

@@ -14,7 +14,7 @@ from workers.engine.attempts import META, replay_origin
 from workers.engine.enqueueing import EnqueueResult
 from workers.engine.queue import JobQueue
 
-_READ_BATCH = 10
+_MAX_READ_JOBS = 10
 """Jobs whose records are read at once: each may have a megabyte."""
 
 
@@ -75,8 +75,8 @@ class ReplayEnqueuer:
         keys = [queue.job_id(item.job_id) for item in items]
         bodies = [
             body
-            for start in range(0, len(keys), _READ_BATCH)
-            for body in await queue.redis.mget(keys[start : start + _READ_BATCH])
+            for start in range(0, len(keys), _MAX_READ_JOBS)
+            for body in await queue.redis.mget(keys[start : start + _MAX_READ_JOBS])
         ]
         return {item.id: _owner(body) for item, body in zip(items, bodies, strict=True) if body}
 

@@ -27,7 +27,7 @@ from workers.errors import ConflictError, NotFoundError
 
 log = structlog.get_logger(__name__)
 
-_FIRST_BATCH = 100
+_FIRST_BATCH_LETTERS = 100
 """Letters of the first batch, which shows how large they are."""
 _BATCH_BYTES = 16_000_000
 """Bytes of one batch's payloads, by the sizes in the one before: all are in memory at once."""
@@ -188,7 +188,7 @@ class _PlanRun:
         self._check_vanished_at = 0.0
         self._after = 0
         """The last item that was read."""
-        self._batch_size = _FIRST_BATCH
+        self._batch_size = _FIRST_BATCH_LETTERS
         self._mark_task: asyncio.Task[dict[int, str]] | None = None
         """Marks the letters of a batch while the next one is read and enqueued."""
 
@@ -244,7 +244,7 @@ class _PlanRun:
 
 def _next_batch_size(items: Sequence[ReplayItem]) -> int:
     """Letters of the next batch if they are as large as these, of which a sample is measured."""
-    sample = items[:: max(1, len(items) // _FIRST_BATCH)]
+    sample = items[:: max(1, len(items) // _FIRST_BATCH_LETTERS)]
     size = sum(len(wire.dump(item.job_data if item.kwargs is None else item.kwargs)) for item in sample)
     return max(1, min(MAX_STEP_LETTERS, _BATCH_BYTES * len(sample) // max(1, size)))
 

@@ -22,12 +22,12 @@ from workers.handlers.color.pictures import decode
 
 Floats = NDArray[np.float64]
 
-_COLORS = 6
-_ROUNDS = 20
-_SAME_COLOR = 8.0  # CIELAB distance below which two clusters are one colour
-_BACKGROUND = 12.0  # CIELAB distance from the border's colour below which a pixel is background
-_TRANSPARENT = 0.1  # of the highest alpha
-_UNIFORM_BORDER = 0.7  # share of the border that must agree for it to count as a background
+_MAX_COLORS = 6
+_MAX_ROUNDS = 20
+_MAX_SAME_COLOR_DISTANCE = 8.0  # CIELAB distance below which two clusters are one colour
+_MAX_BACKGROUND_DISTANCE = 12.0  # CIELAB distance from the border's colour below which a pixel is background
+_MAX_TRANSPARENT_SHARE = 0.1  # of the highest alpha
+_MIN_UNIFORM_BORDER_SHARE = 0.7  # share of the border that must agree for it to count as a background
 
 
 def data_url_bytes(url: str) -> bytes:
@@ -70,7 +70,7 @@ def _foreground(image: Image.Image) -> tuple[Floats, Floats]:
     rgb, alpha = pixels[..., :3], pixels[..., 3] / 255
     if alpha.max() == 0:  # a few specks, in a picture of many pixels
         raise PermanentError("image: all of it is transparent")
-    visible = alpha >= alpha.max() * _TRANSPARENT
+    visible = alpha >= alpha.max() * _MAX_TRANSPARENT_SHARE
     if visible.all():
         visible &= ~_background(rgb)
     return rgb[visible], alpha[visible]
@@ -81,9 +81,9 @@ def _background(rgb: Floats) -> NDArray[np.bool_]:
     lab = rgb_to_lab(rgb.reshape(-1, 3)).reshape(rgb.shape)
     border = np.concatenate([lab[0], lab[-1], lab[:, 0], lab[:, -1]])
     middle = np.median(border, axis=0)
-    agree = np.linalg.norm(border - middle, axis=1) < _BACKGROUND
-    near = np.linalg.norm(lab - middle, axis=2) < _BACKGROUND
-    if agree.mean() < _UNIFORM_BORDER or near.mean() > 0.95:
+    agree = np.linalg.norm(border - middle, axis=1) < _MAX_BACKGROUND_DISTANCE
+    near = np.linalg.norm(lab - middle, axis=2) < _MAX_BACKGROUND_DISTANCE
+    if agree.mean() < _MIN_UNIFORM_BORDER_SHARE or near.mean() > 0.95:
         return np.zeros(near.shape, dtype=np.bool_)
     result: NDArray[np.bool_] = near
     return result
@@ -96,12 +96,12 @@ def _cluster(lab: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """
     random = np.random.default_rng(7)
     centers = lab[random.integers(len(lab))][None, :]
-    while len(centers) < min(_COLORS, len(lab)):
+    while len(centers) < min(_MAX_COLORS, len(lab)):
         distance = ((lab[:, None] - centers[None]) ** 2).sum(axis=2).min(axis=1) * weights
         if distance.max() < 1.0:
             break
         centers = np.vstack([centers, lab[random.choice(len(lab), p=distance / distance.sum())]])
-    for _ in range(_ROUNDS):
+    for _ in range(_MAX_ROUNDS):
         nearest = ((lab[:, None] - centers[None]) ** 2).sum(axis=2).argmin(axis=1)
         mass = np.bincount(nearest, weights, len(centers))
         sums = np.stack(
@@ -120,7 +120,7 @@ def _merge(centers: Floats, mass: NDArray[Any]) -> tuple[Floats, Floats]:
         if mass[index] <= 0:
             continue
         for rank, (center, weight) in enumerate(clusters):
-            if np.linalg.norm(center - centers[index]) < _SAME_COLOR:
+            if np.linalg.norm(center - centers[index]) < _MAX_SAME_COLOR_DISTANCE:
                 total = weight + mass[index]
                 clusters[rank] = ((center * weight + centers[index] * mass[index]) / total, total)
                 break

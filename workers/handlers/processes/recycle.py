@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-_CHECK_MEMORY_JOBS = 100
+_MEMORY_CHECK_JOBS = 100
 """Between two measurements of a process's memory."""
 
 
@@ -21,7 +21,7 @@ class Recycle:
         """Whether a process that has done so many jobs has done enough."""
         if self.jobs and jobs_done >= self.jobs:
             return True
-        if not self.megabytes or jobs_done % _CHECK_MEMORY_JOBS:
+        if not self.megabytes or jobs_done % _MEMORY_CHECK_JOBS:
             return False
         return resident_bytes(pid) > self.megabytes << 20
 

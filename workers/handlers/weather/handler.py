@@ -18,11 +18,11 @@ from workers.engine.policy import ALERT, WEATHER
 from workers.handlers import http_client as net
 from workers.handlers.base import Enqueue, Handler, JobContext, Payload
 
-_TIMEOUT = 10.0  # s, for each of connecting, writing and reading
-_ANSWER = 25.0  # s for all of it, within the job's 30 s
+_TIMEOUT_SECONDS = 10.0  # for each of connecting, writing and reading
+_ANSWER_SECONDS = 25.0  # for all of it, within the job's 30 s
 _MAX_BYTES = 5_000_000  # of an answer; a usual one has 30,000
-_GALE = 17.2  # m/s, from Beaufort 8 on
-_LAST_SECOND = 253_402_300_799  # Unix time of the end of the year 9999
+_GALE_METRES_PER_SECOND = 17.2  # from Beaufort 8 on
+_MAX_UNIX_SECONDS = 253_402_300_799  # the end of the year 9999
 _EXTREME = ("extreme", "red warning", "tornado", "hurricane")
 _SEVERE = ("severe", "orange warning", "storm", "flood", "blizzard", "warning")
 
@@ -63,8 +63,8 @@ class WeatherAlert(BaseModel):
 
     sender_name: str = ""
     event: str = ""
-    start: int = Field(ge=0, le=_LAST_SECOND)
-    end: int = Field(ge=0, le=_LAST_SECOND)
+    start: int = Field(ge=0, le=_MAX_UNIX_SECONDS)
+    end: int = Field(ge=0, le=_MAX_UNIX_SECONDS)
     description: str = ""
     tags: list[str] = []
 
@@ -98,7 +98,8 @@ class OpenWeather:
     def __init__(self, api_key: str, base_url: str = "https://api.openweathermap.org") -> None:
         self._key = api_key
         self._url = f"{base_url.rstrip('/')}/data/3.0/onecall"
-        self._http = net.client(allow_private_addresses=True, timeout=_TIMEOUT)  # the operator named it
+        # The operator named it.
+        self._http = net.client(allow_private_addresses=True, timeout=_TIMEOUT_SECONDS)
 
     async def fetch(self, lat: float, lon: float) -> OneCall:
         """The answer, parsed.  No error of this method holds the key."""
@@ -110,7 +111,7 @@ class OpenWeather:
                 self._url,
                 params={**query, "appid": self._key},
                 max_bytes=_MAX_BYTES,
-                seconds=_ANSWER,
+                seconds=_ANSWER_SECONDS,
             )
         except (httpx.HTTPError, TimeoutError) as error:
             raise WeatherUnavailableError(
@@ -291,7 +292,7 @@ def _gale(lat: float, lon: float, when: datetime) -> list[WeatherAlert]:
     """An alert while a block is that rough; the same one for the whole block."""
     start = time_block(when)
     wind = _wind(_chance(lat, lon, start))
-    if wind < _GALE:
+    if wind < _GALE_METRES_PER_SECOND:
         return []
     return [
         WeatherAlert(

@@ -38,7 +38,7 @@ from workers.errors import WorkerLostError
 from workers.process.heartbeat import BEAT_SCRIPT
 
 WORKERS = ("ann", "bob", "cyd")
-DEAD_AFTER, GAP = 8.0, 4.0
+DEAD_AFTER_SECONDS, GAP_SECONDS = 8.0, 4.0
 POLICY = QueuePolicy(
     "color-extraction", "extract_colors", concurrency=4, timeout=60, retry_delays=(3600, 3600, 3600)
 )
@@ -179,7 +179,7 @@ class QueueMachine(RuleBasedStateMachine):
         last = seconds * 1000 if watched else since
         self.run(execute(self.redis, "HSET", self.queue.keys.looks, "since", since, "last", last))
         assert len(self.run(self.queue.leases())) == len(self.model.held)
-        lost = self.run(self.queue.leases_of_dead_workers(DEAD_AFTER, GAP))
+        lost = self.run(self.queue.leases_of_dead_workers(DEAD_AFTER_SECONDS, GAP_SECONDS))
         expected = {key for key, held in self.model.held.items() if held.worker in self.dead}
         assert {self.queue.job_key_from_id(leased.id) for leased in lost} == (expected if watched else set())
         for taken in lost:

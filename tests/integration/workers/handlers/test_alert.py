@@ -114,7 +114,7 @@ async def test_a_retry_sends_only_what_has_not_been_sent(either_database: Databa
 async def test_dead_subscribers_neither_hold_up_nor_fail_the_others(
     store: AlertRepository, database: Database, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alert_module, "_TIMEOUT", 2.0)
+    monkeypatch.setattr(alert_module, "_TIMEOUT_SECONDS", 2.0)
     handler = AlertHandler(store, allow_private_addresses=True)
     arrived: list[float] = []
 
