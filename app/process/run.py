@@ -205,7 +205,7 @@ class Lifecycle:
         process = self._appliance.process
         if self._group is not None:
             return self._group.unready()
-        return [] if process is None else [*process.unready(), *process.standing()]
+        return [] if process is None else [*process.unready(), *process.stalled_queues()]
 
     async def _start_group(self, count: int) -> None:
         """Start the worker processes; a stop signal is passed on to them from now on."""

@@ -212,8 +212,8 @@ def test_a_stuck_dispatcher_fails_both_probes(tmp_path: Path) -> None:
         accepted = client.post(f"/api/v1/queues/{QUEUE}/jobs", json={"data": {}})
         assert accepted.status_code == 202
         until(lambda: client.get("/livez").status_code == 503, within=60)
-        assert client.get("/livez").json()["reasons"] == [f"{QUEUE}: its dispatcher stands"]
-        assert f"{QUEUE}: its dispatcher stands" in client.get("/readyz").json()["reasons"]
+        assert client.get("/livez").json()["reasons"] == [f"{QUEUE}: its dispatcher makes no progress"]
+        assert f"{QUEUE}: its dispatcher makes no progress" in client.get("/readyz").json()["reasons"]
         running.process.kill()
 
 

@@ -91,7 +91,7 @@ RULES: tuple[AlertRule, ...] = (
         BLOCKED,
         "An event loop is blocked",
         "critical",
-        "the event loop of a process has stood for more than 5 s",
+        "the event loop of a process has been blocked for more than 5 s",
         "it moves again, or the process has ended",
         of_queue=False,
     ),

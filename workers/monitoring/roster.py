@@ -35,7 +35,7 @@ _CONNECTING_SECONDS = 10.0
 _QUIET_SHARE = 1 / 8
 """Share of the time for which a presence counts: after longer silence a sign of life is requested."""
 _ANSWER_SECONDS = 5.0
-"""A process that has not answered for longer is blocked or frozen: as long as a loop may stand."""
+"""A process that has not answered for longer is blocked or frozen: as long as a loop may be blocked."""
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError)
 """Errors that the record of another program may raise when it is read."""
 _MAX_KEPT = 1_000

@@ -204,12 +204,12 @@ class Operations:
         return {tuple(queue.name for queue in queues): error for queues, error in errors if error is not None}
 
     async def stall_reasons(self) -> list[str]:
-        """Return why a supervisor should restart this process: queues that stand although Redis takes writes.
+        """Return why a supervisor should restart this process: stalled queues although Redis takes writes.
 
         No server is asked while all queues make progress.
         """
         process = self._process
-        if process is None or not process.standing():
+        if process is None or not process.stalled_queues():
             return []
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
@@ -218,7 +218,7 @@ class Operations:
             return []
         if () in errors:
             return []  # Redis is the cause, and a restart would change nothing
-        return process.standing(without={name for queues in errors for name in queues})
+        return process.stalled_queues(without={name for queues in errors for name in queues})
 
     async def snapshot(self) -> Snapshot:
         """The state of the cluster now; if a server is down, the snapshot has the error."""

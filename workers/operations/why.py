@@ -162,7 +162,7 @@ def _end_details(facts: StartFacts) -> Mapping[str, Any]:
 
 def _broken_keys(facts: StartFacts) -> str:
     keys = ", ".join(facts.broken_keys)
-    return f"{facts.queue} stands until {keys} is repaired: another program gave it another type"
+    return f"{facts.queue} makes no progress until {keys} is repaired: another program gave it another type"
 
 
 def _paused_text(facts: StartFacts) -> str:

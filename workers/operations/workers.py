@@ -38,7 +38,7 @@ _ONE_SECONDS = 1.0
 """Timeout of a question to one of several Redises."""
 _LOG_SECONDS = 2.5
 """The same for the lines of a process' log: it may take two seconds itself."""
-_STANDS_SECONDS = 600
+_REQUEST_SECONDS = 600
 """Seconds after which a request expires that a process has not read."""
 _CONFIRM_SECONDS = 3.0
 """How long a process has to confirm a request; one that is connected takes some milliseconds."""
@@ -204,7 +204,7 @@ class WorkerOperations:
         arguments: list[Argument] = [
             worker.id,
             body,
-            _STANDS_SECONDS * 1000,
+            _REQUEST_SECONDS * 1000,
             f"{PROCESS}{worker.id}",
             CHECK_MESSAGE,
         ]
@@ -323,12 +323,12 @@ def _put_back_words(put_back: int | None) -> str:
 
 def _why_silent(worker: WorkerSnapshot, receivers: int, then: str) -> str:
     """Return why a process does not answer; ``then`` is what it does once it continues."""
-    stands = f"it {then} if it continues within {_STANDS_SECONDS // 60} min"
+    later = f"it {then} if it continues within {_REQUEST_SECONDS // 60} min"
     if worker.state == "blocked":
         by = "" if worker.blocked_where is None else f" by {worker.blocked_where}"
-        return f"its event loop is blocked{by}: {stands}"
+        return f"its event loop is blocked{by}: {later}"
     if receivers < 0:
         return f"Redis does not let us publish to it: it {then} when it publishes its presence again"
     if receivers == 0:
-        return f"it is not connected to Redis: {stands}"
-    return f"it does not answer, and may be frozen, or of a release that cannot do this: {stands}"
+        return f"it is not connected to Redis: {later}"
+    return f"it does not answer, and may be frozen, or of a release that cannot do this: {later}"

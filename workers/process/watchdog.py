@@ -128,8 +128,8 @@ class Watchdog:
         drain_seconds: float = 30.0,
         blocked_after_seconds: float = TIMINGS.blocked_after_seconds,
     ) -> None:
-        self.stood = 0.0
-        """Seconds since the loop moved, as far as this thread could observe."""
+        self.blocked_seconds = 0.0
+        """Since the loop moved, as far as this thread could observe."""
         self._clock = clock
         self._list_jobs = list_jobs
         self._drain_seconds = drain_seconds
@@ -149,12 +149,12 @@ class Watchdog:
     def check(self, waited: float, busy: float = 0.0) -> Verdict:
         """Check.  Since the last check the thread slept for ``waited`` seconds, and worked for ``busy``."""
         if self._clock.count != self._count or not self._clock.runs:
-            self._count, self.stood = self._clock.count, 0.0
+            self._count, self.blocked_seconds = self._clock.count, 0.0
         elif waited > _LATE_SECONDS:
-            self.stood = 0.0
+            self.blocked_seconds = 0.0
         else:
-            self.stood += waited + min(busy, _MAX_BUSY_SECONDS)
-        if self.stood <= self._blocked_after_seconds or busy > _LATE_SECONDS:
+            self.blocked_seconds += waited + min(busy, _MAX_BUSY_SECONDS)
+        if self.blocked_seconds <= self._blocked_after_seconds or busy > _LATE_SECONDS:
             return Verdict.MOVES  # after a long time at work the loop gets the chance to move first
         return Verdict.GIVE_UP if self._limit_passed() else Verdict.BLOCKED
 
@@ -173,8 +173,8 @@ class Watchdog:
             return True
         deadline = max((job.deadline for job in self._list_jobs()), default=None)
         if deadline is None:
-            return self.stood > _IDLE_SECONDS
-        return self.stood > _MIN_BLOCKED_SECONDS and now > deadline + _GRACE_SECONDS
+            return self.blocked_seconds > _IDLE_SECONDS
+        return self.blocked_seconds > _MIN_BLOCKED_SECONDS and now > deadline + _GRACE_SECONDS
 
 
 def _name(job: HeldJob) -> str:

@@ -147,10 +147,10 @@ class WorkerProcess:
         """Seconds left for the jobs in flight; None unless a drain is under way."""
         return self.drain.seconds_left
 
-    def standing(self, without: Collection[str] = ()) -> list[str]:
-        """The queues that make no progress here, each with the reason; those of ``without`` are left out."""
+    def stalled_queues(self, without: Collection[str] = ()) -> list[str]:
+        """Return the queues that make no progress here, each with the reason; leave out ``without``."""
         problems = [
-            f"{name}: its dispatcher stands"
+            f"{name}: its dispatcher makes no progress"
             for name, dispatcher in self.dispatchers.items()
             if dispatcher.overdue_seconds() > _MAX_TURN_SECONDS and name not in without
         ]
@@ -355,7 +355,7 @@ class WorkerProcess:
         return {
             **self.drain.describe(),
             **self._vitals.newest,
-            "unready": [*self.standing(), *self._handler_problems()],
+            "unready": [*self.stalled_queues(), *self._handler_problems()],
             "handler_problems": self._handlers.problems(),
             "settings": {name: one.queue.policy.settings() | limits(name) for name, one in dispatchers},
         }

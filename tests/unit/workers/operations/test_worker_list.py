@@ -44,7 +44,7 @@ def test_slots_are_those_of_the_queues_and_only_a_running_process_is_ready() -> 
     listed = {worker.id: worker for worker in list_workers(WORKERS, QUEUES)}
     assert listed[RUNNING.id].slots == 45
     assert [worker.id for worker in listed.values() if worker.ready] == [RUNNING.id]
-    stuck = replace(RUNNING, unready=("color-extraction: its dispatcher stands",))
+    stuck = replace(RUNNING, unready=("color-extraction: its dispatcher makes no progress",))
     assert not list_workers((stuck,), QUEUES)[0].ready
 
 
