@@ -49,6 +49,8 @@ _IDS = {
     "select_cursor": "list.open",
 }
 """Ids of actions whose name is another word."""
+_OLD_NAMES = {"requeue": "put_back", "requeue_worker": "put_back_worker"}
+"""Actions whose ids keep their old name: keymaps of operators have it."""
 _SENTENCES = {
     "app.focus_next": "Go to the next list or field.",
     "app.focus_previous": "Go to the list or field before.",
@@ -202,7 +204,7 @@ def _binding_id(owner: type[DOMNode], binding: Binding) -> str | None:
     module = definer.__module__ if definer.__module__.startswith("tui.") else owner.__module__
     if name == "change":
         return f"{_subject(module)}.{argument}"
-    words = [*name.split("_"), *([_STEPS.get(argument, argument)] if argument else [])]
+    words = [*_OLD_NAMES.get(name, name).split("_"), *([_STEPS.get(argument, argument)] if argument else [])]
     return f"{_subject(module)}.{'-'.join(words)}"
 
 

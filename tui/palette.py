@@ -19,13 +19,13 @@ from tui.screens.overview import OverviewScreen
 from tui.screens.workers.list import WorkersScreen
 from tui.session import Session
 from tui.text.format import clip, escape
-from tui.text.words import plural
 from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.markable_table import MarkableTable
 from tui.widgets.row_list import RowList
 from workers.monitoring.snapshot import QueueSnapshot
 from workers.operations.operations import DeadLetter, FailureGroup
 from workers.operations.worker_list import Worker, list_workers
+from workers.words import plural
 
 _MAX_NAME_CHARS = 50
 _OF_A_ROW = {

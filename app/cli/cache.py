@@ -16,7 +16,7 @@ from app.cli.render.tables import terminal_width
 from app.cli.runner import run_operation
 from app.cli.values import utf8
 from app.errors import UsageError
-from tui.text.words import plural
+from workers.words import plural
 
 if TYPE_CHECKING:
     from workers.operations.operations import CacheOperations, Operations

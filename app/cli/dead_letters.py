@@ -32,7 +32,7 @@ from app.cli.selection import (
 from app.cli.values import check_choice
 from app.errors import UsageError
 from tui.text.export import escape_piece
-from tui.text.words import plural
+from workers.words import plural
 
 if TYPE_CHECKING:
     from workers.operations.operations import Operations, Selection

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 commands = typer.Typer(rich_markup_mode=None)
 
-_PUT_BACK_CODE = 3
-"""Exit code of a drain after which jobs went back to their queues."""
+_REQUEUED_EXIT_CODE = 3
+"""Exit code of a drain after which jobs were requeued."""
 _MAX_WAIT_SECONDS = 86_400.0
 
 All = Annotated[bool, typer.Option("--all", help="Every process of the cluster.")]
@@ -34,7 +34,7 @@ Wait = Annotated[
     float,
     typer.Option(
         "--wait",
-        help="Wait up to so many seconds for its end; exits with 3 if jobs went back to their queues.",
+        help="Wait up to so many seconds for its end; exits with 3 if jobs were requeued.",
         metavar="SECONDS",
         min=0,
         max=_MAX_WAIT_SECONDS,
@@ -98,7 +98,7 @@ async def drain_and_print(operations: Operations, request: Drain, wait: float, *
         results = await _wait(operations, results, wait)
     output.print_result(results_text(results), output.page(results, None), as_json=as_json)
     if any(result.put_back for result in results):
-        return _PUT_BACK_CODE
+        return _REQUEUED_EXIT_CODE
     failed = any(result.problem or (wait and result.state != "drained") for result in results)
     return 1 if failed or not results else 0
 

@@ -20,7 +20,8 @@ from app.cli.runner import run_operation
 from app.cli.selection import Reason
 from app.cli.values import check_choice
 from tui.text.format import local_time
-from tui.text.words import DATE_TIME_ZONE, plural
+from tui.text.words import DATE_TIME_ZONE
+from workers.words import plural
 
 if TYPE_CHECKING:
     from workers.operations.jobs import JobChange, Verb

@@ -41,7 +41,8 @@ from app.errors import AppError, UsageError
 from storage.dead_letters.filters import LetterFilter
 from storage.errors import InvalidFilterError
 from tui.text.format import count, escape
-from tui.text.words import plural, replay_options
+from tui.text.words import replay_options
+from workers.words import plural
 
 if TYPE_CHECKING:
     from workers.operations.operations import Operations, Plan, PlanItem, ReplayOptions, Selection

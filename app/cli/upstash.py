@@ -31,8 +31,8 @@ from app.upstash.database import Database
 from app.upstash.diff import Change, compare, find_by_name
 from app.upstash.errors import UpstashError
 from app.upstash.spec import DEFAULT_REGION, DatabaseSpec, select_specs
-from tui.text.words import plural
 from workers.errors import ReadOnlyError
+from workers.words import plural
 
 if TYPE_CHECKING:
     from app.settings import Settings

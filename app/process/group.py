@@ -22,7 +22,7 @@ _RESTART_SECONDS = (1.0, 30.0)
 _STEADY_SECONDS = 60.0
 """A process that ran for longer has not failed at its start."""
 _DRAINED = (0, 3)
-"""Exit codes of a process that has drained; 3: jobs went back to their queues."""
+"""Exit codes of a process that has drained; 3: jobs were requeued."""
 _SETTINGS_EXIT_CODE = 2
 """Exit code of a process whose settings are wrong: another start would fail, too."""
 
@@ -64,7 +64,7 @@ class ProcessGroup:
     async def run(self) -> int:
         """Run all processes until they have ended; the exit code of the group.
 
-        It is 3 if jobs went back to their queues, 1 if a process failed while it drained.
+        It is 3 if jobs were requeued, 1 if a process failed while it drained.
         """
         watches = [asyncio.create_task(self._watch(number)) for number in range(1, self.count + 1)]
         try:

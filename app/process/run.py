@@ -35,6 +35,7 @@ from app.settings import Settings
 from app.streams import write_within
 from workers.engine.policy import QueuePolicy
 from workers.process.worker_process import WorkerProcess
+from workers.words import requeued_text
 
 if TYPE_CHECKING:
     from app.process.dashboard import DashboardView
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 DRAINED_WITH_JOBS_RETURNED = 3
-"""Exit code of a drain that returned unfinished jobs to their queues."""
+"""Exit code of a drain that requeued unfinished jobs."""
 _EXIT_GRACE_SECONDS = 1.0
 _FIRST_TURN_SECONDS = 2.0
 """Seconds that ``ready`` waits for the first turn of each queue; `/readyz` names those without one."""
@@ -126,7 +127,7 @@ class Lifecycle:
         self._dashboard: DashboardView | None = None
         self._group: ProcessGroup | None = None
         self._drained: asyncio.Task[int] | None = None
-        """Resolves to the number of jobs that went back to their queues, of a group to its exit code."""
+        """Resolves to the number of jobs that were requeued, of a group to its exit code."""
         self._dashboard_code = 0
         self._appliance: Appliance
 
@@ -237,11 +238,11 @@ class Lifecycle:
             return self._dashboard_code
         if self._dashboard is not None:
             process.begin_drain()
-        returned_jobs = await self._drained
-        if not returned_jobs:
+        requeued_jobs = await self._drained
+        if not requeued_jobs:
             return 0
         if self._dashboard is not None:
-            _print_line(f"drained: {returned_jobs} jobs went back to the head of their queues")
+            _print_line(f"drained: {requeued_text(requeued_jobs)}")
         return DRAINED_WITH_JOBS_RETURNED
 
 

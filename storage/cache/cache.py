@@ -77,7 +77,7 @@ class Cache(Generic[T]):
         try:
             await self.store.count(counts)
         except CacheUnavailableError:
-            self._counter.put_back(counts)
+            self._counter.restore(counts)
 
     async def get(self, key: CacheKey) -> T | None:
         """The value if it is fresh, else None."""

@@ -61,7 +61,7 @@ class ReadCounter:
         due = self._unreported and time.monotonic() - self._reported_at >= _REPORT_SECONDS
         return self.take() if due else Counter()
 
-    def put_back(self, counts: Counter[str]) -> None:
+    def restore(self, counts: Counter[str]) -> None:
         """Keep counts that could not be reported."""
         self._unreported.update(counts)
 

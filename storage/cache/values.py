@@ -92,7 +92,7 @@ class CachedValues(Generic[T]):
         try:
             entry = await self.store.read(key, counts)
         except CacheUnavailableError as error:
-            self._counter.put_back(counts)
+            self._counter.restore(counts)
             self.outages.record_failure("reads", error)
             return None
         self.outages.record_success("reads")

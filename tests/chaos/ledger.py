@@ -51,7 +51,7 @@ class Ledger:
         """Enqueues that broke: the job may exist, or not."""
         self.gone: dict[int, float] = {}
         """By pid, the time at which a process was killed or frozen."""
-        self.puts_back = False
+        self.requeues = False
         """Whether jobs may run again without being charged, because another one's process was killed."""
         self._stock = stock
         self._sent = 0
@@ -134,7 +134,7 @@ class Ledger:
         starts = Counter(line["key"] for line in self.journal.events("start"))
         most = self.queue.policy.max_attempts
         too_many = {key: count for key, count in starts.items() if count > most}
-        assert self.puts_back or not too_many, "more attempts than are allowed"
+        assert self.requeues or not too_many, "more attempts than are allowed"
         assert self.most_at_once() <= self.queue.policy.concurrency
 
     def most_at_once(self) -> int:

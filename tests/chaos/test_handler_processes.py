@@ -40,7 +40,7 @@ async def test_handler_processes_and_their_workers_that_are_killed_lose_nothing_
     make_ledger: MakeLedger, spawn: Spawner, journal: Journal, factor: float, handler: str
 ) -> None:
     ledger = await make_ledger(journal, concurrency=12)
-    ledger.puts_back = True
+    ledger.requeues = True
     jobs = round(_JOBS * factor)
     workers = [await spawn(concurrency=12, handler=handler) for _ in range(2)]
     started: set[int] = set()

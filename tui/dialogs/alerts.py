@@ -16,10 +16,10 @@ from tui.dialogs.prompt import Prompt
 from tui.keymap import with_keys
 from tui.session import Session
 from tui.text import alerts as alert_text
-from tui.text.words import plural
 from tui.widgets.line import Line
 from tui.widgets.row_list import Row, RowList
 from workers.monitoring.snapshot import Alert
+from workers.words import plural
 
 _REFRESH_SECONDS = 1.0
 _DEFAULT_SILENCE = "1 h"

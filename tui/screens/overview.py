@@ -18,7 +18,6 @@ from tui.text.groups import groups_title
 from tui.text.queues import QUEUE_SORTING, Judged
 from tui.text.sorting import Sorting
 from tui.text.verdict import WORST_FIRST, queue_verdict
-from tui.text.words import plural
 from tui.widgets.chart_grid import MIN_CHART_LINES, ChartGrid
 from tui.widgets.event_list import EventList
 from tui.widgets.group_list import GroupList
@@ -28,6 +27,7 @@ from tui.widgets.row_list import RowList
 from tui.widgets.rule import Rule
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.operations.operations import Event, FailureGroup, LetterFilter
+from workers.words import plural
 
 _CHARTS_MIN_HEIGHT = 30
 """Lines of a terminal from which there are charts; below it the rows have sparklines."""

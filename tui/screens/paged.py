@@ -15,12 +15,12 @@ from tui.screens.base import DashboardScreen
 from tui.session import Session
 from tui.text.completion import Values
 from tui.text.sorting import Order, Sorting
-from tui.text.words import plural
 from tui.widgets.filter_bar import FilterBar
 from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.markable_table import MarkableTable
 from tui.widgets.rule import Rule
 from workers.operations.operations import OPERATION_ERRORS
+from workers.words import plural
 
 FilterT = TypeVar("FilterT")
 ItemT = TypeVar("ItemT")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tui.text.format import MISSING, clip_middle, clock_time, count, escape, long_duration
-from tui.text.words import plural
 from workers.operations.alike import Finding
+from workers.words import plural
 
 _MAX_WORKERS = 3
 _MAX_FILE_CHARS = 70

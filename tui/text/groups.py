@@ -8,8 +8,9 @@ from rich.text import Text
 
 from tui.text.format import clip, count, escape, local_time, long_duration, sparkline
 from tui.text.styles import MUTED, WATCH
-from tui.text.words import error_line, plural
+from tui.text.words import error_line
 from workers.operations.operations import FailureGroup
+from workers.words import plural
 
 _COUNT_CHARS = 6
 _TREND_HOURS = 24

@@ -12,9 +12,9 @@ from tui.text.format import MISSING, clip, clock_time, duration, escape, escape_
 from tui.text.jobs import is_slow, short_time
 from tui.text.payload import json_lines
 from tui.text.styles import ACCENT, BREACH, MUTED, WATCH
-from tui.text.words import plural
 from workers.operations.jobs import Finding, JobDetail, JobStack
 from workers.operations.schedules import ScheduleView
+from workers.words import plural
 
 _LABEL_CHARS = 10
 _PANE_CHARS, _WHOLE_CHARS = 2_000, 50_000

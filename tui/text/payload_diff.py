@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tui.text.format import clip, escape_lines
 from tui.text.styles import BREACH, MUTED, OK
-from tui.text.words import plural
+from workers.words import plural
 
 _CONTEXT_LINES = 3
 _MAX_COMPARED_LINES = 2_000

@@ -12,12 +12,12 @@ from tui.text.words import (
     DAY_AND_MINUTE,
     REPLAY_STATE_LABELS,
     KeyNames,
-    plural,
     replay_options,
     replay_state,
     selection,
 )
 from workers.operations.operations import Ledger, Plan, PlanItem, Preview
+from workers.words import plural
 
 _STYLES = {
     "running": OK,

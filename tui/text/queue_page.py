@@ -10,12 +10,12 @@ from tui.text.format import MISSING, clock_time, count, duration, escape, long_d
 from tui.text.queues import thin_gauge
 from tui.text.styles import ACCENT, MUTED
 from tui.text.verdict import queue_verdict
-from tui.text.words import plural
 from workers.engine.histogram import Percentiles
 from workers.engine.policy import DEFAULT_POLICIES, QueuePolicy, RateLimit
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.operations.job_views import start_facts
 from workers.operations.why import explain
+from workers.words import plural
 
 _LABEL_CHARS = 13
 _GAUGE_CHARS = 20

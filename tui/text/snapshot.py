@@ -10,9 +10,10 @@ from tui.text.format import byte_size, clip, clock_time, duration, escape, local
 from tui.text.queues import thin_gauge
 from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH
 from tui.text.verdict import prognosis
-from tui.text.words import KeyNames, plural
+from tui.text.words import KeyNames
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.snapshot import Alert, DatabaseSnapshot, Snapshot
+from workers.words import plural
 
 _SLOW_LOOP_SECONDS = 0.1
 _GAUGE_MIN_WIDTH = 120

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from tui.text.format import MISSING, count, escape
 from workers.percent import percent
+from workers.words import plural
 
 DATE_TIME: Final = "%Y-%m-%d %H:%M:%S"
 """A date and a time of day, in a column."""
@@ -28,19 +29,6 @@ REPLAY_STATE_LABELS: Final[Mapping[str, str]] = {
     "skipped": "skipped",
 }
 """The states of a replayed letter, as stored and as shown, in the order in which a letter passes them."""
-
-
-def plural(number: int, noun: str) -> str:
-    """``1 letter``, ``1,234 letters``, ``2 entries``."""
-    return f"{count(number)} {noun if number == 1 else _plural_of(noun)}"
-
-
-def _plural_of(noun: str) -> str:
-    if noun.endswith(("s", "x", "ch", "sh")):
-        return f"{noun}es"
-    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
-        return f"{noun[:-1]}ies"
-    return f"{noun}s"
 
 
 def class_name(error_type: str) -> str:

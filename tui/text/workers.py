@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tui.text.format import byte_size, duration, escape, percent
 from tui.text.styles import BREACH, MUTED, OK, WATCH
-from tui.text.words import plural
 from workers.monitoring.snapshot import WorkerState
 from workers.operations.worker_list import Worker
 from workers.operations.workers import DrainResult
+from workers.words import plural, requeued_text
 
 SIGNS: dict[WorkerState, str] = {
     "running": "●", "draining": "◐", "standby": "◌", "blocked": "▲", "dead": "✕",
@@ -87,16 +87,6 @@ def drain_result(result: DrainResult) -> str:
     if result.state == "running":
         return f"{name} takes jobs"
     if result.state == "drained":
-        return f"{name} has ended: {put_back(result.put_back)}"
+        return f"{name} has ended: {requeued_text(result.put_back)}"
     left = "" if result.deadline_in is None else f", {duration(result.deadline_in)} left"
     return f"{name} drains: {plural(result.in_flight, 'job')} in flight{left}"
-
-
-def put_back(number: int | None) -> str:
-    """Return how many jobs did not end in time."""
-    if number is None:
-        return "how many jobs went back to their queues is not known"
-    if number == 0:
-        return "no job went back to its queue"
-    queues = "its queue" if number == 1 else "their queues"
-    return f"{plural(number, 'job')} went back to the head of {queues}"

@@ -195,7 +195,7 @@ class Dispatcher:
                     continue
                 except (RedisError, OSError) as error:
                     self._on_result(error)
-                    self._put_back_turns([turn for turn in self._turns if turn.broke])
+                    self._resend_turns([turn for turn in self._turns if turn.broke])
                     if isinstance(error, ResponseError):
                         self.queue.reconciler.request(now=True)
                 except Exception:  # whatever another program wrote must not stop the queue
@@ -207,7 +207,7 @@ class Dispatcher:
         finally:
             self._wakeup_task, self._due = None, None
             if self._turns:  # the run was cancelled
-                self._put_back_turns(list(self._turns))
+                self._resend_turns(list(self._turns))
                 self._leases_uncertain = True
             self.recovery.stop()
             await cancel_and_wait([wakeup])
@@ -291,7 +291,7 @@ class Dispatcher:
         self.turned.set()
         self._defect_since = None
 
-    def _put_back_turns(self, turns: Sequence[Turn]) -> None:
+    def _resend_turns(self, turns: Sequence[Turn]) -> None:
         """Have later turns settle what these failed ``turns`` were to settle."""
         for turn in reversed(turns):
             self._turns.remove(turn)

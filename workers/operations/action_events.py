@@ -10,6 +10,7 @@ from typing import Any
 from storage.database.events import SHORT_ID_CHARS, EventKind, NewEvent
 from storage.dead_letters.plans import Plan
 from storage.repositories.operator_actions import OperatorAction
+from workers.words import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,7 @@ class _Sentence:
 
 
 def _count(action: OperatorAction, noun: str) -> str:
-    plural = noun[:-1] + "ies" if noun.endswith("y") else f"{noun}s"
-    return f"{action.affected:,} {noun if action.affected == 1 else plural}"
+    return plural(action.affected, noun)
 
 
 def _jobs(action: OperatorAction) -> str:

@@ -14,6 +14,7 @@ from workers.engine.job_reader import JobState
 from workers.engine.policy import MAX_PROCESSES
 from workers.monitoring.descriptions import duration
 from workers.operations.start_facts import Clock, JobFacts, StartFacts, utc_time
+from workers.words import plural
 
 Cause = Literal[
     "redis_unavailable",
@@ -90,10 +91,6 @@ def _for_duration(seconds: float | None) -> str:
     return "" if seconds is None else f" for {duration(seconds)}"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 # What has happened to the job
 
 
@@ -115,7 +112,7 @@ def _cause(job: JobFacts) -> str:
 def _dead_letter(facts: StartFacts) -> str:
     job = _job(facts)
     letter = "" if job.letter is None else f": dead letter {job.letter}"
-    attempts = f" after {_count(job.attempt, 'attempt')}" if job.attempt else ""
+    attempts = f" after {plural(job.attempt, 'attempt')}" if job.attempt else ""
     return f"failed for good at {_time(facts, job.ended_at)}{attempts}{letter or _cause(job)}"
 
 
@@ -202,7 +199,7 @@ def _scheduled_text(facts: StartFacts) -> str:
 
 
 def _empty(facts: StartFacts) -> str:
-    waiting = f"; {_count(facts.scheduled, 'job')} scheduled for later" if facts.scheduled else ""
+    waiting = f"; {plural(facts.scheduled, 'job')} scheduled for later" if facts.scheduled else ""
     return f"no job of {facts.queue} is ready{waiting}"
 
 
@@ -265,11 +262,11 @@ def _rate_details(facts: StartFacts) -> Mapping[str, Any]:
 
 def _turn(facts: StartFacts) -> str:
     before = _job(facts).position
-    return f"waits its turn: {'many jobs' if before is None else _count(before, 'job')} before it"
+    return f"waits its turn: {'many jobs' if before is None else plural(before, 'job')} before it"
 
 
 def _starts(facts: StartFacts) -> str:
-    ready = f"{_count(facts.depth, 'job')} ready, {facts.in_flight} of {facts.concurrency} slots taken"
+    ready = f"{plural(facts.depth, 'job')} ready, {facts.in_flight} of {facts.concurrency} slots taken"
     return f"jobs of {facts.queue} start: {ready}"
 
 

@@ -31,6 +31,7 @@ from workers.operations.secrets import DEFAULT_MASK, SecretMask
 from workers.operations.worker_list import Worker, find_worker, list_workers
 from workers.process.drain import CHECK_MESSAGE, DrainRequest, DrainVerb
 from workers.process.worker_process import WorkerProcess
+from workers.words import requeued_text
 
 REQUEST_DRAIN_SCRIPT = Script.load(__name__, "request_drain")
 
@@ -55,7 +56,7 @@ class DrainResult:
     """The progress of a process' drain.
 
     ``requested``: it has not confirmed, and ``problem`` is why.  ``drained``: it has ended; ``put_back`` is
-    how many jobs went back to their queues, None if that is not known.
+    how many jobs were requeued, None if that is not known.
     """
 
     id: str
@@ -133,7 +134,7 @@ class WorkerOperations:
         return [replace(line, text=self._mask.text(line.text)) for line in lines]
 
     async def drain(self, worker: str, *, now: bool = False) -> DrainResult:
-        """Have a process finish what runs, and end; with ``now`` its jobs go back to their queues at once.
+        """Have a process finish what runs, and end; with ``now`` its jobs are requeued at once.
 
         It is named by its id, the beginning of that, or ``host:pid``.  Raises NotFoundError, and
         ConflictError if it is dead.
@@ -160,7 +161,7 @@ class WorkerOperations:
             action.affected = int(process.draining)
             result = await self._request(process, "undo")
             if result.state == "drained":
-                raise ConflictError(f"{process.name} has ended: {_put_back_words(result.put_back)}")
+                raise ConflictError(f"{process.name} has ended: {requeued_text(result.put_back)}")
             if result.state == "draining":
                 raise ConflictError(f"{process.name} is ending: its drain cannot be undone any more")
             return _note(action, process, result)
@@ -239,7 +240,7 @@ class WorkerOperations:
                 break
             await asyncio.sleep(_CONFIRM_POLL_SECONDS)
         if verb == "put back" and result.state == "draining" and not result.undoable:
-            return result  # Redis has not confirmed yet that the jobs are back
+            return result  # Redis has not confirmed yet that the jobs are requeued
         problem = _why_silent(worker, receivers, "takes jobs again" if verb == "undo" else "drains")
         return replace(result, state="requested", problem=problem)
 
@@ -303,7 +304,7 @@ def _check_undoable(worker: WorkerSnapshot) -> None:
         return  # a request that it has not read yet may be withdrawn
     if not worker.drain.undoable:
         raise ConflictError(
-            f"the drain of {worker.name} cannot be undone: a supervisor ends it, or its jobs are put back"
+            f"the drain of {worker.name} cannot be undone: a supervisor ends it, or its jobs are requeued"
         )
 
 
@@ -311,14 +312,8 @@ def _note(action: AuditedAction, worker: WorkerSnapshot, result: DrainResult) ->
     if result.problem:
         action.outcome = f"not confirmed: {result.problem}"
     elif result.state == "drained":
-        action.outcome = _put_back_words(result.put_back)
+        action.outcome = requeued_text(result.put_back)
     return result
-
-
-def _put_back_words(put_back: int | None) -> str:
-    if put_back is None:
-        return "how many jobs were put back is not known"
-    return "no job was put back" if not put_back else f"put back: {put_back}"
 
 
 def _why_silent(worker: WorkerSnapshot, receivers: int, then: str) -> str:

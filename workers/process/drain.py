@@ -89,8 +89,8 @@ class Drain:
         """The operator who began it; None if that is not known."""
         self.begun = asyncio.Event()
         self.is_over = False
-        """It has come to its end: the jobs that are left go back to their queues."""
-        self.puts_back = False
+        """It has come to its end: the jobs that are left are requeued."""
+        self.requeues = False
         self._can_undo = False
         self._began_at: float | None = None
         self._changed = asyncio.Event()
@@ -103,7 +103,7 @@ class Drain:
     @property
     def can_undo(self) -> bool:
         """Whether the process could take jobs again."""
-        return self.under_way and self._can_undo and not (self.is_over or self.puts_back)
+        return self.under_way and self._can_undo and not (self.is_over or self.requeues)
 
     @property
     def seconds_left(self) -> float | None:
@@ -115,7 +115,7 @@ class Drain:
     @property
     def has_passed(self) -> bool:
         """Whether nothing is waited for any longer."""
-        return self.under_way and (self.puts_back or self.seconds_left == 0.0)
+        return self.under_way and (self.requeues or self.seconds_left == 0.0)
 
     def describe(self) -> dict[str, object]:
         """The facts that other processes read."""
@@ -131,9 +131,9 @@ class Drain:
         self.begun.set()
         return True
 
-    def put_back(self) -> None:
+    def requeue(self) -> None:
         """Wait for the jobs in flight no longer."""
-        self.puts_back = True
+        self.requeues = True
         self._changed.set()
 
     def undo(self) -> bool:
@@ -146,7 +146,7 @@ class Drain:
         return True
 
     async def wait_changed(self) -> None:
-        """Wait until it is undone, or the jobs in flight are returned to their queues."""
+        """Wait until it is undone, or the jobs in flight are requeued."""
         await self._changed.wait()
-        if not self.puts_back:
+        if not self.requeues:
             self._changed.clear()

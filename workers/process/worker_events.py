@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from storage.database.events import SHORT_ID_CHARS, NewEvent
 from workers.monitoring.snapshot import LostWorker
+from workers.words import requeued_text
 
 
 def started_events(worker: str, release: str, queues: Sequence[str]) -> list[NewEvent]:
@@ -33,10 +34,9 @@ def started_events(worker: str, release: str, queues: Sequence[str]) -> list[New
 
 def drained_event(worker: str, release: str, requeued: int) -> NewEvent:
     """A process has drained; ``requeued`` jobs did not end in time."""
-    jobs = "no job was" if requeued == 0 else "1 job was" if requeued == 1 else f"{requeued} jobs were"
     return NewEvent(
         "worker-drained",
-        f"{_name(worker)} drained: {jobs} requeued",
+        f"{_name(worker)} drained: {requeued_text(requeued)}",
         subject=worker,
         detail={"release": release, "requeued": requeued},
     )

@@ -244,10 +244,10 @@ class WorkerProcess:
         self._publish_soon()
 
     def drain_now(self) -> None:
-        """Return the jobs in flight to their queues without waiting for them any longer."""
+        """Requeue the jobs in flight without waiting for them any longer."""
         self.begin_drain()
         self._watchdog.stop_asked(now=True)
-        self.drain.put_back()
+        self.drain.requeue()
 
     def undo_drain(self) -> bool:
         """Take jobs again; False if no drain is under way, or it is too late, or a supervisor ends us."""

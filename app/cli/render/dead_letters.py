@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from app.cli.render.tables import table_text
 from tui.text.format import MISSING, clip, clock_time, count, duration, escape, local_time, number, sparkline
-from tui.text.words import DATE_TIME, DATE_TIME_ZONE, DAY_AND_MINUTE, plural, replay_state, times
+from tui.text.words import DATE_TIME, DATE_TIME_ZONE, DAY_AND_MINUTE, replay_state, times
+from workers.words import plural
 
 if TYPE_CHECKING:
     from workers.operations.operations import DeadLetter, FailureGroup, PlanItem, Preview

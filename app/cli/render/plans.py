@@ -7,15 +7,8 @@ from typing import TYPE_CHECKING
 
 from app.cli.render.tables import table_text
 from tui.text.format import MISSING, count, escape, local_time
-from tui.text.words import (
-    DATE_TIME,
-    DATE_TIME_ZONE,
-    DAY_AND_MINUTE,
-    plural,
-    replay_options,
-    replay_state,
-    selection,
-)
+from tui.text.words import DATE_TIME, DATE_TIME_ZONE, DAY_AND_MINUTE, replay_options, replay_state, selection
+from workers.words import plural
 
 if TYPE_CHECKING:
     from workers.operations.operations import Ledger, Plan, PlanItem

@@ -20,9 +20,10 @@ from tui.text.snapshot import living_workers, other_workers, releases
 from tui.text.snapshot import verdict as whole_verdict
 from tui.text.styles import BREACH, MUTED, OK, WATCH
 from tui.text.verdict import Verdict, queue_verdict
-from tui.text.words import error_line, plural
+from tui.text.words import error_line
 from workers.monitoring.snapshot import QueueSnapshot, RedisSnapshot, Snapshot
 from workers.operations.worker_list import list_workers
+from workers.words import plural
 
 if TYPE_CHECKING:
     from workers.operations.operations import Event, FailureGroup

@@ -11,7 +11,7 @@ from app.upstash.database import Database
 from app.upstash.diff import Change, Diff, Difference
 from app.upstash.spec import DatabaseSpec
 from tui.text.format import MISSING
-from tui.text.words import plural
+from workers.words import plural
 
 COMMAND = "couturecast-tui upstash"
 

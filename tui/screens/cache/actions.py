@@ -8,8 +8,8 @@ from tui.dialogs.confirm import Confirm
 from tui.dialogs.prompt import Prompt
 from tui.screens.base import DashboardScreen
 from tui.text.format import clip, clip_middle, escape
-from tui.text.words import plural
 from workers.operations.cache import CacheOperations, glob_pattern, owner_of
+from workers.words import plural
 
 _MAX_CHARS = 120
 """A question shows so much of a key, a user's id or a pattern."""

@@ -18,11 +18,11 @@ from tui.session import Session
 from tui.text import cache as cache_text
 from tui.text.format import clock_time, escape
 from tui.text.sorting import Sorting
-from tui.text.words import plural
 from tui.widgets.cache_entry_table import CacheEntryTable
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.cache import glob_pattern, owner_of
 from workers.operations.operations import CacheEntry, CacheOverview
+from workers.words import plural
 
 REFRESH_SECONDS = 5.0
 """Between two fetches of the figures while they are shown: each costs a few billed commands."""

@@ -21,12 +21,12 @@ from tui.text import dead_letters as letter_text
 from tui.text.completion import Values
 from tui.text.format import clock_time
 from tui.text.sorting import Sorting
-from tui.text.words import plural
 from tui.widgets.group_table import GroupTable
 from tui.widgets.letter_preview import LetterPreview
 from tui.widgets.letter_table import MarkableLetterTable
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.operations import ALL_DEAD, STATES, DeadLetter, FailureGroup, LetterFilter, Selection
+from workers.words import plural
 
 _MAX_COUNT = 10_000
 """Letters that are counted at most; if there are more the title shows it."""

@@ -14,9 +14,9 @@ from tui.screens.base import DashboardScreen
 from tui.session import one_line
 from tui.text.format import count
 from tui.text.job_page import names
-from tui.text.words import plural
 from workers.operations.jobs import JobChange, JobOperations, JobRef, JobSummary, Verb
 from workers.operations.schedules import ScheduleOperations, ScheduleView
+from workers.words import plural
 
 READ_ONLY = "read-only: nothing can be changed from here"
 

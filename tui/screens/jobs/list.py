@@ -21,7 +21,6 @@ from tui.text.completion import Values
 from tui.text.format import clock_time, count, escape
 from tui.text.jobs import JOB_SORTING, MAX_SORTED, SCHEDULE_SORTING, TABS
 from tui.text.sorting import Sorting
-from tui.text.words import plural
 from tui.widgets.job_table import SCHEDULE_KEYS, JobTable, ScheduleTable
 from tui.widgets.state_bar import StateBar
 from workers.monitoring.snapshot import Snapshot
@@ -31,6 +30,7 @@ from workers.operations.jobs import JOB_STATES, MAX_JOBS, JobSummary, Verb, Wind
 from workers.operations.operations import Page
 from workers.operations.schedules import ScheduleView
 from workers.operations.why import explain
+from workers.words import plural
 
 _COST_FACTOR = 20.0
 """After a sorted list was read as many times as long as that took pass at least until it is read again."""

@@ -39,7 +39,7 @@ async def test_e2_a_job_taken_again_behind_the_same_lost_reply_is_returned(make_
     await eventually(lambda: dispatcher.state == "empty")
     back = Settlement(job.id, job.lease, "return", job.body)
     await bench.queue.settle([Settlement("none", b"", "update", b"")])  # so that the server knows the script
-    # In one round trip, whose reply never arrives: put back for its dead holder, and taken by this process.
+    # In one round trip, whose reply never arrives: requeued for its dead holder, and taken by this process.
     _, take = await bench.queue.take(process.id, 1, [back])
     assert [again.id for again in take.jobs] == [job.id]
     back.resent = True

@@ -139,7 +139,7 @@ class QueueMachine(RuleBasedStateMachine):
         return stood
 
     @precondition(lambda self: self.model.held)
-    @rule(data=st.data(), verb=st.sampled_from(["finish", "fail", "refuse", "put back", "update"]))
+    @rule(data=st.data(), verb=st.sampled_from(["finish", "fail", "refuse", "requeue", "update"]))
     def settle(self, data: st.DataObject, verb: str) -> None:
         held = self._any(data)
         settlement = self._settlement(held, verb)
@@ -147,7 +147,7 @@ class QueueMachine(RuleBasedStateMachine):
         self._settled(held, settlement)
 
     @precondition(lambda self: self.model.held)
-    @rule(data=st.data(), verb=st.sampled_from(["finish", "fail", "refuse", "put back"]))
+    @rule(data=st.data(), verb=st.sampled_from(["finish", "fail", "refuse", "requeue"]))
     def settle_twice_in_one_call(self, data: st.DataObject, verb: str) -> None:
         held = self._any(data)
         settlement = self._settlement(held, verb)
@@ -288,7 +288,7 @@ class QueueMachine(RuleBasedStateMachine):
                 return outcome.settle_failure(
                     held.taken, job, PermanentError("no"), policy=POLICY, worker=held.worker
                 )
-            case "put back":
+            case "requeue":
                 return outcome.give_back(held.taken)
             case _:
                 return outcome.progress_update(held.taken, job)

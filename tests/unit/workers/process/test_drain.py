@@ -29,10 +29,10 @@ def test_an_operators_drain_is_undone_and_may_begin_again() -> None:
     assert drain.by == "ben"
 
 
-def test_nothing_is_undone_once_a_supervisor_asks_or_jobs_are_put_back_or_it_is_over() -> None:
+def test_nothing_is_undone_once_a_supervisor_asks_or_jobs_are_requeued_or_it_is_over() -> None:
     for end in (
         lambda drain: drain.begin(undoable=False, by=None),
-        lambda drain: drain.put_back(),
+        lambda drain: drain.requeue(),
         lambda drain: setattr(drain, "is_over", True),
     ):
         drain = Drain(30)
@@ -44,7 +44,7 @@ def test_nothing_is_undone_once_a_supervisor_asks_or_jobs_are_put_back_or_it_is_
         assert drain.under_way
 
 
-def test_it_has_passed_at_its_deadline_or_when_jobs_are_put_back() -> None:
+def test_it_has_passed_at_its_deadline_or_when_jobs_are_requeued() -> None:
     drain = Drain(0)
     assert not drain.has_passed
     drain.begin(undoable=True, by=None)
@@ -52,7 +52,7 @@ def test_it_has_passed_at_its_deadline_or_when_jobs_are_put_back() -> None:
     long = Drain(30)
     long.begin(undoable=True, by=None)
     assert not long.has_passed
-    long.put_back()
+    long.requeue()
     assert long.has_passed
 
 
