@@ -162,7 +162,7 @@ def _drain(app: App[Any], worker: Worker) -> None:
 
 
 def row_name(screen: Screen[Any]) -> str:
-    """The marked rows, or the one under the cursor, or what the screen is about; empty if there is none."""
+    """The marked rows, or the one under the cursor, or what the screen is about; empty if nothing."""
     focused = screen.focused
     if isinstance(focused, MarkableTable) and focused.marks:
         return plural(len(focused.marks), "marked row")

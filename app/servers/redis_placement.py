@@ -140,7 +140,7 @@ def _answering_addresses(
 
 
 async def _check_placement(addresses: Sequence[RedisAddress], policies: Mapping[str, QueuePolicy]) -> None:
-    """Refuse two names of one Redis, and warn where jobs were left behind.  Raises UsageError."""
+    """Refuse two names of one Redis, and warn if jobs were left behind.  Raises UsageError."""
     clients = {address: make_client(address.url) for address in addresses}
     try:
         async with asyncio.timeout(_ASK_SECONDS):

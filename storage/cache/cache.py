@@ -93,7 +93,7 @@ class Cache(Generic[T]):
         return await self.ttl(key) is not None
 
     async def ttl(self, key: CacheKey) -> float | None:
-        """Seconds for which the value stays fresh; None if there is none."""
+        """Seconds for which the value stays fresh; None if it is not cached."""
         entry = await self._values.read_entry(key)
         return entry.fresh_for if entry is not None and entry.fresh_for > 0 else None
 

@@ -179,7 +179,7 @@ class RedisCacheStore:
         return [key for key, exists in zip(keys, replies, strict=True) if exists]
 
     async def entry(self, key: str) -> tuple[CacheEntry, bytes] | None:
-        """One entry by its listed key, with its data; None if there is none."""
+        """One entry by its listed key, with its data; None if it does not exist."""
         rows = await self._rows([(ENTRY + key).encode()])
         if not rows:
             return None

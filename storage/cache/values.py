@@ -81,7 +81,7 @@ class CachedValues(Generic[T]):
         self._counter = counter
 
     async def read(self, key: CacheKey) -> Cached[T] | None:
-        """The value, fresh or stale; None if there is none or Redis is unavailable."""
+        """The value, fresh or stale; None if it is not cached or Redis is unavailable."""
         return self._decode(key, await self.read_entry(key))
 
     async def read_entry(self, key: CacheKey) -> StoredEntry | None:

@@ -22,7 +22,7 @@ PlanState = Literal["frozen", "running", "paused", "halted", "cancelled", "done"
 
 _ID_BATCH = 500
 """Ids of one statement."""
-_ENQUEUED_ELSEWHERE = "its job was enqueued by another act"
+ENQUEUED_ELSEWHERE = "its job was enqueued by another replay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class PlanRepository:
         return plan_id
 
     async def get(self, plan_id: int) -> Plan | None:
-        """A plan with its ledger; None if there is none."""
+        """A plan with its ledger; None if it does not exist."""
         if abs(plan_id) > MAX_ID:
             return None
         async with self._database.connect() as connection:
@@ -314,7 +314,7 @@ class PlanRepository:
         """Write down that the jobs of ``batch`` were enqueued; returns the skipped items with the reasons.
 
         ``skipped`` are the items, by id, that were not, with the reason.  The jobs of ``already_enqueued``
-        had been enqueued before, by this plan or by another act.
+        had been enqueued before, by this plan or by another replay.
 
         The order matters.  Each step changes only items that still wait, so the last one takes the rest of
         the batch, by the range of its ids.
@@ -364,12 +364,12 @@ async def _mark_enqueued_elsewhere(
 ) -> dict[int, str]:
     """Mark the letters of jobs that had been enqueued before.
 
-    If a letter was marked already, another act has enqueued its job: the item is skipped, and returned.
+    If a letter was marked already, another replay has enqueued its job: the item is skipped, and returned.
     """
     if not items:
         return {}
     marked_ids = await mark_replayed(connection, [item.letter_id for item in items])
-    enqueued_by_others = {item.id: _ENQUEUED_ELSEWHERE for item in items if item.letter_id not in marked_ids}
+    enqueued_by_others = {item.id: ENQUEUED_ELSEWHERE for item in items if item.letter_id not in marked_ids}
     await _mark_skipped(connection, enqueued_by_others)
     return enqueued_by_others
 

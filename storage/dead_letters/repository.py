@@ -100,7 +100,7 @@ class DeadLetterRepository:
         return Page(items, encode_cursor(query.order, last.failed_at, last.id, *values))
 
     async def get(self, letter_id: int) -> DeadLetter | None:
-        """One letter in any state, also from the archive; None if there is none."""
+        """One letter in any state, also from the archive; None if it does not exist."""
         return (await self.get_many([letter_id])).get(letter_id)
 
     async def get_many(self, letter_ids: Sequence[int]) -> dict[int, DeadLetter]:
@@ -125,7 +125,7 @@ class DeadLetterRepository:
             return int((await connection.execute(statement)).scalar_one())
 
     async def newest_id(self) -> int:
-        """The id of the letter that was recorded last; 0 if there is none."""
+        """The id of the letter that was recorded last; 0 if none was recorded."""
         async with self._database.connect() as connection:
             ids = [await connection.scalar(select(func.max(t.c.id))) for t in (LETTERS, ARCHIVED_LETTERS)]
         return max(newest or 0 for newest in ids)

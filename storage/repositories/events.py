@@ -108,7 +108,7 @@ class EventRepository:
         return await self._fetch(_select(event_filter, c.id > event_id).order_by(c.id).limit(limit))
 
     async def newest_id(self) -> int:
-        """The id of the event that was recorded last; 0 if there is none."""
+        """The id of the event that was recorded last; 0 if none was recorded."""
         async with self._database.connect() as connection:
             return (await connection.scalar(select(func.max(EventRow.id)))) or 0
 

@@ -59,7 +59,7 @@ class WeatherRepository:
         await self._database.upsert(WeatherRow, row, keys=["location_id", "time_block"])
 
     async def latest(self, location_id: str, until: datetime | None = None) -> Weather | None:
-        """The newest weather of a location, of no block after ``until``; None if there is none."""
+        """The newest weather of a location, of no block after ``until``; None if it has none."""
         table = WeatherRow.__table__
         query = select(table).where(table.c.location_id == location_id).order_by(table.c.time_block.desc())
         if until is not None:

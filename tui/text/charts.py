@@ -207,7 +207,7 @@ def _threshold_row(chart: Chart, top: float, rows: int) -> int | None:
 
 
 def _axis(chart: Chart, series: Series, columns: int) -> list[Text]:
-    """The axis with the signs of the marks; below it their words, and times where these leave room."""
+    """The axis with the signs of the marks; below it their words, and times if these leave room."""
     span = (series.end - series.start) / columns
     labels = _Labels(columns)
     axis: list[tuple[str, str]] = [("─", RULE)] * columns

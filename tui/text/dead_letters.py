@@ -253,7 +253,7 @@ def _attempt(attempt: Mapping[str, Any]) -> Text:
 
 
 def _lineage(letter: DeadLetter, lineage: Lineage | None) -> Text:
-    """The letters that replays led from and to, and how each replay ended; empty if there was none."""
+    """The letters that replays led from and to, and how each replay ended; empty if it was never replayed."""
     text = Text()
     if lineage is None or (len(lineage) == 1 and not lineage[0][1]):
         return text

@@ -65,7 +65,7 @@ def failed_attempt(
 
 
 def our_meta(job: Job) -> Any:
-    """Our part of the job's meta, which other programs may have written; None if there is none."""
+    """Our part of the job's meta, which other programs may have written; None if it has none."""
     return job.meta.get(META) if isinstance(job.meta, dict) else None
 
 

@@ -124,7 +124,7 @@ def fingerprint(queue: str, function: str, error_name: str, message: str, frame:
 def handler_frame(error: BaseException) -> str | None:
     """The innermost frame of ``error``'s own traceback that is a handler's code, as ``module:function``.
 
-    None if there is none, and for a timeout: the frame in which the time ran out is chance.
+    None without one, and for a timeout: the frame in which the time ran out is chance.
     """
     if error_type(error) == "JobTimeoutError":  # its traceback is that of a cancellation
         return None

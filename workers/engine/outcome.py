@@ -150,7 +150,7 @@ def shrink(
     worker: str,
     release: str | None,
 ) -> Settlement | None:
-    """The next smaller form of a settlement that Redis refuses for its size; None if there is none.
+    """The next smaller form of a settlement that Redis refuses for its size; None if it is the smallest.
 
     No job's data is lost: what is too large to be sent is taken from where the server stores it.
 

@@ -51,7 +51,7 @@ class LetterPayload(StrEnum):
 
 @dataclass(slots=True)
 class Settlement:
-    """The end of one job's flight, or an update of its record.
+    """How one job ends, or an update of its record.
 
     ``verb`` is one of: complete, retry (after ``delay`` seconds), bury (with ``letter``), abort (requested by
     SAQ under ``abort_key``), return (to the head of the queue), update (it stays in flight).

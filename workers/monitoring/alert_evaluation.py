@@ -320,7 +320,7 @@ def _idle_workers(facts: QueueFacts) -> Iterable[tuple[WorkerSnapshot, float]]:
 
 
 def _moment(instant_ms: float | None, now: float) -> float:
-    """A Unix second; 0 if there is none, or it lies ahead."""
+    """A Unix second; 0 if it is unknown, or lies ahead."""
     passed = age(instant_ms, now)
     return 0.0 if passed is None else now - passed
 

@@ -80,7 +80,7 @@ class Evidence:
         return asked_age if asked_age is not None and (sign is None or asked_age < sign) else None
 
     def beat_age(self, worker: str) -> float | None:
-        """Seconds since its last heartbeat; None if there is none that counts."""
+        """Seconds since its last heartbeat; None if none of its heartbeats counts."""
         return age(number(self.beats.get(worker.encode())), self.now)
 
 
@@ -317,7 +317,7 @@ def _drain(fields: Any) -> DrainSnapshot:
 
 
 def age(instant_ms: float | None, now: float) -> float | None:
-    """Seconds since an instant; None if there is none, or it lies ahead of ``now``."""
+    """Seconds since an instant; None if it is unknown, or lies ahead of ``now``."""
     if instant_ms is None or instant_ms / 1000 > now + _AHEAD_SECONDS:
         return None
     return max(0.0, now - instant_ms / 1000)

@@ -35,7 +35,7 @@ class CurrentAlert:
     value: float | None
     limit: float | None
     unit: str
-    """Unit of value and limit: ``jobs``, ``s``, ``share`` (0 to 1) or ``times``; empty if there is none."""
+    """Unit of value and limit: ``jobs``, ``s``, ``share`` (0 to 1) or ``times``; empty without a unit."""
     acknowledged_by: str | None
     acknowledge_reason: str | None
     silenced_by: str | None

@@ -23,7 +23,7 @@ _INDENT_COLUMNS = 4
 
 
 def findings_text(results: Sequence[CheckResult], *, width: int | None, colour: bool, encoding: str) -> str:
-    """A line a check where ``width`` columns allow it, else further, indented ones; None: one line always."""
+    """A line a check if ``width`` columns allow it, else further, indented ones; None: one line always."""
     name = max(len(result.check) for result in results)
     lines = []
     for group, members in groupby(results, key=lambda result: result.group):

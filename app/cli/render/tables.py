@@ -1,4 +1,4 @@
-"""Tables of commands: as wide as the terminal at most, and as wide as needed if there is none."""
+"""Tables of commands: as wide as the terminal at most, and as wide as needed without one."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from saq import Job
 from saq.utils import now
 
-from storage.dead_letters.plans import ReplayItem
+from storage.dead_letters.plans import ENQUEUED_ELSEWHERE, ReplayItem
 from workers.engine import wire
 from workers.engine.attempts import META, replay_origin
 from workers.engine.enqueueing import EnqueueResult
@@ -65,9 +65,7 @@ class ReplayEnqueuer:
             owners |= await self._owners(
                 self._queues[name], [item for item in duplicates if item.queue_name == name]
             )
-        return {
-            item: "its job was enqueued by another act" for item, owner in owners.items() if owner != item
-        }
+        return {item: ENQUEUED_ELSEWHERE for item, owner in owners.items() if owner != item}
 
     @staticmethod
     async def _owners(queue: JobQueue, items: Sequence[ReplayItem]) -> dict[int, int]:

@@ -106,7 +106,7 @@ class ColorHandler(Handler[ColorPayload, ColorResult]):
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    """The file ``name`` below ``folder``, None if there is none or its links lead out of the folder."""
+    """The file ``name`` below ``folder``, None if it does not exist or its links lead out of the folder."""
     try:
         path = (folder / name).resolve()
         return path if path.is_relative_to(folder) and path.is_file() else None

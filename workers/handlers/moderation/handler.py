@@ -43,7 +43,7 @@ _ADDRESS = re.compile(
 _LONG_NUMBER = re.compile(r"(\d{20})\d+")  # the word list takes time by the square of its length
 _GARMENTS = ["nude", "panties", "panty", "sexy"]  # a colour, garments and a cut here; on the word list there
 _REGIONS = ("US", "GB", "PT", "ES", "FR", "DE", "IT", "BR", "IN", "AU")
-"""Whose phone numbers are known without +: none with eight digits, where ``36 38 40 42`` would be one."""
+"""Countries whose phone numbers are known without +.  None has eight digits: ``36 38 40 42`` would be one."""
 
 _AS_SEEN: dict[int, str | None] = {
     **{wide: chr(wide - 0xFEE0) for wide in range(0xFF01, 0xFF5F)},  # full-width ASCII
