@@ -50,7 +50,7 @@ class PersonalizationService:
         self._weather = weather
 
     async def payload(self, user_id: str, location_id: str, when: datetime | None = None) -> Cached[Payload]:
-        """The payload for the block that contains ``when``, or now.
+        """Return the payload for the block that contains ``when``, or now.
 
         Raises DatabaseUnavailableError or CacheLoadError if neither cache nor database has it.
         """
@@ -83,7 +83,7 @@ class PersonalizationService:
 
 
 def payload_key(user_id: str, location_id: str, block: datetime) -> CacheKey:
-    """The key of the entry for a payload."""
+    """Return the key of the entry for a payload."""
     return CacheKey(user_id, f"{location_id}:{block:%Y-%m-%dT%H}", (location_tag(location_id),))
 
 

@@ -80,7 +80,7 @@ class Cache(Generic[T]):
             self._counter.restore(counts)
 
     async def get(self, key: CacheKey) -> T | None:
-        """The value if it is fresh, else None."""
+        """Return the value if it is fresh, else None."""
         cached = await self._values.read(key)
         if cached is None or not cached.fresh:
             self._counter.add("misses")
@@ -89,11 +89,11 @@ class Cache(Generic[T]):
         return cached.value
 
     async def exists(self, key: CacheKey) -> bool:
-        """Whether there is a fresh value."""
+        """Return whether there is a fresh value."""
         return await self.ttl(key) is not None
 
     async def ttl(self, key: CacheKey) -> float | None:
-        """Seconds for which the value stays fresh; None if it is not cached."""
+        """Return the seconds for which the value stays fresh; None if it is not cached."""
         entry = await self._values.read_entry(key)
         return entry.fresh_for if entry is not None and entry.fresh_for > 0 else None
 
@@ -124,7 +124,7 @@ class Cache(Generic[T]):
         return await self.store.remove(key)
 
     async def get_or_load(self, key: CacheKey, loader: Loader[T]) -> Cached[T]:
-        """A fresh value from the cache, else a loaded one; concurrent readers share the load.
+        """Return a fresh value from the cache, else a loaded one; concurrent readers share the load.
 
         If the load fails or times out, a stale value is returned; without one, raises the error of
         ``loader``, or CacheLoadError.  While Redis is unavailable every value is loaded.

@@ -21,13 +21,13 @@ class OutageLog:
         self._failing: set[Operation] = set()
 
     def record_failure(self, operation: Operation, error: CacheUnavailableError) -> None:
-        """An operation failed."""
+        """Note that an operation failed."""
         if operation not in self._failing:
             self._failing.add(operation)
             log.warning("the cache is unavailable: values are loaded", what=operation, error=str(error))
 
     def record_success(self, operation: Operation) -> None:
-        """An operation succeeded."""
+        """Note that an operation succeeded."""
         if operation in self._failing:
             self._failing.discard(operation)
             log.info("the cache's Redis answers again", what=operation)

@@ -81,7 +81,7 @@ class CachedValues(Generic[T]):
         self._counter = counter
 
     async def read(self, key: CacheKey) -> Cached[T] | None:
-        """The value, fresh or stale; None if it is not cached or Redis is unavailable."""
+        """Return the value, fresh or stale; None if it is not cached or Redis is unavailable."""
         return self._decode(key, await self.read_entry(key))
 
     async def read_entry(self, key: CacheKey) -> StoredEntry | None:
@@ -145,11 +145,11 @@ class CachedValues(Generic[T]):
         return True
 
     def encode(self, value: T) -> bytes:
-        """A value as JSON.  Raises TypeError, ValueError, RecursionError."""
+        """Return a value as JSON.  Raises TypeError, ValueError, RecursionError."""
         return dumps(self._kind.dump_python(value, mode="json"))
 
     def _decode(self, key: CacheKey, entry: StoredEntry | None) -> Cached[T] | None:
-        """The value of an entry; None if it is not of our type, so that it is replaced."""
+        """Return the value of an entry; None if it is not of our type, so that it is replaced."""
         if entry is None:
             return None
         try:

@@ -35,7 +35,7 @@ async def find_new_groups(connection: AsyncConnection, fingerprints: Collection[
 def new_group_events(
     rows: Sequence[dict[str, Any]], recorded: Collection[str], new_groups: Collection[str]
 ) -> Iterator[NewEvent]:
-    """An event for the first row of each new group, of the rows whose uids were ``recorded``."""
+    """Yield an event for the first row of each new group, of the rows whose uids were ``recorded``."""
     seen: set[str] = set()
     for row in rows:
         fingerprint = row["fingerprint"]

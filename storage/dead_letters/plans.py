@@ -181,7 +181,7 @@ class PlanRepository:
         return plan_id
 
     async def get(self, plan_id: int) -> Plan | None:
-        """A plan with its ledger; None if it does not exist."""
+        """Return a plan with its ledger; None if it does not exist."""
         if abs(plan_id) > MAX_ID:
             return None
         async with self._database.connect() as connection:
@@ -198,7 +198,7 @@ class PlanRepository:
         return Plan(**row._mapping, ledger=Ledger(**{row[0]: row[1] for row in numbers}))
 
     async def newest(self, limit: int = 50) -> list[Plan]:
-        """The newest plans first, with their ledgers."""
+        """Return the newest plans first, with their ledgers."""
         query = select(PlanRow.id).order_by(PlanRow.id.desc()).limit(limit)
         async with self._database.connect() as connection:
             ids = (await connection.execute(query)).scalars().all()
@@ -213,7 +213,7 @@ class PlanRepository:
             return {str(state): int(number) for state, number in await connection.execute(query)}
 
     async def unfinished_plans(self, limit: int = 20) -> list[UnfinishedPlan]:
-        """The newest plans that run or have halted."""
+        """Return the newest plans that run or have halted."""
         c = PlanRow.__table__.c
         query = select(c.id, c.state, c.note, c.created_at).where(c.state.in_(("running", "halted")))
         async with self._database.connect() as connection:
@@ -223,7 +223,7 @@ class PlanRepository:
     async def items(
         self, plan_id: int, *, state: str | None = None, limit: int = 100, after: int = 0
     ) -> list[PlanItem]:
-        """The plan's letters in its order, from after the item ``after``."""
+        """Return the plan's letters in its order, from after the item ``after``."""
         table = ReplayRow.__table__
         query = select(table).where(table.c.plan_id == plan_id, table.c.id > after)
         if state is not None:
@@ -233,7 +233,7 @@ class PlanRepository:
         return [PlanItem(**row._mapping) for row in rows]
 
     async def replays_of(self, letter_id: int) -> list[PlanItem]:
-        """The items of all plans that include a letter, oldest first."""
+        """Return the items of all plans that include a letter, oldest first."""
         table = ReplayRow.__table__
         query = select(table).where(table.c.letter_id == letter_id).order_by(table.c.id).limit(_ID_BATCH)
         async with self._database.connect() as connection:
@@ -275,7 +275,7 @@ class PlanRepository:
     async def next_items(
         self, plan_id: int, *, limit: int, after: int = 0, state: str = "waiting"
     ) -> list[ReplayItem]:
-        """The next letters in ``state``, from after the item ``after``, in the plan's order."""
+        """Return the next letters in ``state``, from after the item ``after``, in the plan's order."""
         r = ReplayRow.__table__.c
         items = (
             select(r.id, r.letter_id, r.kwargs)
@@ -328,7 +328,7 @@ class PlanRepository:
         return {**enqueued_by_others, **skipped}
 
     def _select_dead(self, selection: LetterFilter | Sequence[int], *, poison: bool) -> list[Any]:
-        """Queries of the ids of dead letters, oldest first."""
+        """Return queries of the ids of dead letters, oldest first."""
         if isinstance(selection, LetterFilter):
             excluded = {} if poison or selection.poison is not None else {"poison": False}
             dead = selection.model_copy(update={"state": "dead", **excluded})

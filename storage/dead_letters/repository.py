@@ -81,7 +81,7 @@ class DeadLetterRepository:
         cursor: str | None = None,
         order: LetterOrder = NEWEST_FIRST,
     ) -> Page[DeadLetter]:
-        """One page; ``limit`` is from 1 to 1,000.
+        """Return one page; ``limit`` is from 1 to 1,000.
 
         Raises InvalidCursorError, InvalidFilterError (an order that no index has), ValueError.
         """
@@ -100,11 +100,11 @@ class DeadLetterRepository:
         return Page(items, encode_cursor(query.order, last.failed_at, last.id, *values))
 
     async def get(self, letter_id: int) -> DeadLetter | None:
-        """One letter in any state, also from the archive; None if it does not exist."""
+        """Return one letter in any state, also from the archive; None if it does not exist."""
         return (await self.get_many([letter_id])).get(letter_id)
 
     async def get_many(self, letter_ids: Sequence[int]) -> dict[int, DeadLetter]:
-        """Letters by id, in any state, also from the archive; unknown ids are left out."""
+        """Return the letters by id, in any state, also from the archive; unknown ids are left out."""
         rows = await self._rows_by_id(letter_ids, tuple(column.name for column in LETTERS.c))
         return {letter_id: _to_letter(row, table) for letter_id, (row, table) in rows.items()}
 
@@ -114,7 +114,7 @@ class DeadLetterRepository:
         return {letter_id: LetterSummary(*row) for letter_id, (row, _) in rows.items()}
 
     async def count(self, letter_filter: LetterFilter = ALL_DEAD, *, limit: int | None = None) -> int:
-        """Number of letters; if there are more than ``limit``, ``limit + 1``."""
+        """Return the number of letters; if there are more than ``limit``, ``limit + 1``."""
         query = letter_query(letter_filter, self._database.dialect)
         if limit is None:
             statement = query.select_indexed([func.count(query.c.id)])
@@ -125,13 +125,13 @@ class DeadLetterRepository:
             return int((await connection.execute(statement)).scalar_one())
 
     async def newest_id(self) -> int:
-        """The id of the letter that was recorded last; 0 if none was recorded."""
+        """Return the id of the letter that was recorded last; 0 if none was recorded."""
         async with self._database.connect() as connection:
             ids = [await connection.scalar(select(func.max(t.c.id))) for t in (LETTERS, ARCHIVED_LETTERS)]
         return max(newest or 0 for newest in ids)
 
     async def groups(self, letter_filter: LetterFilter = ALL_DEAD, *, limit: int = 50) -> list[FailureGroup]:
-        """The groups with the most letters.  ``limit`` is from 1 to 1,000.  Raises ValueError."""
+        """Return the groups with the most letters.  ``limit`` is from 1 to 1,000.  Raises ValueError."""
         _check_limit(limit)
         query = letter_query(letter_filter, self._database.dialect)
         c = query.c
@@ -167,7 +167,7 @@ class DeadLetterRepository:
         ]
 
     async def lineage(self, letter: DeadLetter) -> list[DeadLetter]:
-        """All letters that descend from the same first job by replays, including this one, oldest first."""
+        """Return all letters that descend from the same first job by replays, with this one, oldest first."""
         root = letter.root_id or letter.id
         letters: dict[int, DeadLetter] = {}
         async with self._database.connect() as connection:
@@ -233,7 +233,7 @@ class DeadLetterRepository:
     async def _rows_by_id(
         self, letter_ids: Sequence[int], columns: Sequence[str]
     ) -> dict[int, tuple[Any, Table]]:
-        """Rows with the table that each was found in."""
+        """Return the rows with the table that each was found in."""
         rows: dict[int, tuple[Any, Table]] = {}
         async with self._database.connect() as connection:
             for table in (LETTERS, ARCHIVED_LETTERS):  # in this order, since a letter may be archived now
@@ -304,7 +304,7 @@ class DeadLetterRepository:
 
 
 async def _largest_groups(connection: AsyncConnection, query: LetterQuery, limit: int) -> list[Any]:
-    """The rows of `LetterQuery.groups`, of few groups by steps in their index."""
+    """Return the rows of `LetterQuery.groups`, of few groups by steps in their index."""
     steps = query.first_groups(_MAX_COUNTED_GROUPS + 1)
     if steps is not None:
         rows = (await connection.execute(steps)).all()

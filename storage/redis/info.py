@@ -67,7 +67,7 @@ class ServerInfo:
 
 
 async def reply_or_empty(request: Awaitable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The reply to a request for facts; an empty one if the server denies it, or it cannot be parsed.
+    """Return the reply to a request for facts; an empty one if the server denies it, or it cannot be parsed.
 
     Raises RedisError or OSError if the server does not answer.
     """
