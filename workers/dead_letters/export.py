@@ -36,7 +36,10 @@ async def export_letters(
     form: ExportFormat,
     mask: Callable[[DeadLetter], DeadLetter],
 ) -> AsyncIterator[str]:
-    """The document, piece by piece; each piece ends a line.  ``mask`` returns a letter as it is written."""
+    """Yield the document, piece by piece; each piece ends a line.
+
+    ``mask`` returns a letter as it is written.
+    """
     if form == "csv":
         yield _csv_record(_CSV_COLUMNS)
         async for letter in _all(letters, selection):
@@ -62,7 +65,7 @@ async def export_letters(
 
 
 def fields(letter: DeadLetter) -> dict[str, Any]:
-    """A letter by the names of its columns, times in ISO 8601."""
+    """Return a letter by the names of its columns, times in ISO 8601."""
     return {
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in asdict(letter).items()
@@ -88,14 +91,17 @@ async def _all(
 
 
 def _csv_record(cells: Sequence[str]) -> str:
-    """One record of RFC 4180, with its CRLF."""
+    """Return one record of RFC 4180, with its CRLF."""
     record = io.StringIO()
     csv.writer(record).writerow(cells)
     return record.getvalue()
 
 
 def _csv_cell(value: Any) -> str:
-    """Text as it is, unless a spreadsheet would run it; anything else as compact JSON; None as nothing."""
+    """Write text as it is, unless a spreadsheet would run it.
+
+    Anything else is compact JSON, and None is nothing.
+    """
     if value is None:
         return ""
     if isinstance(value, str):
@@ -149,12 +155,12 @@ def _format_time(when: datetime) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text from jobs on one line, without what Markdown would read as its own."""
+    """Write text from jobs on one line, without what Markdown would read as its own."""
     return "".join(f"\\{char}" if char in "\\`*_[]<>#|" else char for char in " ".join(text.split()))
 
 
 def _code(text: str) -> str:
-    """A block with a fence that is longer than any in the text."""
+    """Return a block with a fence that is longer than any in the text."""
     fence = "```"
     while fence in text:
         fence += "`"

@@ -45,7 +45,7 @@ class Recorder:
         """Loop time at which a letter that was refused, and stays in Redis, is tried again."""
 
     def notify(self) -> None:
-        """A letter waits, or may wait."""
+        """Note that a letter waits, or may wait."""
         self._waiting.set()
 
     async def run(self) -> None:
@@ -141,7 +141,7 @@ class Recorder:
 
 
 def _parse_outcome(member: bytes) -> ReplayOutcome | None:
-    """The letter, the item and the result of its replay; None if another program wrote the member."""
+    """Return the letter, the item and the result of its replay; None if another program wrote the member."""
     match = _OUTCOME.fullmatch(member)
     if match is None:
         return None

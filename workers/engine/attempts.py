@@ -65,17 +65,17 @@ def failed_attempt(
 
 
 def our_meta(job: Job) -> Any:
-    """Our part of the job's meta, which other programs may have written; None if it has none."""
+    """Return our part of the job's meta, which other programs may have written; None if it has none."""
     return job.meta.get(META) if isinstance(job.meta, dict) else None
 
 
 def attempts_of(job: Job) -> list[dict[str, Any]]:
-    """The failed attempts in the job's record; none if another program wrote something else there."""
+    """Return the failed attempts in the job's record; none if another program wrote something else there."""
     return checked_attempts(our_meta(job))
 
 
 def checked_attempts(our_part: Any) -> list[dict[str, Any]]:
-    """The failed attempts in our part of a job's meta; ``ours`` may be anything: see `our_meta`."""
+    """Return the failed attempts in our part of a job's meta; ``ours`` may be anything: see `our_meta`."""
     attempts = our_part.get("attempts") if isinstance(our_part, dict) else None
     if not isinstance(attempts, list) or not all(map(_is_attempt, attempts)):
         return []
@@ -111,7 +111,10 @@ def drop_tracebacks(job: Job) -> bool:
 
 
 def replay_origin(our_part: Any) -> tuple[int, int] | None:
-    """The letter and the plan's item that a job is a replay of; ``ours`` may be anything: see `our_meta`."""
+    """Return the letter and the plan's item that a job is a replay of.
+
+    ``ours`` may be anything: see `our_meta`.
+    """
     if not isinstance(our_part, dict):
         return None
     letter, item = our_part.get("replay_of"), our_part.get("replay", 0)

@@ -250,7 +250,7 @@ class Dispatcher:
         return bool(self._settlements) and waited_seconds >= _SMALL_TURN_SECONDS
 
     def _free_slots(self) -> int:
-        """Slots in which no job runs, and that no turn under way fills."""
+        """Return the slots in which no job runs, and that no turn under way fills."""
         return self.runner.free - sum(turn.slots for turn in self._turns)
 
     def _begin_turn(self) -> None:

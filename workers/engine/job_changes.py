@@ -128,7 +128,7 @@ def _size(row: _Arguments) -> int:
 
 
 def _digest(record: bytes | None) -> str:
-    """The digest by which the scripts compare records; empty without a record."""
+    """Return the digest by which the scripts compare records; empty without a record."""
     return "" if record is None else hashlib.sha1(record, usedforsecurity=False).hexdigest()
 
 

@@ -80,7 +80,7 @@ class JobReader:
     async def window(
         self, state: WindowState, limit: int, *, after: bytes = b"", place: bytes = b""
     ) -> Window:
-        """The jobs in a state that follow the one with the id ``after``, which was at ``place``."""
+        """Return the jobs in a state that follow the one with the id ``after``, which was at ``place``."""
         args: list[Argument] = [self._queue, MAX_UNIX_SECONDS, state, limit, REQUEST_BYTES, after, place]
         now_us, more, *flat = await run_script(self._redis, JOBS_SCRIPT.call(self.script_keys, args))
         jobs = [
@@ -90,7 +90,7 @@ class JobReader:
         return Window(int(now_us) / 1e6, jobs, bool(more))
 
     async def find(self, keys: Sequence[str]) -> AsyncIterator[tuple[float, list[FoundJob]]]:
-        """The jobs with these keys, in order, some at a time, each time with the server's time."""
+        """Yield the jobs with these keys, in order, some at a time, each time with the server's time."""
         remaining = list(keys)
         while remaining:
             args: list[Argument] = [self._queue, MAX_UNIX_SECONDS, MAX_SEARCHED_POSITIONS, REQUEST_BYTES]
@@ -108,7 +108,7 @@ class JobReader:
 
 
 async def count_jobs(redis: Redis, queues: Sequence[str]) -> dict[str, JobCounts]:
-    """The jobs of each queue by state, in one round trip.  Raises RedisError."""
+    """Return the jobs of each queue by state, in one round trip.  Raises RedisError."""
     pipeline = redis.pipeline(transaction=False)
     for queue in queues:
         keys = QueueKeys.of(queue)

@@ -34,7 +34,7 @@ from workers.errors import RecordTooLargeError
 
 
 def settle_success(leased: LeasedJob, job: Job, result: Any) -> Settlement:
-    """The job completed with ``result``.  Raises TypeError if the result cannot be written as JSON."""
+    """Complete the job with ``result``.  Raises TypeError if the result cannot be written as JSON."""
     job.status, job.result, job.error = Status.COMPLETE, result, None
     job.completed = now()
     job.progress = 1.0
@@ -52,7 +52,7 @@ def settle_failure(
     release: str | None = None,
     log: Sequence[str] = (),
 ) -> Settlement:
-    """The attempt failed: a retry if the policy has one left and ``error`` allows it, else a dead letter.
+    """Settle a failed attempt: a retry if policy and ``error`` allow one, else a dead letter.
 
     ``job.attempts`` counts this attempt already.  ``release`` is that of the worker, None if it is unknown.
     ``log`` has the last lines that its handler logged.
@@ -89,7 +89,7 @@ def worker_died(
     worker: str,
     release: str | None = None,
 ) -> Settlement:
-    """The worker died during the attempt: back to the head of the queue at once, the attempt is charged."""
+    """Settle an attempt whose worker died: back to the head of the queue at once, the attempt is charged."""
     if job.status == Status.ABORTING:
         return settle_abort(leased, job)
     if job.status != Status.ACTIVE:  # an active record counts this attempt already
@@ -110,7 +110,7 @@ def unreadable(
     worker: str,
     release: str | None = None,
 ) -> Settlement:
-    """The queue held something that is not a job: a dead letter keeps its bytes, and so does Redis."""
+    """Bury something on the queue that is not a job: a dead letter keeps its bytes, and so does Redis."""
     attempt = failed_attempt(
         error, number=1, failed_at=now() / 1000, worker=worker, run_seconds=0.0, release=release
     )
@@ -121,7 +121,7 @@ def unreadable(
 
 
 def settle_abort(leased: LeasedJob, job: Job) -> Settlement:
-    """SAQ's ``queue.abort`` was called for the job: neither a failure nor a dead letter."""
+    """Settle a job for which SAQ's ``queue.abort`` was called: neither a failure nor a dead letter."""
     job.status, job.result = Status.ABORTED, None
     job.completed = now()
     body, outcome = wire.dump(wire.job_dict(job)), _replay_outcome(job, "aborted")
@@ -150,7 +150,7 @@ def shrink(
     worker: str,
     release: str | None,
 ) -> Settlement | None:
-    """The next smaller form of a settlement that Redis refuses for its size; None if it is the smallest.
+    """Return the next smaller form of a settlement that Redis refuses for its size, or None.
 
     No job's data is lost: what is too large to be sent is taken from where the server stores it.
 
@@ -216,7 +216,7 @@ def _bury(leased: LeasedJob, job: Job, attempt: dict[str, Any], ended_ms: int) -
 
 
 def _replay_outcome(job: Job, result: ReplayResult) -> bytes:
-    """The outcome of a job that is a replay, else empty; the outcome of one that died is its letter."""
+    """Return the outcome of a job that is a replay, else empty: a job that died has its letter."""
     origin = replay_origin(our_meta(job))
     return b"" if origin is None else f"{origin[0]}:{origin[1]}:{result}".encode()
 

@@ -142,7 +142,7 @@ class QueuePolicy:
         }
 
     def retry_delay(self, attempts: int) -> float | None:
-        """Seconds until the next attempt after ``attempts`` failed ones, or None if none is left."""
+        """Return the seconds until the next attempt after ``attempts`` failed ones; None if none is left."""
         if attempts >= self.max_attempts:
             return None
         return self.retry_delays[max(attempts, 1) - 1]

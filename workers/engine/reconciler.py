@@ -196,7 +196,7 @@ class Reconciler:
         )
 
     async def _misplaced_ids(self) -> AsyncIterator[Finding]:
-        """Ids that are on one of the keys and not on the other where they belong, too.
+        """Yield ids that are on one of the keys and not on the other where they belong, too.
 
         A job moves from incomplete to queued to leases, so they are read in this order.  The hashes of a
         million ids take 60 MB, the ids themselves twice that.
@@ -221,14 +221,14 @@ class Reconciler:
                         yield id_, "unlisted", 0.0
 
     async def _ready_ids(self) -> AsyncIterator[list[bytes]]:
-        """Ids on incomplete that are ready, or have a time at which nothing can be scheduled."""
+        """Yield ids on incomplete that are ready, or have a time at which nothing can be scheduled."""
         async for ids in self._incomplete_ids("-inf", 0):
             yield ids
         async for ids in self._incomplete_ids(MAX_UNIX_SECONDS, "+inf"):
             yield ids
 
     async def _queued_ids(self) -> AsyncIterator[list[bytes]]:
-        """From the tail: a take shifts nothing, and what arrives shows some ids twice."""
+        """Yield them from the tail: a take shifts nothing, and what arrives shows some ids twice."""
         end = -1
         while ids := await execute(self._redis, "LRANGE", self._keys.queued, end - _MAX_PAGE_IDS + 1, end):
             yield ids
@@ -247,7 +247,7 @@ class Reconciler:
         return [id_ for id_, score in zip(ids, scores, strict=True) if score is None]
 
     async def _unknown_jobs(self) -> AsyncIterator[Finding]:
-        """Jobs that wait by their records, though incomplete does not have their ids."""
+        """Yield jobs that wait by their records, though incomplete does not have their ids."""
         now = float((await self._redis.time())[0])
         pattern = f"saq:job:{self._policy.name}:*"
         cursor: Any = 0
@@ -262,7 +262,7 @@ class Reconciler:
                 return
 
     async def _late_retries(self) -> AsyncIterator[Finding]:
-        """Retries that wait for longer than any delay, since the server's clock was set back."""
+        """Yield retries that wait for longer than any delay, since the server's clock was set back."""
         now = float((await self._redis.time())[0])
         longest = max(self._policy.retry_delays, default=0.0)
         async for ids in self._incomplete_ids(now + longest + 1, MAX_UNIX_SECONDS):
@@ -272,7 +272,7 @@ class Reconciler:
                     yield id_, "late", now + (self._policy.retry_delay(attempts) or 0.0)
 
     async def _bodies(self, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes | None]]:
-        """The record of each job; None if its id names none, or a key of another type."""
+        """Yield the record of each job; None if its id names none, or a key of another type."""
         for start in range(0, len(ids), _MAX_PAGE_BODIES):
             page = ids[start : start + _MAX_PAGE_BODIES]
             pipeline = self._redis.pipeline(transaction=False)
@@ -283,7 +283,10 @@ class Reconciler:
 
 
 def _repaired_event(queue: str, repairs: Counter[str]) -> NewEvent:
-    """One event a minute: another program may break a key again and again; the totals count each repair."""
+    """Return one event a minute: another program may break a key again and again.
+
+    The totals count each repair.
+    """
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(repairs.items()))
     return NewEvent(
         "keys-repaired",
@@ -307,7 +310,7 @@ def _record(body: bytes | None) -> dict[str, Any] | None:
 
 
 def _due_second(body: bytes | None, now: float) -> float | None:
-    """The Unix second from which a record's job may run, 0 if that has passed; None if it does not wait.
+    """Return the Unix second from which a record's job may run, 0: now; None if it does not wait.
 
     A record that cannot be read is ready: the worker that takes it buries it with its bytes.
     """
@@ -329,7 +332,7 @@ def _is_time(value: Any) -> bool:
 
 
 def _attempts(body: bytes | None) -> int:
-    """Failed attempts of a job that waits for its next one, 0 if the record is of another job."""
+    """Return the failed attempts of a job that waits for its next one, 0 if the record is of another job."""
     record = _record(body) or {}
     attempts, meta = record.get("attempts", 0), record.get("meta")
     is_retry = isinstance(meta, dict) and META in meta and record.get("status") == "queued"

@@ -137,7 +137,7 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
         return Outcome.DELIVERED, ""
 
     async def _post(self, url: str, alert: AlertPayload, subscriber_id: int) -> int:
-        """The status of the answer.  Its body is not read: it might never end."""
+        """Return the status of the answer.  Its body is not read: it might never end."""
         headers = {"Idempotency-Key": f"{quote(alert.alert_id)}:{subscriber_id}"}  # a header is ASCII
         body = alert.model_dump(mode="json")
         async with self._http.stream("POST", url, json=body, headers=headers) as response:
@@ -145,7 +145,7 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
 
 
 async def _all(*deliveries: Coroutine[Any, Any, T]) -> list[T]:
-    """Their results.  If one raises (the database is down), that is raised after all have ended.
+    """Return their results.  If one raises (the database is down), that is raised after all have ended.
 
     Otherwise those still under way would meet the next attempt, and subscribers get the alert twice.
     """

@@ -247,19 +247,19 @@ class Thresholds:
     durations: Mapping[str, float] = field(default_factory=dict)
 
     def limit(self, name: str, queue: str | None = None) -> float:
-        """The figure above which ``name`` breaches.  Raises KeyError for a rule without a figure."""
+        """Return the figure above which ``name`` breaches.  Raises KeyError for a rule without a figure."""
         default = BY_NAME[name].limit
         if default is None:
             raise KeyError(name)
         return self.limits.get((name, queue), self.limits.get((name, None), default))
 
     def ends_at(self, name: str, queue: str | None = None) -> float:
-        """The figure at which it ends, as far below the limit as in the table."""
+        """Return the figure at which it ends, as far below the limit as in the table."""
         rule = BY_NAME[name]
         return self.limit(name, queue) * (rule.ends_at or 0.0) / (rule.limit or 1.0)
 
     def for_seconds(self, name: str) -> float:
-        """The seconds for which ``name`` has to breach until it fires."""
+        """Return the seconds for which ``name`` has to breach until it fires."""
         return self.durations.get(name, BY_NAME[name].for_seconds)
 
     def settings(self, queue: str) -> dict[str, object]:

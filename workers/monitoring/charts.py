@@ -47,7 +47,7 @@ class Series:
 
 
 def _depth(history: History, start: float, end: float) -> float:
-    """The greatest depth of a step, so that no chart hides a peak."""
+    """Return the greatest depth of a step, so that no chart hides a peak."""
     first, after = bisect_right(history.times, start), bisect_right(history.times, end)
     return max([point.depth for point in history.points[first:after]] or [history.point_at(end).depth])
 
@@ -89,7 +89,9 @@ FIGURES: Mapping[str, Figure] = {
 
 
 def series(history: History, figure: str, seconds: float, steps: int) -> Series:
-    """A figure over the last ``seconds``.  Its steps begin at the same instants from one call to the next.
+    """Return a figure over the last ``seconds``.
+
+    Its steps begin at the same instants from one call to the next.
 
     Raises KeyError for an unknown figure.
     """
@@ -123,7 +125,7 @@ class OldHistoryReader:
         self._old: dict[str, _OldPoints] = {}
 
     async def extend(self, queue: str, history: History, seconds: float) -> History:
-        """``history`` with the points before it, over ``seconds``.  Raises RedisError."""
+        """Extend ``history`` with the points before it, over ``seconds``.  Raises RedisError."""
         now, first = history.now.at, history.points[0].at
         start = now - min(seconds, MAX_RANGE_SECONDS)
         if first <= start:

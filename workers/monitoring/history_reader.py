@@ -23,7 +23,7 @@ class HistoryReader:
         """The points of this hour, one week ago, and of its end."""
 
     def ranges(self, now: float) -> list[Argument]:
-        """Lowest and highest score of the points to read, as overview.lua takes them."""
+        """Return the lowest and highest score of the points to read, as overview.lua takes them."""
         ranges: list[Argument] = []
         for seconds, needed in _NEEDED_SECONDS.items():
             points = self._points[seconds]

@@ -18,7 +18,7 @@ class LoopLag:
         self._timer: asyncio.TimerHandle | None = None
 
     def worst(self) -> float | None:
-        """The largest delay of the last two seconds, in seconds; None at first."""
+        """Return the largest delay of the last two seconds, in seconds; None at first."""
         if self._timer is None:
             self._schedule()
         return max(self._newest, default=None)

@@ -348,5 +348,5 @@ class Snapshot:
         )
 
     def redis_of(self, queue: str) -> RedisSnapshot:
-        """The server that holds a queue."""
+        """Return the server that holds a queue."""
         return next((redis for redis in self.other_redises if queue in redis.queues), self.redis)

@@ -44,7 +44,7 @@ class CurrentAlert:
 
 
 def current_alerts(snapshot: Snapshot) -> list[CurrentAlert]:
-    """The alerts of a snapshot, the worst first.  Pure."""
+    """Return the alerts of a snapshot, the worst first.  Pure."""
     return [_current(alert, snapshot.taken_at) for alert in snapshot.alerts]
 
 
@@ -142,7 +142,7 @@ class AlertOperations:
             return action.affected
 
     async def history(self, *, limit: int = 50, cursor: str | None = None) -> Page[AlertRecord]:
-        """All alerts, the newest first.  Raises InvalidCursorError, ValueError (the limit)."""
+        """Return all alerts, the newest first.  Raises InvalidCursorError, ValueError (the limit)."""
         return await self._history.page(datetime.now(UTC), limit=limit, cursor=cursor)
 
     async def _record_new(self, alert: str, queue: str | None) -> bool:

@@ -167,7 +167,7 @@ class Operations:
         return self._audit.read_only
 
     def as_actor(self, actor: str) -> Operations:
-        """These operations; the rest of the current task acts as ``actor``."""
+        """Return these operations; the rest of the current task acts as ``actor``."""
         current_actor.set(actor)
         return self
 
@@ -221,7 +221,7 @@ class Operations:
         return process.stalled_queues(without={name for queues in errors for name in queues})
 
     async def snapshot(self) -> Snapshot:
-        """The state of the cluster now; if a server is down, the snapshot has the error."""
+        """Return the state of the cluster now; if a server is down, the snapshot has the error."""
         process = self._process
         return await self._snapshots.snapshot(
             loop_lag=self._loop_lag.worst(),
@@ -239,7 +239,7 @@ class Operations:
         return self._enqueueing.queue(queue).policy
 
     async def loads(self) -> list[QueueLoad]:
-        """The load of each queue, for an autoscaler."""
+        """Return the load of each queue, for an autoscaler."""
         return await read_loads(self._enqueueing.queues.values())
 
     async def enqueue(
@@ -297,7 +297,7 @@ class Operations:
             action.outcome = f"{action.affected} of {read} enqueued"
 
     async def recent_actions(self, limit: int = 50) -> list[OperatorAction]:
-        """The actions of operators, the newest first."""
+        """Return the actions of operators, the newest first."""
         return await self._audit.actions.newest(limit)
 
     async def pause(self, queue: str, reason: str = "") -> Pause:
@@ -329,7 +329,7 @@ class Operations:
     def logs(
         self, worker: str, *, queue: str | None = None, job: str | None = None, limit: int = MAX_LOG_LINES
     ) -> list[LogLine]:
-        """The newest lines of the log, oldest first: of all, of a queue, or of a job.
+        """Return the newest lines of the log, oldest first: of all, of a queue, or of a job.
 
         Each process keeps its own lines: raises NotFoundError if ``worker`` is another one.
         """

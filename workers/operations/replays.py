@@ -186,7 +186,7 @@ class ReplayOperations:
         return await self.get_plan(plan_id)
 
     async def get_plan(self, plan_id: int) -> Plan:
-        """A plan with its progress.  Raises NotFoundError."""
+        """Return a plan with its progress.  Raises NotFoundError."""
         plan = await self._plans.get(plan_id)
         if plan is None:
             raise NotFoundError(f"no plan has the id {plan_id}", fix="list them with failed-jobs plans")
@@ -194,13 +194,16 @@ class ReplayOperations:
         return plan
 
     async def plans(self, limit: int = 50) -> list[Plan]:
-        """The newest plans first."""
+        """Return the newest plans first."""
         return await self._with_activity(await self._plans.newest(limit))
 
     async def plan_items(
         self, plan_id: int, *, state: str | None = None, limit: int = 100, after: int = 0
     ) -> list[PlanItem]:
-        """The letters of a plan in their order, from after the item ``after``.  Raises NotFoundError."""
+        """Return the letters of a plan in their order, from after the item ``after``.
+
+        Raises NotFoundError.
+        """
         await self.get_plan(plan_id)
         items = await self._plans.items(plan_id, state=state, limit=limit, after=after)
         return [self._mask.replay(item) for item in items]
@@ -269,7 +272,7 @@ class ReplayOperations:
         return plan
 
     async def _sent_since(self, plan_id: int, before: int) -> int:
-        """Number of jobs that this run enqueued; 0 if the database is down."""
+        """Return the number of jobs that this run enqueued; 0 if the database is down."""
         try:
             plan = await self._plans.get(plan_id)
         except StorageError:
@@ -322,7 +325,7 @@ class ReplayOperations:
         return longest
 
     async def _with_activity(self, plans: Sequence[Plan]) -> list[Plan]:
-        """The plans with ``active`` set, which only Redis has.
+        """Return the plans with ``active`` set, which only Redis has.
 
         A plan may have ended between the two replies, so one that no process runs is read again.
         """
@@ -351,5 +354,8 @@ def _check_resumable(plan: Plan, halt: float | None) -> None:
 
 
 def _is_new(plan: Plan) -> bool:
-    """Whether it was made a moment ago: a replay of one letter runs from the start, and holds no lock."""
+    """Return whether it was made a moment ago.
+
+    A replay of one letter runs from the start, and holds no lock.
+    """
     return timedelta(0) <= datetime.now(UTC) - plan.created_at < timedelta(seconds=_NEW_SECONDS)

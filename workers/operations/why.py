@@ -65,7 +65,7 @@ class _Rule:
 
 
 def explain(facts: StartFacts, clock: Clock = utc_time) -> Why:
-    """The answer: one sentence, in which ``clock`` writes the times."""
+    """Return the answer: one sentence, in which ``clock`` writes the times."""
     facts = replace(facts, clock=clock)
     causes = [cause for cause, rule in CAUSES.items() if rule.applies(facts)]
     rule = CAUSES[causes[0]]

@@ -72,7 +72,7 @@ class DrainForecast:
 
 
 def list_workers(workers: Iterable[WorkerSnapshot], queues: Sequence[QueueSnapshot]) -> list[Worker]:
-    """The processes in the order of host and pid."""
+    """Return the processes in the order of host and pid."""
     by_name = {queue.name: queue for queue in queues}
     return [_worker(worker, [by_name[name] for name in worker.queues if name in by_name], by_name)
             for worker in workers]  # fmt: skip
@@ -120,7 +120,10 @@ def _recover_in(queues: Sequence[QueueSnapshot]) -> float | None:
 
 
 def find_worker(workers: Iterable[WorkerT], name: str) -> WorkerT:
-    """The process with this id, beginning of an id, or ``host:pid``.  Raises NotFoundError, ConflictError."""
+    """Return the process with this id, beginning of an id, or ``host:pid``.
+
+    Raises NotFoundError, ConflictError.
+    """
     workers = list(workers)
     matches = [worker for worker in workers if name in (worker.id, worker.name)] or [
         worker for worker in workers if len(name) >= _MIN_PREFIX_CHARS and worker.id.startswith(name)
@@ -160,7 +163,10 @@ def _forecast(
 
 
 def is_requeued(age: float, left: float, longest_usual: float, timeout: float | None) -> bool:
-    """Whether a job of this age is likely to run still in ``left`` seconds; its timeout may end it before."""
+    """Return whether a job of this age is likely to run still in ``left`` seconds.
+
+    Its timeout may end it before.
+    """
     if timeout is not None and timeout - age <= left:
         return False
     if age <= longest_usual:

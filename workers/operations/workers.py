@@ -97,7 +97,7 @@ class WorkerOperations:
         return None if self._process is None else self._process.id
 
     async def list(self) -> list[Worker]:
-        """All processes, and of those that have died the ones that still hold jobs.
+        """Return all processes, and of those that have died the ones that still hold jobs.
 
         It waits a few seconds for one that was asked for a sign of life: it may be frozen.
         """
@@ -110,7 +110,7 @@ class WorkerOperations:
     async def log(
         self, worker: str, *, queue: str | None = None, job: str | None = None
     ) -> Sequence[LogLine]:
-        """The newest lines of a process' log, the oldest first: of all, of a queue, or of a job.
+        """Return the newest lines of a process' log, the oldest first: of all, of a queue, or of a job.
 
         The process is asked, and answers within two seconds.  Raises NotFoundError, ConflictError.
         """
@@ -130,7 +130,7 @@ class WorkerOperations:
         return await ask_for_log(last, worker)
 
     def mask_lines(self, lines: Iterable[LogLine]) -> Sequence[LogLine]:
-        """Lines of a log as they are shown."""
+        """Return the lines of a log as they are shown."""
         return [replace(line, text=self._mask.text(line.text)) for line in lines]
 
     async def drain(self, worker: str, *, now: bool = False) -> DrainResult:
@@ -252,7 +252,10 @@ class WorkerOperations:
         return _result(worker, read_drain(presence), "running")
 
     async def _on_all_redises(self, ask: Callable[[Redis], Awaitable[Any]]) -> Sequence[Any]:
-        """The reply of each Redis that answers; of several, in time.  Raises RedisError if none does."""
+        """Return the reply of each Redis that answers; of several, in time.
+
+        Raises RedisError if none does.
+        """
 
         async def ask_in_time(redis: Redis) -> Any:
             async with asyncio.timeout(_ONE_SECONDS if len(self._redises) > 1 else None):
@@ -289,7 +292,7 @@ def _result(worker: WorkerSnapshot, drain: DrainSnapshot | None, otherwise: Drai
 
 
 def _is_answer(result: DrainResult, verb: DrainVerb) -> bool:
-    """Whether a process has done what was requested, or cannot."""
+    """Return whether a process has done what was requested, or cannot."""
     if result.state == "drained":
         return True
     if verb == "undo":

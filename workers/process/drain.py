@@ -39,12 +39,12 @@ class DrainRequest:
     actor: str
 
     def body(self) -> bytes:
-        """Its form in Redis."""
+        """Return its form in Redis."""
         return wire.dump({"id": self.id, "verb": self.verb, "actor": self.actor})
 
     @classmethod
     def parse(cls, body: Any) -> DrainRequest | None:
-        """A request that Redis holds; None if it cannot be read, since any program may write there."""
+        """Return a request that Redis holds; None if it cannot be read, since any program may write there."""
         try:
             fields = wire.load(body)
             verb = fields["verb"]
@@ -118,7 +118,7 @@ class Drain:
         return self.under_way and (self.requeues or self.seconds_left == 0.0)
 
     def describe(self) -> dict[str, object]:
-        """The facts that other processes read."""
+        """Return the facts that other processes read."""
         drain = {"left": self.seconds_left, "seconds": self.seconds, "undoable": self.can_undo, "by": self.by}
         return {"draining": self.under_way, "drain": drain if self.under_way else None}
 

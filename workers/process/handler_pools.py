@@ -26,6 +26,6 @@ class HandlerPools:
         }
 
     def pids(self) -> list[int]:
-        """The pids of all processes that run."""
+        """Return the pids of all processes that run."""
         processes = [process for pool in self._pools.values() for process in pool.processes]
         return [process.pid for process in processes if process.pid is not None]

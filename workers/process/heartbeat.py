@@ -105,7 +105,7 @@ class Heartbeat:
             busy = began - now
 
     def _beat(self) -> bool:
-        """False if Redis did not confirm it."""
+        """Send a heartbeat; return False if Redis did not confirm it."""
         figures = wire.dump(self._figures)
         return self._send(BEAT_SCRIPT.call([BEATS, WORKERS], [self._worker_id, figures]))
 

@@ -86,7 +86,7 @@ class JobStacks:
         return await _describe(dispatcher, running) | {"log": log_text(running.lines)}
 
     async def _all_jobs(self) -> dict[str, Any]:
-        """The stacks of all jobs; the one of a job that cannot be read is left out."""
+        """Return the stacks of all jobs; the one of a job that cannot be read is left out."""
         running = [
             (dispatcher, job)
             for dispatcher in self._dispatchers.values()
@@ -103,14 +103,14 @@ class JobStacks:
         }
 
     def _log(self) -> dict[str, Any]:
-        """The newest lines of the process and of the jobs that run."""
+        """Return the newest lines of the process and of the jobs that run."""
         lines = dict.fromkeys([*newest_lines(), *lines_of_jobs(self._dispatchers.values())])
         newest = sorted(lines, key=lambda line: line.at)[-MAX_LINES:]
         return {"lines": [asdict(line) for line in newest]}
 
 
 async def _describe(dispatcher: Dispatcher, running: RunningJob) -> dict[str, Any]:
-    """The frames, the outermost first, by file, line, function and whether it is the handler's code."""
+    """Return the frames, outermost first: file, line, function and whether it is the handler's code."""
     pool = HandlerPool.for_function(dispatcher.runner.functions[dispatcher.queue.policy.function])
     if pool is not None:
         stack = await pool.stack(running.job)

@@ -84,7 +84,7 @@ class LoopClock:
         self._loop = self._due = None
 
     def lag_p99(self) -> float | None:
-        """Seconds by which 99 of 100 counts of the last minute were late at most; for any thread."""
+        """Return the seconds by which 99 % of the last minute's counts were late at most; for any thread."""
         lags = sorted(self._lags)
         return lags[max(0, math.ceil(len(lags) * 0.99) - 1)] if lags else None
 
@@ -94,11 +94,11 @@ class LoopClock:
         return self._loop is not None
 
     def task(self) -> asyncio.Task[Any] | None:
-        """The task that the loop runs at this moment; for other threads."""
+        """Return the task that the loop runs at this moment; for other threads."""
         return asyncio.current_task(self._loop) if self._loop is not None else None
 
     def frames(self) -> Iterator[FrameType]:
-        """The stack of the loop's thread, the innermost frame first."""
+        """Yield the stack of the loop's thread, the innermost frame first."""
         frame = sys._current_frames().get(self._thread)
         while frame is not None:
             yield frame
@@ -184,7 +184,7 @@ def _name(job: HeldJob) -> str:
 
 
 def _line(frames: Sequence[FrameType], function: Callable[..., Any] | None) -> str:
-    """File and line of the innermost frame outside of libraries, or of the innermost one."""
+    """Return file and line of the innermost frame outside of libraries, or of the innermost one."""
     module = getattr(function, "__module__", None)
     frame = next(
         (

@@ -12,7 +12,7 @@ from workers.words import requeued_text
 
 
 def started_events(worker: str, release: str, queues: Sequence[str]) -> list[NewEvent]:
-    """A process takes jobs; the first one of its release is an event of its own."""
+    """Return the events that a process takes jobs, and that it is the first one of its release."""
     host, pid, name = socket.gethostname(), os.getpid(), _name(worker)
     detail = {"host": host, "pid": pid, "release": release, "queues": list(queues)}
     return [
@@ -33,7 +33,7 @@ def started_events(worker: str, release: str, queues: Sequence[str]) -> list[New
 
 
 def drained_event(worker: str, release: str, requeued: int) -> NewEvent:
-    """A process has drained; ``requeued`` jobs did not end in time."""
+    """Return the event that a process has drained; ``requeued`` jobs did not end in time."""
     return NewEvent(
         "worker-drained",
         f"{_name(worker)} drained: {requeued_text(requeued)}",
@@ -43,7 +43,7 @@ def drained_event(worker: str, release: str, requeued: int) -> NewEvent:
 
 
 def lost_event(worker: LostWorker) -> NewEvent:
-    """The event that a process without jobs ended without a word; written once for the cluster."""
+    """Return the event that a process without jobs ended without a word; written once for the cluster."""
     host, _, pid = worker.name.rpartition(":")
     name = f"worker {worker.id[:SHORT_ID_CHARS]} ({host}, pid {pid})"
     ending = "has given no sign of life: it may be frozen" if worker.connected else "ended without a drain"

@@ -123,7 +123,7 @@ class WorkerProcess:
         return sum(dispatcher.in_flight for dispatcher in self.dispatchers.values())
 
     def is_active(self) -> bool:
-        """Whether one of its queues held jobs at the last turn, or Redis fails or refuses writes."""
+        """Return whether one of its queues held jobs at the last turn, or Redis fails or refuses writes."""
         if any(link.state.error is not None or link.presence.redis_is_full for link in self.links):
             return True
         return any(dispatcher.holds_jobs for dispatcher in self.dispatchers.values())
@@ -158,11 +158,11 @@ class WorkerProcess:
         return [*problems, "a dispatcher has ended"] if has_ended else problems
 
     def lines_of_running_jobs(self) -> list[LogLine]:
-        """The newest lines that each of the jobs in flight has logged."""
+        """Return the newest lines that each of the jobs in flight has logged."""
         return lines_of_jobs(self.dispatchers.values())
 
     def unready(self) -> list[str]:
-        """The reasons why this process takes no jobs, whatever Redis answers; empty while it does."""
+        """Return the reasons why this process takes no jobs, whatever Redis answers; empty while it does."""
         reasons = [
             f"{name}: no turn yet" for name, queue in self.dispatchers.items() if not queue.turned.is_set()
         ]
@@ -343,14 +343,14 @@ class WorkerProcess:
         )
 
     def _make_heartbeats(self, give_up: Callable[[str], None] | None) -> list[Heartbeat]:
-        """One for each Redis; the first one watches the event loop, and informs the others."""
+        """Return one for each Redis; the first one watches the event loop, and informs the others."""
         first, *links = self.links
         others = [link.make_heartbeat() for link in links]
         watching = partial(first.make_heartbeat, watchdog=self._watchdog, measure=self._vitals.measure)
         return [watching(give_up=give_up, others=others), *others]
 
     def _describe(self) -> dict[str, object]:
-        """The facts of this process that others read."""
+        """Return the facts of this process that others read."""
         limits, dispatchers = self._thresholds.settings, self.dispatchers.items()
         return {
             **self.drain.describe(),
@@ -384,6 +384,6 @@ class WorkerProcess:
             raise
 
     def _on_silence(self, link: RedisLink) -> None:
-        """Called by the heartbeat's thread."""
+        """Handle silence; the heartbeat's thread calls this."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(link.check_leases)

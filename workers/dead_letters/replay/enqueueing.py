@@ -56,7 +56,7 @@ class ReplayEnqueuer:
         return Enqueued(skipped | enqueued_by_others, [item.id for item in duplicates])
 
     async def _enqueued_elsewhere(self, duplicates: Sequence[ReplayItem]) -> dict[int, str]:
-        """Items whose job was enqueued by another replay, which may not have marked the letter yet.
+        """Return items whose job was enqueued by another replay, which may not have marked the letter yet.
 
         The job's record names its replay.  A job that is gone has ended, and its end has marked the letter.
         """
@@ -69,7 +69,7 @@ class ReplayEnqueuer:
 
     @staticmethod
     async def _owners(queue: JobQueue, items: Sequence[ReplayItem]) -> dict[int, int]:
-        """By item of one queue, the item that its job's record names; without those whose job is gone."""
+        """Return by item of one queue the item that its job's record names, unless the job is gone."""
         keys = [queue.job_id(item.job_id) for item in items]
         bodies = [
             body
@@ -91,7 +91,7 @@ class ReplayEnqueuer:
 
 
 def _owner(body: bytes) -> int:
-    """The plan's item that a job's record names, 0 if it names none."""
+    """Return the plan's item that a job's record names, 0 if it names none."""
     try:
         origin = replay_origin(wire.load(body)["meta"][META])
     except (ValueError, TypeError, LookupError, RecursionError):
@@ -100,7 +100,7 @@ def _owner(body: bytes) -> int:
 
 
 def _job(item: ReplayItem, function: str) -> Job:
-    """The letter's job with all its attempts left; with the queue's ``function`` if it had none."""
+    """Return the letter's job with all its attempts left; with the queue's ``function`` if it had none."""
     data = item.job_data
     return Job(
         function=function if "unreadable" in data else data.get("function", item.function),

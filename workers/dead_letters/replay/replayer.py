@@ -64,7 +64,7 @@ class Replayer:
 
     @asynccontextmanager
     async def hold_lock(self, plan_id: int) -> AsyncIterator[ExpiringLock]:
-        """The lock of a plan, held during a block.
+        """Hold the lock of a plan during a block.
 
         It is acquired before the plan is marked as running, so that no screen shows an interrupted plan.
         Raises RedisError, and ConflictError if another process runs the plan.
@@ -193,7 +193,7 @@ class _PlanRun:
         """Marks the letters of a batch while the next one is read and enqueued."""
 
     async def current_plan(self, clock: float) -> Plan:
-        """The plan, read again twice a second.  Raises NotFoundError, StorageError."""
+        """Return the plan, read again twice a second.  Raises NotFoundError, StorageError."""
         if self._plan is None or clock >= self._refresh_at:
             await self._wait_marked()
             self._plan, self._refresh_at = await self._plans.get(self.plan_id), clock + _REFRESH_SECONDS
@@ -210,7 +210,7 @@ class _PlanRun:
         self._after = 0
 
     def is_vanished_check_due(self, clock: float) -> bool:
-        """Whether it is time to check for vanished jobs; then the next check is due later."""
+        """Return whether it is time to check for vanished jobs; then the next check is due later."""
         if clock < self._check_vanished_at:
             return False
         self._check_vanished_at = clock + _VANISHED_SECONDS
@@ -243,7 +243,7 @@ class _PlanRun:
 
 
 def _next_batch_size(items: Sequence[ReplayItem]) -> int:
-    """Letters of the next batch if they are as large as these, of which a sample is measured."""
+    """Return the letters of the next batch if they are as large as these, of which a sample is measured."""
     sample = items[:: max(1, len(items) // _FIRST_BATCH_LETTERS)]
     size = sum(len(wire.dump(item.job_data if item.kwargs is None else item.kwargs)) for item in sample)
     return max(1, min(MAX_STEP_LETTERS, _BATCH_BYTES * len(sample) // max(1, size)))

@@ -93,7 +93,7 @@ class ColorHandler(Handler[ColorPayload, ColorResult]):
         return await asyncio.to_thread(self._read, image)
 
     def _read(self, name: str) -> bytes:
-        """A file below an allowed folder, after all links have been followed."""
+        """Return a file below an allowed folder, after all links have been followed."""
         for folder in self._image_dirs:
             path = _file(folder, name)
             if path is not None:
@@ -106,7 +106,7 @@ class ColorHandler(Handler[ColorPayload, ColorResult]):
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    """The file ``name`` below ``folder``, None if it does not exist or its links lead out of the folder."""
+    """Return the file ``name`` below ``folder``, None if it does not exist or its links lead out of it."""
     try:
         path = (folder / name).resolve()
         return path if path.is_relative_to(folder) and path.is_file() else None

@@ -31,7 +31,7 @@ _MIN_UNIFORM_BORDER_SHARE = 0.7  # share of the border that must agree for it to
 
 
 def data_url_bytes(url: str) -> bytes:
-    """The bytes in a ``data:`` URL.  Raises PermanentError."""
+    """Return the bytes in a ``data:`` URL.  Raises PermanentError."""
     head, comma, body = url.partition(",")
     if not comma:
         raise PermanentError("image: the data URL has no comma")
@@ -44,7 +44,7 @@ def data_url_bytes(url: str) -> bytes:
 
 
 def palette(data: bytes) -> list[dict[str, Any]]:
-    """Up to six colours, the most frequent first: hex, name, share (their sum is 1), lab.
+    """Return up to six colours, the most frequent first: hex, name, share (their sum is 1), lab.
 
     Raises PermanentError for data that `workers.handlers.color.pictures.decode` refuses.
     """
@@ -62,7 +62,7 @@ def palette(data: bytes) -> list[dict[str, Any]]:
 
 
 def _foreground(image: Image.Image) -> tuple[Floats, Floats]:
-    """Colours (n x 3, 0 to 255) and weights of the pixels that are neither transparent nor background.
+    """Return colours (n x 3, 0 to 255) and weights of pixels that are not transparent or background.
 
     A pixel counts by its alpha; one that is (nearly) transparent has no colour that could be relied on.
     """
@@ -77,7 +77,7 @@ def _foreground(image: Image.Image) -> tuple[Floats, Floats]:
 
 
 def _background(rgb: Floats) -> NDArray[np.bool_]:
-    """Pixels of the colour that most of the border has; none if too little would be left."""
+    """Return the pixels of the colour that most of the border has; none if too little would be left."""
     lab = rgb_to_lab(rgb.reshape(-1, 3)).reshape(rgb.shape)
     border = np.concatenate([lab[0], lab[-1], lab[:, 0], lab[:, -1]])
     middle = np.median(border, axis=0)
@@ -90,7 +90,7 @@ def _background(rgb: Floats) -> NDArray[np.bool_]:
 
 
 def _cluster(lab: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """k-means in CIELAB from a fixed seed; clusters of the same colour are put together.
+    """Run k-means in CIELAB from a fixed seed; clusters of the same colour are put together.
 
     Returns centres (k x 3) and shares (k), the largest first.
     """
@@ -132,7 +132,7 @@ def _merge(centers: Floats, mass: NDArray[Any]) -> tuple[Floats, Floats]:
 
 
 def nearest_name(lab: Floats) -> str:
-    """The CSS colour whose CIELAB values are nearest."""
+    """Return the CSS colour whose CIELAB values are nearest."""
     names, values = _named_colors()
     return names[int(((values - lab) ** 2).sum(axis=1).argmin())]
 
@@ -151,7 +151,7 @@ _WHITE = np.array([0.95047, 1.0, 1.08883])  # D65
 
 
 def rgb_to_lab(rgb: Floats) -> Floats:
-    """sRGB (n x 3, 0 to 255) to CIELAB (n x 3), white point D65 (IEC 61966-2-1, CIE 15)."""
+    """Convert sRGB (n x 3, 0 to 255) to CIELAB (n x 3), white point D65 (IEC 61966-2-1, CIE 15)."""
     value = rgb / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     scaled = linear @ _TO_XYZ.T / _WHITE
@@ -161,7 +161,7 @@ def rgb_to_lab(rgb: Floats) -> Floats:
 
 
 def lab_to_rgb(lab: Floats) -> tuple[int, int, int]:
-    """One CIELAB value (3) to sRGB, 0 to 255."""
+    """Convert one CIELAB value (3) to sRGB, 0 to 255."""
     fy = (lab[0] + 16) / 116
     f = np.array([fy + lab[1] / 500, fy, fy - lab[2] / 200])
     xyz = np.where(f > 6 / 29, f**3, (f - 4 / 29) * 108 / 841) * _WHITE

@@ -96,7 +96,7 @@ class ModerationService:
         self._http = net.client(allow_private_addresses=True, timeout=_TIMEOUT_SECONDS, headers=headers)
 
     async def flagged(self, payload: ModerationPayload) -> list[str]:
-        """The categories of the content; none if it is harmless."""
+        """Return the categories of the content; none if it is harmless."""
         content: Any = payload.text
         if payload.image is not None:
             content = [{"type": "image_url", "image_url": {"url": payload.image}}]
@@ -193,7 +193,7 @@ def judge(text: str) -> Verdict:
 
 
 def _words(text: str) -> tuple[list[str], list[str]]:
-    """Words of the list as they stand are clear; those found only behind disguises are doubtful."""
+    """Return clear and doubtful words: those of the list as they stand, and those behind disguises."""
     plain, disguised = _filters()
     text = _LONG_NUMBER.sub(r"\1", text)
     clear = plain.check_profanity(text)

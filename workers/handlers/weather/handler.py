@@ -84,7 +84,7 @@ class WeatherProvider(Protocol):
     name: str
 
     async def fetch(self, lat: float, lon: float) -> OneCall:
-        """The weather of a place, in degrees.  Raises WeatherUnavailableError, PermanentError."""
+        """Return the weather of a place, in degrees.  Raises WeatherUnavailableError, PermanentError."""
 
     async def close(self) -> None:
         """Free the connections."""
@@ -102,7 +102,7 @@ class OpenWeather:
         self._http = net.client(allow_private_addresses=True, timeout=_TIMEOUT_SECONDS)
 
     async def fetch(self, lat: float, lon: float) -> OneCall:
-        """The answer, parsed.  No error of this method holds the key."""
+        """Return the answer, parsed.  No error of this method holds the key."""
         query = {"lat": f"{lat:.4f}", "lon": f"{lon:.4f}", "units": "metric", "exclude": "minutely"}
         try:
             status, body = await net.request_limited(
@@ -146,11 +146,11 @@ class OfflineWeather:
     name = "offline"
 
     async def fetch(self, lat: float, lon: float) -> OneCall:
-        """The answer that One Call 3.0 might give."""
+        """Return the answer that One Call 3.0 might give."""
         return offline_weather(lat, lon, datetime.now(UTC))
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 class WeatherHandler(Handler[WeatherPayload, WeatherResult]):
@@ -204,7 +204,10 @@ class WeatherHandler(Handler[WeatherPayload, WeatherResult]):
 
 
 def alert_job(location_id: str, alert: WeatherAlert) -> dict[str, Any]:
-    """The arguments of ``fan_out_alert``; ``alert_id`` is the alert's identity, whenever it is fetched."""
+    """Return the arguments of ``fan_out_alert``.
+
+    ``alert_id`` is the alert's identity, whenever it is fetched.
+    """
     event = alert.event.strip() or "Weather alert"
     identity = "\0".join((location_id, event, str(alert.start), alert.sender_name))
     data = {
@@ -220,7 +223,7 @@ def alert_job(location_id: str, alert: WeatherAlert) -> dict[str, Any]:
 
 
 def severity(event: str, tags: Sequence[str]) -> str:
-    """``extreme``, ``severe`` or ``moderate``, by the words that the weather services use."""
+    """Return ``extreme``, ``severe`` or ``moderate``, by the words that the weather services use."""
     text = " ".join((event, *tags)).lower()
     if any(word in text for word in _EXTREME):
         return "extreme"
@@ -228,7 +231,7 @@ def severity(event: str, tags: Sequence[str]) -> str:
 
 
 def offline_weather(lat: float, lon: float, when: datetime) -> OneCall:
-    """Weather computed from place and time: season, latitude, hour, and what passes over in hours."""
+    """Compute weather from place and time: season, latitude, hour, and what passes over in hours."""
     start = when.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     hourly = [_hour(lat, lon, start + timedelta(hours=hours)) for hours in range(48)]
     return OneCall(
@@ -267,12 +270,12 @@ def _day(hours: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _wind(roughness: float) -> float:
-    """Metres a second."""
+    """Return metres a second."""
     return 1 + roughness * roughness * 18
 
 
 def _roughness(lat: float, lon: float, when: datetime) -> float:
-    """0 (fair) to 1 (foul); passes smoothly from one block's value to the next one's."""
+    """Return 0 (fair) to 1 (foul), which passes smoothly from one block's value to the next one's."""
     start = time_block(when)
     passed = (when - start) / timedelta(hours=BLOCK_HOURS)
     current, following = (
@@ -283,13 +286,13 @@ def _roughness(lat: float, lon: float, when: datetime) -> float:
 
 
 def _chance(lat: float, lon: float, block: datetime) -> float:
-    """0 to 1, the same for the same place and block."""
+    """Return 0 to 1, the same for the same place and block."""
     seed = f"{lat:.2f} {lon:.2f} {block:%Y-%m-%d %H}".encode()
     return int.from_bytes(hashlib.sha256(seed).digest()[:4]) / 2**32
 
 
 def _gale(lat: float, lon: float, when: datetime) -> list[WeatherAlert]:
-    """An alert while a block is that rough; the same one for the whole block."""
+    """Return an alert while a block is that rough; the same one for the whole block."""
     start = time_block(when)
     wind = _wind(_chance(lat, lon, start))
     if wind < _GALE_METRES_PER_SECOND:
