@@ -114,7 +114,7 @@ class _Foreground:
         self._set(os.getpgrp())
 
     def _set(self, group: int) -> None:
-        """Without a controlling terminal there is no foreground: then nothing needs to be done."""
+        """Set the foreground; without a controlling terminal there is none, and nothing needs to be done."""
         before: Callable[..., object] | int | None = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         try:
             with suppress(OSError):

@@ -84,7 +84,7 @@ class KeyCommands(Provider):
 
 
 def commands(app: App[Any], screen: Screen[Any]) -> Iterator[Command]:
-    """All that can be done from a screen."""
+    """Yield all that can be done from a screen."""
     yield from _key_commands(app, screen)
     session: Session | None = getattr(app, "session", None)
     if session is not None:
@@ -162,7 +162,7 @@ def _drain(app: App[Any], worker: Worker) -> None:
 
 
 def row_name(screen: Screen[Any]) -> str:
-    """The marked rows, or the one under the cursor, or what the screen is about; empty if nothing."""
+    """Return the marked rows, or the one under the cursor, or what the screen is about; empty if nothing."""
     focused = screen.focused
     if isinstance(focused, MarkableTable) and focused.marks:
         return plural(len(focused.marks), "marked row")

@@ -124,7 +124,7 @@ class Session:
             self.snapshot_error = one_line(f"{type(error).__name__}: {error}")
 
     def new_alerts(self) -> list[Alert]:
-        """The alerts that have begun to fire since the last call: each is announced once.
+        """Return the alerts that have begun to fire since the last call: each is announced once.
 
         Those of the first snapshot are not new.
         """
@@ -175,5 +175,5 @@ def _is_well(snapshot: Snapshot) -> bool:
 
 
 def one_line(text: str) -> str:
-    """An error's text on one line of limited length, without control characters."""
+    """Return an error's text on one line of limited length, without control characters."""
     return clip(escape(text), _MAX_ERROR_CHARS)

@@ -73,7 +73,7 @@ class AlertsDialog(ModalScreen[None]):
         self.query_one("#alerts-title", Line).show(f"Alerts · {words}{also}")
 
     def _selected_alert(self) -> Alert | None:
-        """The alert under the cursor; without one, a message shows that."""
+        """Return the alert under the cursor; without one, a message shows that."""
         alert: Alert | None = self.query_one("#alerts", RowList).selected
         if alert is None:
             self.notify("no alert: there is nothing to decide")

@@ -142,7 +142,7 @@ class DashboardScreen(Screen[None]):
         return None if self.sorting is None else self.remembered_order(self.sorting)
 
     def remembered_order(self, sorting: Sorting[Any]) -> Order | None:
-        """The order that was chosen last, maybe in a run before."""
+        """Return the order that was chosen last, maybe in a run before."""
         return sorting.parse(self.session.state.get(f"sort-{sorting.name}"))
 
     def order_changed(self) -> None:

@@ -20,7 +20,7 @@ _TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|d)\s*")
 
 
 def alert_key(alert: Alert) -> str:
-    """The same for the same alert."""
+    """Return the same for the same alert."""
     return f"{alert.name}|{alert.queue or ''}|{alert.subject}"
 
 
@@ -51,7 +51,7 @@ def _sign(alert: Alert) -> tuple[str, str]:
 
 
 def parse_time(text: str) -> float:
-    """Seconds of ``30 min``, ``4h`` or ``2 d``.  Raises ValueError."""
+    """Parse ``30 min``, ``4h`` or ``2 d``.  Raises ValueError."""
     match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError("write a number and a unit: 30 min, 4 h, 2 d")
@@ -59,7 +59,7 @@ def parse_time(text: str) -> float:
 
 
 def runbook(name: str) -> Text:
-    """The section of an alert: what it means, and what to do; its rule if the runbook cannot be read."""
+    """Return the section of an alert in the runbook; its rule if the runbook cannot be read."""
     rule = BY_NAME[name]
     text = Text(f"{rule.title}\n", "bold")
     try:

@@ -18,7 +18,7 @@ def title(finding: Finding) -> str:
 
 
 def parts(finding: Finding) -> list[str]:
-    """On which workers, since when, of which release, and which slots they take."""
+    """Return on which workers, since when, of which release, and which slots they take."""
     workers = [escape(name) for name in finding.workers]
     more = f" and {len(workers) - _MAX_WORKERS} more" if len(workers) > _MAX_WORKERS else ""
     place = f"{'all ' if len(workers) == 1 else ''}on {', '.join(workers[:_MAX_WORKERS]) or MISSING}{more}"

@@ -48,7 +48,7 @@ def to_ascii(text: str, escape: Callable[[str], str]) -> str:
 
 
 def terminal_encoding(stream: TextIO) -> str:
-    """The encoding of the terminal behind ``stream``.
+    """Return the encoding of the terminal behind ``stream``.
 
     Python also assumes UTF-8 in the C locale.  If the environment names that locale, or one that is not
     installed, its name decides.  If it names none, as in many containers, the encoding is UTF-8.
@@ -63,7 +63,7 @@ def terminal_encoding(stream: TextIO) -> str:
 
 
 def is_utf8(encoding: str) -> bool:
-    """Whether an encoding, however it is spelled, is UTF-8."""
+    """Return whether an encoding, however it is spelled, is UTF-8."""
     return encoding.lower().replace("-", "").replace("_", "") == "utf8"
 
 

@@ -19,7 +19,7 @@ _MAX_RELEASES = 2
 
 
 def group_lines(group: FailureGroup, *, now: float, width: int) -> list[Text]:
-    """Count, function, error and trend; below it since when, the last one, and on which releases."""
+    """Return count, function, error and trend; below it since when, the last one, and on which releases."""
     sample = group.sample
     error = error_line(sample.error_type, sample.error_message)
     trend = sparkline(pairs(group.trend), _TREND_CELLS)
@@ -50,7 +50,7 @@ def _times(group: FailureGroup, now: float) -> str:
 
 
 def pairs(hours: Sequence[int]) -> list[int]:
-    """Two hours a cell."""
+    """Sum two hours a cell."""
     newest = list(hours[-_TREND_HOURS:])
     return [sum(newest[start : start + 2]) for start in range(0, len(newest), 2)]
 

@@ -22,7 +22,7 @@ _TREND_HOURS = 24
 
 
 def letter_preview(letter: DeadLetter) -> Text:
-    """A letter: its error, what it was, its payload, and the end of its last traceback."""
+    """Return a letter: its error, what it was, its payload, and the end of its last traceback."""
     text = _error(letter)
     replayed = f", replayed {times(letter.replay_count)}" if letter.replay_count else ""
     fields = [
@@ -42,7 +42,7 @@ def letter_preview(letter: DeadLetter) -> Text:
 
 
 def group_preview(group: FailureGroup, now: float) -> Text:
-    """A group: its error, how many since when and on which releases, and its newest letter."""
+    """Return a group: its error, how many since when and on which releases, and its newest letter."""
     sample = group.sample
     text = _error(sample)
     first, last = group.first_at.timestamp(), group.last_at.timestamp()
@@ -83,7 +83,7 @@ def _trend(hours: Sequence[int]) -> Text:
 
 
 def _releases(releases: Sequence[str]) -> Text:
-    """Every release in which a letter of the group died, the newest letter's first."""
+    """Return every release in which a letter of the group died, the newest letter's first."""
     text = Text(f" {'releases':<{_LABEL_CHARS}} ", MUTED)
     if not releases:
         return text.append(f"{MISSING}\n")

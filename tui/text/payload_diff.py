@@ -21,7 +21,7 @@ _MAX_LINE_CHARS = 500
 
 
 def payload_diff(before: Any, after: Any) -> Text:
-    """The lines of indented JSON that are removed (``-``) and added (``+``), with some around them."""
+    """Return the lines of indented JSON that are removed (``-``) and added (``+``), with some around them."""
     old, new = _lines(before), _lines(after)
     text = Text()
     shown = 0

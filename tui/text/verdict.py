@@ -65,7 +65,7 @@ def queue_verdict(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> 
 
 
 def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Iterator[Verdict]:
-    """From the worst on; the last one is always there."""
+    """Yield them from the worst on; the last one is always there."""
     yield from _without_progress(queue, alerts)
     if queue.paused is not None:
         yield _paused_verdict(queue, now)
@@ -86,7 +86,7 @@ def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Iter
 
 
 def fails_often(queue: QueueSnapshot) -> bool:
-    """Whether too many fail: a share of few attempts is not."""
+    """Return whether too many fail: a share of few attempts is not."""
     few = queue.recent_attempts < rules.BY_NAME[rules.FAILING].minimum
     return not few and (queue.failure_rate or 0) > queue.failure_limit
 
@@ -109,7 +109,7 @@ def _without_progress(queue: QueueSnapshot, alerts: Sequence[Alert]) -> Iterator
 
 
 def _tone(alerts: Sequence[Alert], name: str) -> Tone:
-    """``watch`` while its alert is only pending or silenced."""
+    """Return ``watch`` while its alert is only pending or silenced."""
     states = {alert.state for alert in alerts if alert.name == name}
     return "watch" if states and states <= {"pending", "silenced"} else "breach"
 
@@ -125,7 +125,7 @@ def _paused_verdict(queue: QueueSnapshot, now: float) -> Verdict:
 
 
 def prognosis(queue: QueueSnapshot, now: float) -> str:
-    """Whether waiting jobs will pass: ``clears in 4 min``, ``growing by 12 a minute``; empty if unknown."""
+    """Return ``clears in 4 min`` or ``growing by 12 a minute`` for waiting jobs; empty if unknown."""
     if queue.depth == 0:
         return ""
     limited = "waits for its rate limit" if queue.next_start_in is not None else ""

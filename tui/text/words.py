@@ -32,22 +32,22 @@ REPLAY_STATE_LABELS: Final[Mapping[str, str]] = {
 
 
 def class_name(error_type: str) -> str:
-    """The class of a recorded error, without its module."""
+    """Return the class of a recorded error, without its module."""
     return error_type.rpartition(".")[2]
 
 
 def error_line(error_type: str, message: str) -> str:
-    """``DownloadError: 503 from cdn``, as lists show a recorded error; not escaped."""
+    """Return ``DownloadError: 503 from cdn``, as lists show a recorded error; not escaped."""
     return f"{class_name(error_type)}: {message}"
 
 
 def times(number: int) -> str:
-    """``once``, ``3 times``."""
+    """Return ``once``, ``3 times``."""
     return "once" if number == 1 else plural(number, "time")
 
 
 def replay_state(state: str) -> str:
-    """The label of a replayed letter's state; an unknown state is its own label."""
+    """Return the label of a replayed letter's state; an unknown state is its own label."""
     return REPLAY_STATE_LABELS.get(state, state)
 
 

@@ -42,7 +42,7 @@ def facts(worker: Worker, undo: str) -> Text:
 
 
 def jobs(worker: Worker, forecasts: Sequence[DrainForecast]) -> Text:
-    """The jobs that it holds, by queue."""
+    """Return the jobs that it holds, by queue."""
     if not worker.held:
         return Text("  it holds no jobs", MUTED)
     if worker.state == "dead":
@@ -52,7 +52,7 @@ def jobs(worker: Worker, forecasts: Sequence[DrainForecast]) -> Text:
 
 
 def forecast_table(forecasts: Sequence[DrainForecast], *, draining: bool) -> Text:
-    """A line a queue; while the process drains also what is likely to be requeued."""
+    """Return a line for each queue; while the process drains also what is likely to be requeued."""
     titles = "".join(f"  {title:>9}" for title in _HEAD) + ("   at the deadline" if draining else "")
     text = Text.assemble((f"   {'queue'.ljust(_QUEUE_CHARS)}{titles}", MUTED), no_wrap=True)
     for forecast in forecasts:
@@ -67,7 +67,10 @@ def forecast_table(forecasts: Sequence[DrainForecast], *, draining: bool) -> Tex
 
 
 def drain_panel(worker: Worker, forecasts: Sequence[DrainForecast], key: KeyNames, *, more: int) -> Text:
-    """The drain of a process: its countdown, and what becomes of its jobs.  ``more``: others that drain."""
+    """Return the drain of a process: its countdown, and what becomes of its jobs.
+
+    ``more``: others that drain.
+    """
     left, total = worker.drain_deadline_in, worker.drain_seconds
     text = Text.assemble((" Graceful drain of ", "bold"), no_wrap=True, overflow="ellipsis")
     text.append(escape(worker.name)).append(" · finishes what runs, deletes nothing", MUTED)
@@ -93,7 +96,7 @@ def drain_panel(worker: Worker, forecasts: Sequence[DrainForecast], key: KeyName
 
 
 def settings(worker: WorkerSnapshot, others: Sequence[WorkerSnapshot]) -> Text:
-    """The settings in which it differs from most others, by queue."""
+    """Return the settings in which it differs from most others, by queue."""
     lines = []
     for queue, own in worker.settings.items():
         for name, value in own.items():
@@ -120,7 +123,7 @@ def _setting(settings: Mapping[str, Mapping[str, object]], queue: str, name: str
 
 
 def log_lines(lines: Sequence[LogLine] | None, problem: str) -> Text:
-    """The newest lines of its log, the newest first; None if they were not read (``problem``: why not)."""
+    """Return its newest log lines, newest first; None: they were not read (``problem``: why not)."""
     if lines is None:
         return Text(f"  {problem or 'asked for …'}", MUTED)
     if not lines:

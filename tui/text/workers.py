@@ -20,12 +20,12 @@ _BUSY_CORES = 0.9
 
 
 def state_word(worker: Worker) -> str:
-    """``runs``, ``draining``."""
+    """Return ``runs``, ``draining``."""
     return "runs" if worker.state == "running" else worker.state
 
 
 def readiness(worker: Worker) -> str:
-    """``yes``, or in a few words why it takes no jobs: ``22 s left``, ``its 2 jobs run again in 1 s``."""
+    """Return ``yes``, or briefly why it takes no jobs: ``22 s left``, ``its 2 jobs run again in 1 s``."""
     match worker.state:
         case "dead":
             return _jobs_of_the_dead(worker)
@@ -55,32 +55,32 @@ def _for_duration(seconds: float | None) -> str:
 
 
 def in_flight(worker: Worker) -> str:
-    """``3/45``; of a dead one ``2 held``."""
+    """Return ``3/45``; of a dead one ``2 held``."""
     return f"{worker.in_flight} held" if worker.state == "dead" else f"{worker.in_flight}/{worker.slots}"
 
 
 def cpu(worker: Worker) -> str:
-    """``12 %`` of one core."""
+    """Return ``12 %`` of one core."""
     return percent(worker.cpu, 0)
 
 
 def memory(worker: Worker) -> str:
-    """``96 MB``."""
+    """Return ``96 MB``."""
     return byte_size(worker.memory)
 
 
 def is_slow(worker: Worker) -> bool:
-    """Whether its event loop is late."""
+    """Return whether its event loop is late."""
     return worker.loop_p99 is not None and worker.loop_p99 > _SLOW_LOOP_SECONDS
 
 
 def is_busy(worker: Worker) -> bool:
-    """Whether it uses all of a core, or more."""
+    """Return whether it uses all of a core, or more."""
     return worker.cpu is not None and worker.cpu > _BUSY_CORES
 
 
 def drain_result(result: DrainResult) -> str:
-    """One line: how far the drain of a process is."""
+    """Return one line: how far the drain of a process is."""
     name = escape(result.name)
     if result.problem:
         return f"{name}: {escape(result.problem)}"

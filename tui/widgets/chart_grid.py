@@ -33,7 +33,7 @@ class ChartGrid(Widget):
         return grid_layout(charts, self.content_size.width, self.content_size.height)
 
     def steps_for(self, charts: int) -> int:
-        """In how many steps the series of each chart should be."""
+        """Return in how many steps the series of each chart should be."""
         across, _ = self.layout_for(charts)
         return plot_size(self._width(across), MIN_CHART_LINES)[0] if across else 1
 
@@ -69,7 +69,7 @@ class ChartGrid(Widget):
 
 
 def grid_layout(charts: int, width: int, height: int) -> tuple[int, int]:
-    """The layout that shows most charts, with the fewest empty places, and of those the best in shape."""
+    """Return the layout with most charts, the fewest empty places, and of those the best shape."""
     most_across = min(charts, (width + _GAP_COLUMNS) // (_MIN_CHART_WIDTH + _GAP_COLUMNS))
     most_down = (height + 1) // (MIN_CHART_LINES + 1)
     if not charts or not most_across or not most_down:
@@ -84,7 +84,7 @@ def grid_layout(charts: int, width: int, height: int) -> tuple[int, int]:
 
 
 def _shape(layout: tuple[int, int], width: int, height: int) -> float:
-    """Greater for charts that are about six times as wide in columns as they are high in lines."""
+    """Rate a shape: charts about six times as wide in columns as they are high in lines are best."""
     across, down = layout
     ratio = (width / across) / (height / down)
     return -abs(ratio - 6)

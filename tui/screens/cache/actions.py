@@ -93,7 +93,7 @@ class CacheActions(DashboardScreen):
 
 
 def describe_entry(key: str) -> str:
-    """The key and its user, for the question about one entry."""
+    """Return the key and its user, for the question about one entry."""
     return f"{clip_middle(escape(key), _MAX_CHARS)} of user {clip(escape(owner_of(key)), _MAX_CHARS)}"
 
 

@@ -167,7 +167,7 @@ class LetterActions(DashboardScreen):
 
 
 def ids_of(letters: Sequence[DeadLetter]) -> tuple[int, ...]:
-    """The letters' ids."""
+    """Return the letters' ids."""
     return tuple(letter.id for letter in letters)
 
 

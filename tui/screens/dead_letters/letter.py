@@ -68,7 +68,7 @@ class LetterScreen(LetterActions):
         self.query_one("#letter", Static).update(letter_text.letter_detail(self._letter, lineage))
 
     def text_to_copy(self) -> str:
-        """The payload, as JSON."""
+        """Return the payload, as JSON."""
         return payload_text(self._letter)
 
     def action_copy_traceback(self) -> None:

@@ -159,11 +159,11 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], EventActions, Wor
         return parse_filter(text)
 
     def filter_text(self) -> str:
-        """The filter as it is written."""
+        """Return the filter as it is written."""
         return filter_text(self.state.filter)
 
     def with_filter(self, filter_: EventFilter) -> ListState[EventFilter]:
-        """The first page of another filter."""
+        """Return the first page of another filter."""
         return ListState(filter_)
 
     def state_before(self) -> ListState[EventFilter] | None:
@@ -175,7 +175,7 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], EventActions, Wor
         self.run_exclusive(self.open_event, message.event)
 
     def _draining_one(self) -> Worker | None:
-        """The only process that drains; else a message shows how many there are."""
+        """Return the only process that drains; else a message shows how many there are."""
         if len(self._draining) == 1:
             return self._draining[0]
         if self._draining:

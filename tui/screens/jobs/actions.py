@@ -72,7 +72,7 @@ class JobActions(DashboardScreen):
         self.session.refresh(screens=True)
 
     def may_change(self) -> bool:
-        """Whether anything may be changed; else a message shows that."""
+        """Return whether anything may be changed; else a message shows that."""
         if self.session.operations.read_only:
             self.notify(READ_ONLY, severity="warning")
         return not self.session.operations.read_only

@@ -149,7 +149,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
     async def _read_sorted(
         self, listed: WindowState, state: ListState[Listed]
     ) -> tuple[Sequence[JobSummary], bool]:
-        """The jobs of a state by a column: all are read, up to a limit; rarely if that takes long.
+        """Return the jobs of a state by a column: all are read, up to a limit; rarely if that takes long.
 
         Also returns whether there are more.
         """
@@ -166,7 +166,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         return JOB_SORTING[listed].sort(jobs, state.order), cursor is not None
 
     def sorting_of(self, state: ListState[Listed]) -> Sorting[Any]:
-        """The columns of a tab."""
+        """Return the columns of a tab."""
         tab = state.filter.tab
         return SCHEDULE_SORTING if tab == "schedules" else JOB_SORTING[tab]
 
@@ -216,7 +216,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         return "\n".join([nothing, *self._why_nothing_starts()])
 
     def _why_nothing_starts(self) -> list[str]:
-        """A sentence for each queue, if the list is one from which or to which jobs start."""
+        """Return a sentence for each queue, if the list is one from which or to which jobs start."""
         snapshot, job_filter = self.session.snapshot, self.state.filter
         if snapshot is None or job_filter.tab not in ("running", "ready"):
             return []
@@ -281,7 +281,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         return selected
 
     def filter_values(self) -> Values:
-        """The names of queues, functions and workers."""
+        """Return the names of queues, functions and workers."""
         snapshot = self.session.snapshot
         if snapshot is None:
             return {}
@@ -292,11 +292,11 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         }
 
     def filter_text(self) -> str:
-        """The filter, as it is written."""
+        """Return the filter, as it is written."""
         return self.state.filter.selected.to_query()
 
     def with_filter(self, filter_: JobFilter) -> ListState[Listed]:
-        """The first page of what is selected, in the same state."""
+        """Return the first page of what is selected, in the same state."""
         return ListState(replace(self.target_state.filter, selected=filter_))
 
     def state_before(self) -> ListState[Listed] | None:
@@ -379,7 +379,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             self.notify(with_keys(self, "{jobs.toggle-schedule} disables a schedule: the last list has them"))
 
     def _targets(self, verb: str) -> list[JobSummary]:
-        """The marked jobs, else the one under the cursor; without one, a message shows that."""
+        """Return the marked jobs, else the one under the cursor; without one, a message shows that."""
         if self._selected_schedule() is not None:
             self.notify(f"{verb} applies to jobs: of a schedule {with_keys(self, SCHEDULE_KEYS)}")
             return []

@@ -42,7 +42,7 @@ class WorkerActions(DashboardScreen):
         return self.session.operations.workers
 
     def log_text(self, worker_id: str, max_lines: int = _MAX_LINES) -> Text:
-        """The newest lines of a process' log as they were read; another process is asked for them."""
+        """Return the newest lines of a process' log as they were read; another process is asked for them."""
         if self._is_own_id(worker_id):
             lines: Sequence[LogLine] | None = self.session.operations.logs(worker_id, limit=max_lines)
             return worker_page.log_lines(lines, "")
@@ -65,7 +65,7 @@ class WorkerActions(DashboardScreen):
                 self.update_snapshot(self.session.snapshot, self.session.snapshot_error)
 
     def settings_text(self, worker_id: str) -> Text:
-        """The settings in which it differs from the others."""
+        """Return the settings in which it differs from the others."""
         workers = self.session.snapshot.workers if self.session.snapshot is not None else ()
         own = next((worker for worker in workers if worker.id == worker_id), None)
         others = [worker for worker in workers if worker.id != worker_id]

@@ -144,7 +144,7 @@ class WorkersScreen(WorkerActions):
         self.call_after_refresh(self._show_selected)
 
     def _selected_worker(self) -> Worker | None:
-        """The process under the cursor; without one, a message shows that."""
+        """Return the process under the cursor; without one, a message shows that."""
         worker = self._list.selected
         if worker is None:
             self.notify("no process is listed: there is nothing to act on")

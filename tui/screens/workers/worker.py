@@ -186,7 +186,7 @@ class WorkerScreen(WorkerActions, JobActions):
             self.run_exclusive(self.change_jobs, verb, jobs)
 
     def _targets(self) -> list[JobSummary]:
-        """The marked jobs, else the one under the cursor; without one, a message shows that."""
+        """Return the marked jobs, else the one under the cursor; without one, a message shows that."""
         table = self.table
         selected = table.selected if table.display else None
         jobs = list(table.marks.values()) or ([selected] if selected is not None else [])
