@@ -62,7 +62,7 @@ class OutputError(AppError):
 
 
 def exit_code_of(error: ApplianceError) -> int:
-    """The exit code of a command that ends with ``error``."""
+    """Return the exit code of a command that ends with ``error``."""
     if isinstance(error, CommandInterruptedError):
         return error.exit_code
     return EXIT_CODES.get(error.kind, 1)

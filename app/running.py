@@ -72,7 +72,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _is_locked(descriptor: int) -> bool:
-    """Whether the process that wrote the file still runs."""
+    """Return whether the process that wrote the file still runs."""
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):

@@ -111,7 +111,7 @@ def evict(
 
 
 async def _evict_keys(operations: Operations, names: Sequence[str], options: BulkOptions) -> int:
-    """1 if some of the named entries do not exist."""
+    """Evict the named entries; return 1 if some do not exist."""
     check_writable(operations, "cache evict", options)
     keys = await operations.cache.existing_keys(names)
     existing = set(keys)
@@ -139,7 +139,7 @@ def _eviction(
     pattern: str | None = None,
     **more: Any,
 ) -> BulkChange:
-    """The eviction of exactly these keys, with ``more`` fields for programs."""
+    """Return the eviction of exactly these keys, with ``more`` fields for programs."""
     return BulkChange(
         total=len(keys),
         summary=summary,
@@ -167,7 +167,7 @@ def evict_user(
 
 
 async def _evict_user(operations: Operations, user: str, options: BulkOptions) -> int:
-    """An entry that is being loaded is not counted, and not kept either."""
+    """Evict a user's entries; one that is being loaded is not counted, and not kept either."""
     check_writable(operations, "cache evict-user", options)
     total = await operations.cache.count_for_user(user)
     change = BulkChange(

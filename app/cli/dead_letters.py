@@ -139,7 +139,7 @@ def discard(
 
 
 async def _discard(operations: Operations, selection: Selection, options: BulkOptions) -> int:
-    """1 if some of the named letters cannot be discarded."""
+    """Discard the named letters; return 1 if some cannot be."""
     check_writable(operations, "discard", options)
     preview = await operations.replays.preview(selection)
     excluded = excluded_ids(selection, preview)
@@ -179,7 +179,7 @@ def restore(
 
 
 async def _restore(operations: Operations, selection: Selection, options: BulkOptions) -> int:
-    """1 if some of the named letters are not discarded."""
+    """Restore the named letters; return 1 if some are not discarded."""
     check_writable(operations, "restore", options)
     total, excluded = await operations.dead_letters.count_discarded(selection)
     summary = f"{plural(total, 'letter')} {'was' if total == 1 else 'were'} discarded"

@@ -77,7 +77,10 @@ def drain(
 
 
 def drainer(names: Sequence[str], *, now: bool = False) -> Drain:
-    """Drains the processes of these names; without names, all.  With ``now`` their jobs go back at once."""
+    """Drain the processes of these names; without names, all.
+
+    With ``now`` their jobs are requeued at once.
+    """
 
     async def request(operations: Operations) -> Sequence[DrainResult]:
         if not names:
@@ -123,7 +126,7 @@ async def _wait(
 
 
 def _names_of_own_processes(data_dir: Path | None) -> list[str]:
-    """``host:pid`` of what runs in the data directory.  Raises UsageError if nothing does."""
+    """Return ``host:pid`` of what runs in the data directory.  Raises UsageError if nothing does."""
     from app.cli.settings import load_settings
     from app.running import running_processes
 

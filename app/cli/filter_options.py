@@ -55,7 +55,7 @@ class FilterOptions:
         return bool(self._values)
 
     def letter_filter(self, *, state: str = "dead") -> LetterFilter:
-        """The filter; of letters in ``state`` if no option names one.  Raises UsageError."""
+        """Return the filter; of letters in ``state`` if no option names one.  Raises UsageError."""
         values = {"state": state} | self._values
         check_choice(values["state"], LETTER_STATES, "--state")
         pairs = [name_and_value(text) for text in values.pop("args", [])]

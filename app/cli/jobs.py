@@ -222,7 +222,7 @@ def _run_verb(
 async def _change(
     operations: Operations, verb: Verb, queue: str, keys: Sequence[str], options: BulkOptions
 ) -> int:
-    """1 if some of the named jobs cannot be changed."""
+    """Change the named jobs; return 1 if some cannot be."""
     from app.cli.render.jobs import change_document, changes_text
     from workers.operations.jobs import JobRef
 

@@ -156,7 +156,7 @@ async def _replay_one(
 
 
 async def _newest_plan_of(operations: Operations, letter_id: int) -> Plan:
-    """The plan by which a letter was replayed last."""
+    """Return the plan by which a letter was replayed last."""
     lineage = await operations.dead_letters.lineage(letter_id)
     items = next(items for letter, items in lineage if letter.id == letter_id)
     return await operations.replays.get_plan(items[-1].plan_id)
@@ -170,7 +170,7 @@ async def _replay_many(
     *,
     wait: bool,
 ) -> int:
-    """1 unless all selected letters were replayed."""
+    """Replay the letters; return 1 unless all were replayed."""
     check_writable(operations, "replay", options)
     preview = await operations.replays.preview(selection, plan_options)
     excluded = excluded_ids(selection, preview)
@@ -290,7 +290,7 @@ def resume(
 async def _resume(
     operations: Operations, plan_id: int, halt: float | None, *, wait: bool, as_json: bool
 ) -> int:
-    """1 unless the plan is done."""
+    """Resume the plan; return 1 unless it is done."""
     check_writable(operations, "run-plan", BulkOptions())
     plan = await operations.replays.get_plan(plan_id)
     if plan.state == "halted" and (halt is None or halt <= plan.halt):
@@ -374,24 +374,24 @@ def _result_lines(plan: Plan, skipped: Sequence[PlanItem]) -> list[str]:
 
 
 def _higher_limit(plan: Plan) -> str:
-    """The option with which a plan that has halted can be resumed."""
+    """Return the option with which a plan that has halted can be resumed."""
     return f"--halt {plan.suggested_limit * 100:g}"
 
 
 def _exit_code(plan: Plan, *, wait: bool) -> int:
-    """0 if all letters were replayed and, with ``wait``, no job died again."""
+    """Return 0 if all letters were replayed and, with ``wait``, no job died again."""
     ledger = plan.ledger
     failed = wait and (ledger.died or ledger.aborted)
     return 1 if plan.state != "done" or ledger.skipped or failed else 0
 
 
 def _with_state(plan: Plan) -> dict[str, Any]:
-    """A plan for programs, with the state that it is in effectively."""
+    """Return a plan for programs, with the state that it is in effectively."""
     return {**asdict(plan), "standing": plan.standing}
 
 
 def _plan_document(plan: Plan) -> dict[str, Any]:
-    """A plan and its ledger, apart."""
+    """Return a plan and its ledger, apart."""
     fields = _with_state(plan)
     ledger = fields.pop("ledger")
     return {"plan": fields, "ledger": ledger}

@@ -31,7 +31,7 @@ _WRITE_TIMEOUT_SECONDS = 1.0
 
 
 def load_keymap(settings: Settings) -> dict[str, str]:
-    """The keys that differ, by their ids.  Raises UsageError."""
+    """Return the keys that differ, by their ids.  Raises UsageError."""
     try:
         return parse_keymap(settings.keymap)
     except KeymapError as error:

@@ -55,7 +55,7 @@ class RedisAddress:
 
 
 def redis_addresses(main_url: str, policies: Mapping[str, QueuePolicy]) -> list[RedisAddress]:
-    """The distinct Redises, the main one first."""
+    """Return the distinct Redises, the main one first."""
     addresses = []
     for url, group in group_by_url(policies.values(), main_url).items():
         variable = REDIS_VARIABLE if url == main_url else redis_variable(group[0].name)
@@ -155,7 +155,7 @@ async def _check_placement(addresses: Sequence[RedisAddress], policies: Mapping[
 
 
 async def find_same(clients: Mapping[RedisAddress, Redis]) -> tuple[RedisAddress, RedisAddress] | None:
-    """Two addresses of the same database of one server; None if all differ.  Raises RedisError.
+    """Return two addresses of the same database of one server; None if all differ.  Raises RedisError.
 
     It writes a key to each, which expires after five seconds: a server may not report who it is.
     """
@@ -177,7 +177,7 @@ async def find_same(clients: Mapping[RedisAddress, Redis]) -> tuple[RedisAddress
 
 
 def same_redis_error(one: RedisAddress, other: RedisAddress) -> AppError:
-    """The error for two names of one Redis: a process would count as two there."""
+    """Return the error for two names of one Redis: a process would count as two there."""
     return UsageError(
         f"{other.safe_url} is the same Redis as {one.safe_url} of {one.variable}",
         field=other.variable,
@@ -202,7 +202,7 @@ def left_jobs_text(address: RedisAddress, queue: str, jobs: int) -> str:
 async def find_left_jobs(
     clients: Mapping[RedisAddress, Redis], policies: Mapping[str, QueuePolicy]
 ) -> list[tuple[RedisAddress, str, int]]:
-    """The queues of other Redises that have jobs, and how many.  Raises RedisError."""
+    """Return the queues of other Redises that have jobs, and how many.  Raises RedisError."""
     foreign = {address: [name for name in policies if name not in address.queues] for address in clients}
 
     async def count(address: RedisAddress, client: Redis) -> list[int]:

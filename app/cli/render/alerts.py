@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def alerts_text(alerts: Sequence[CurrentAlert], *, width: int | None = None) -> str:
-    """A row an alert, the worst first."""
+    """Return a row for each alert, the worst first."""
     if not alerts:
         return "no alerts"
     rows = [
@@ -34,7 +34,7 @@ def alerts_text(alerts: Sequence[CurrentAlert], *, width: int | None = None) -> 
 
 
 def history_text(records: Sequence[AlertRecord], *, width: int | None = None) -> str:
-    """A row an alert, the newest first."""
+    """Return a row for each alert, the newest first."""
     if not records:
         return "no alerts"
     rows = [

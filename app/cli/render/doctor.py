@@ -23,7 +23,10 @@ _INDENT_COLUMNS = 4
 
 
 def findings_text(results: Sequence[CheckResult], *, width: int | None, colour: bool, encoding: str) -> str:
-    """A line a check if ``width`` columns allow it, else further, indented ones; None: one line always."""
+    """Return a line for each check, and further, indented ones if ``width`` columns need them.
+
+    If ``width`` is None, there is one line always.
+    """
     name = max(len(result.check) for result in results)
     lines = []
     for group, members in groupby(results, key=lambda result: result.group):
@@ -56,7 +59,7 @@ def _lines(result: CheckResult, name: int, width: int | None, *, colour: bool) -
 
 
 def summary(results: Sequence[CheckResult]) -> str:
-    """``23 checks: 20 ok, 2 warnings, 1 wrong``, and which of them are."""
+    """Return ``23 checks: 20 ok, 2 warnings, 1 wrong``, and which of them are."""
     warnings, wrong, unknown = (count_in_state(state, results) for state in ("warning", "wrong", "unknown"))
     parts = [
         f"{count_in_state('ok', results)} ok",
@@ -71,7 +74,7 @@ def summary(results: Sequence[CheckResult]) -> str:
 
 
 def _to_encodable(text: str, encoding: str) -> str:
-    """Signs in ASCII if the output has no others."""
+    """Write signs in ASCII if the output has no others."""
     try:
         text.encode(encoding)
     except (UnicodeEncodeError, LookupError):

@@ -64,7 +64,7 @@ _ONLY_FOR_SCREENS = (
 
 
 def status_document(snapshot: Snapshot) -> dict[str, Any]:
-    """The snapshot for ``--json``, without what only screens need of Redis."""
+    """Return the snapshot for ``--json``, without what only screens need of Redis."""
     document = asdict(snapshot)
     for redis in (document["redis"], *document["other_redises"]):
         for name in _ONLY_FOR_SCREENS:
@@ -82,7 +82,7 @@ def status_document(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def status_text(overview: Overview) -> str:
-    """The tables for standard output: with colours and cut to its width if that is a terminal."""
+    """Return the tables for standard output: with colours and cut to its width if that is a terminal."""
     width = terminal_width()
     parts = status_parts(overview, width=width)
     if width is None:
@@ -95,7 +95,7 @@ def status_text(overview: Overview) -> str:
 
 
 def status_parts(overview: Overview, *, width: int | None) -> Iterator[RenderableType]:
-    """Verdict, servers, and a table each of queues, alerts, dead letters, workers and events."""
+    """Yield verdict, servers, and a table each of queues, alerts, dead letters, workers and events."""
     snapshot = overview.snapshot
     yield _verdict(overview)
     yield _cluster(snapshot)

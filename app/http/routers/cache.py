@@ -40,7 +40,7 @@ def _parse_time(value: Any) -> Any:
 async def _check_user_id(
     user_id: _RawUserId,
 ) -> str:
-    """A path that no user can have is a mistake (422), unlike the id of a user that we do not have."""
+    """Refuse a path that no user can have: a mistake (422), unlike the id of a user that we do not have."""
     if not 0 < len(user_id) <= _MAX_ID_CHARS or "\0" in user_id:
         raise validation_problem([("user_id", f"use 1 to {_MAX_ID_CHARS} characters without NUL")])
     return user_id
