@@ -29,7 +29,10 @@ def _end_with_parent() -> None:
 
 
 def _leave_signals_to_the_appliance() -> None:
-    """It ends this process.  A process that a handler forks obeys signals from its first instant on."""
+    """Ignore signals, since the appliance ends this process.
+
+    Processes that a handler forks obey them at once.
+    """
     numbers = (signal.SIGINT, signal.SIGTERM)
     for number in numbers:
         signal.signal(number, lambda *_: None)

@@ -57,7 +57,7 @@ class AsyncProcess(Process):
         self.loop.call_soon_threadsafe(self._cancel, number)
 
     def stack(self, number: int) -> list[Any]:
-        """The frames of the thread if the job runs now, else those of its task."""
+        """Return the frames of the thread if the job runs now, else those of its task."""
         if self.current_number() == number:
             return main_thread_frames()
         task = self._tasks.get(number)
@@ -140,7 +140,7 @@ class AsyncProcess(Process):
     def _make_task(
         self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
     ) -> asyncio.Task[Any]:
-        """Each task of a job, wherever it is made, marks the job while its code runs."""
+        """Make a task that marks its job while its code runs, wherever the task is made."""
         number = current_job.get()
         if number and inspect.iscoroutine(coroutine):
             coroutine = _MarkedCoroutine(coroutine, number, self.mark)

@@ -59,7 +59,7 @@ class Process:
         _NUMBER.pack_into(self._culprit, 0, number)
 
     def current_number(self) -> int:
-        """The number of the job whose code runs; 0: of none."""
+        """Return the number of the job whose code runs; 0: of none."""
         number: int = _NUMBER.unpack_from(self._culprit, 0)[0]
         return number
 

@@ -45,7 +45,7 @@ class SyncProcess(Process):
             raise JobCancelledError
 
     def stack(self, number: int) -> list[Any]:
-        """The frames of the thread, if it runs this job."""
+        """Return the frames of the thread, if it runs this job."""
         return main_thread_frames() if number == self._number else []
 
     def _attempt(self, facts: list[Any]) -> str:
