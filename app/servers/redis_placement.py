@@ -28,6 +28,7 @@ from storage.redis.client import execute, make_client, redact_url
 from workers.engine.keys import QueueKeys
 from workers.engine.placement import group_by_url
 from workers.engine.policy import QueuePolicy
+from workers.words import plural
 
 log = structlog.get_logger(__name__)
 
@@ -195,8 +196,8 @@ def left_jobs_fix(queue: str) -> str:
 
 def left_jobs_text(address: RedisAddress, queue: str, jobs: int) -> str:
     """Return what is wrong if jobs of a queue wait on a Redis that does not hold the queue any more."""
-    number = "1 job" if jobs == 1 else f"{jobs:,} jobs"
-    return f"{number} of {queue} at {address.safe_url}: its Redis is that of {redis_variable(queue)} now"
+    waiting = f"{plural(jobs, 'job')} of {queue} at {address.safe_url}"
+    return f"{waiting}: its Redis is that of {redis_variable(queue)} now"
 
 
 async def find_left_jobs(

@@ -8,6 +8,7 @@ from itertools import groupby
 
 from app.doctor.results import CheckResult, State, count_in_state
 from tui.text.format import escape
+from workers.words import plural
 
 _STATES: dict[State, tuple[str, str, int]] = {
     "ok": ("✓", "+", 32),
@@ -63,7 +64,7 @@ def summary(results: Sequence[CheckResult]) -> str:
     warnings, wrong, unknown = (count_in_state(state, results) for state in ("warning", "wrong", "unknown"))
     parts = [
         f"{count_in_state('ok', results)} ok",
-        f"{warnings} warning{'' if warnings == 1 else 's'}",
+        plural(warnings, "warning"),
         f"{wrong} wrong",
     ]
     parts += [f"{unknown} unknown"] if unknown else []

@@ -156,7 +156,7 @@ async def enqueue_lines(
     queue: PathQueue,
     from_line: Annotated[int, Query(ge=1, le=MAX_ID, description="Lines before it are skipped.")] = 1,
 ) -> EnqueuedLines:
-    """Enqueue any number of jobs while the body is read, up to the first line that is wrong.
+    """Jobs of any number are enqueued while the body is read, up to the first line that is wrong.
 
     Each line has one job, as JSON without line ends in it.  A problem has the jobs that were `enqueued`
     before it, and `next_line`, with which another request goes on.

@@ -113,7 +113,7 @@ async def test_e6_an_attempt_whose_end_cannot_be_written_ends(
     def refuse(*arguments: Any, **options: Any) -> None:
         raise TypeError("never")
 
-    monkeypatch.setattr("workers.engine.outcome.failed", refuse)
+    monkeypatch.setattr("workers.engine.outcome.settle_failure", refuse)
     await bench.start(work)
     await bench.send(2)
     await eventually(lambda: has_letters(bench, 2))

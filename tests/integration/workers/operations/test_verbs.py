@@ -34,7 +34,7 @@ LOOKS = {
     "pause_of",
     "snapshot",
     "loads",
-    "stuck",
+    "stall_reasons",
     "dead_letters.count",
     "dead_letters.count_discarded",
     "dead_letters.export",
