@@ -32,7 +32,7 @@ CASES = {
 
 
 def write(shown: Terminal, data: bytes, *, within: float = 30.0) -> None:
-    """Have ``data`` arrive.  Fails where nobody reads it, or the program has ended."""
+    """Have ``data`` arrive.  Fails if nobody reads it, or the program has ended."""
     deadline = time.monotonic() + within
     while data:
         assert not shown.ended(), shown.text[-2_000:]

@@ -35,7 +35,7 @@ MEASUREMENTS = {
 
 
 def main() -> int:
-    """The exit code: 0, or 1 where something broke."""
+    """Run; the exit code is 0, or 1 if something broke."""
     options = _arguments()
     results = Results()
     with (

@@ -42,7 +42,7 @@ class Peer(Protocol):
     """One cache of one process."""
 
     async def read(self, user: str, name: str, load: Load) -> dict[str, Any]:
-        """The value, loaded where it is missing."""
+        """The value, loaded if it is missing."""
 
     async def changed(self, user: str) -> None:
         """All entries of a user go."""

@@ -40,7 +40,7 @@ class Peer:
 
     @property
     def missing(self) -> str | None:
-        """Why it cannot be measured here, None where it can."""
+        """Why it cannot be measured here, None if it can."""
         if not self.needs.exists():
             return f"no {self.needs.relative_to(ROOT)}: make bench installs it"
         return None if shutil.which(self.command[0]) else f"no {self.command[0]}"
@@ -95,7 +95,7 @@ class Running:
         self._reader.start()
 
     def line(self, timeout: float = MAX_WAIT_SECONDS) -> dict[str, Any] | None:
-        """What it says next, None where it has ended.  Raises BenchmarkError where it failed or is silent."""
+        """What it says next, None if it has ended.  Raises BenchmarkError if it failed or is silent."""
         try:
             text = self._lines.get(timeout=timeout)
         except Empty:

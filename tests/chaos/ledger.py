@@ -89,7 +89,7 @@ class Ledger:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Look at the lists all the while; fails at the end of the block where anything was wrong."""
+        """Look at the lists all the while; fails at the end of the block if anything was wrong."""
         seen: list[str] = []
         rounds = 0
 

@@ -238,7 +238,7 @@ async def test_each_key_of_each_screen_and_dialog_is_answered(state: str) -> Non
 async def dead_keys(
     operations: CannedOperations, places: Sequence[Place], *, of_all: Collection[str]
 ) -> list[str]:
-    """The listed keys that nothing answers; ``of_all``: where those of every screen are pressed, too."""
+    """The listed keys that nothing answers; ``of_all``: if those of every screen are pressed, too."""
     app = Dashboard(cast(Operations, operations))
     dead = []
     async with app.run_test(size=SIZES["80x24"]) as pilot:

@@ -1,4 +1,4 @@
-"""Recovers the jobs of dead workers: they go back to the queue, the attempt charged."""
+"""Recovers the jobs of dead workers: they are requeued, the attempt charged."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ def _prepare(parent: int) -> None:
 def _call(call_bytes: int, function: Callable[..., T], args: Any, kwargs: Any) -> T:
     """Call ``function``, in the child, with a bounded amount of memory.
 
-    The process ends if that is too little: C libraries leak, and worse, where an allocation fails.
+    The process ends if that is too little: C libraries leak, and worse, if an allocation fails.
     """
     try:
         with _limited_memory(call_bytes):

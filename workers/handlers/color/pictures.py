@@ -181,7 +181,7 @@ def _plain(image: Image.Image, top: float) -> Image.Image:
 def _alpha_scale(image: Image.Image) -> list[int] | None:
     """Return a table that makes the least transparent pixel opaque, None for a picture without transparency.
 
-    Raises PermanentError where (nearly) nothing is visible.
+    Raises PermanentError if (nearly) nothing is visible.
     """
     if not image.has_transparency_data or _is_deep(image):
         return None
