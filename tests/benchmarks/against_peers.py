@@ -34,7 +34,7 @@ def _no_op(concurrency: int) -> Callable[[Bench, Peer], tuple[float, ...]]:
     return take
 
 
-def _sleeping(bench: Bench, peer: Peer) -> tuple[float, ...]:
+def _measure_sleeping(bench: Bench, peer: Peer) -> tuple[float, ...]:
     ms, concurrency = 5, 20
     ideal = concurrency * 1000 / ms
     return (100 * _rate(bench, peer, concurrency=concurrency, ms=ms) / ideal,)
@@ -81,7 +81,7 @@ def _pickup_ms(worker: Running) -> float:
     return float(started["at"] - started["sent"]) / 1e6
 
 
-def _delayed(bench: Bench, peer: Peer) -> tuple[float, ...]:
+def _measure_delayed(bench: Bench, peer: Peer) -> tuple[float, ...]:
     """Jobs that are due one after the other: by how much each starts late, in ms."""
     with peer.start("serve", bench.url) as worker:
         worker.next("ready")
@@ -113,7 +113,7 @@ def _commands(bench: Bench) -> int:
     return int(bench.client.info("stats")["total_commands_processed"])
 
 
-def _killed(bench: Bench, peer: Peer) -> tuple[float, ...]:
+def _measure_killed(bench: Bench, peer: Peer) -> tuple[float, ...]:
     """Two workers; the one that has the job is killed with -9.  Seconds until the other starts the job."""
     with peer.start("serve", bench.url) as holder:
         holder.next("ready")
@@ -129,7 +129,9 @@ def _killed(bench: Bench, peer: Peer) -> tuple[float, ...]:
 MEASUREMENTS = (
     Measurement("no-op-10", (Figure("no-op jobs/s, concurrency 10", "1.4 × BullMQ"),), _no_op(10)),
     Measurement("no-op-100", (Figure("no-op jobs/s, concurrency 100", "2.3 × BullMQ"),), _no_op(100)),
-    Measurement("5-ms", (Figure("5 ms jobs, concurrency 20, % of the ideal 4,000/s", "90"),), _sleeping),
+    Measurement(
+        "5-ms", (Figure("5 ms jobs, concurrency 20, % of the ideal 4,000/s", "90"),), _measure_sleeping
+    ),
     Measurement(
         "5-ms-distant", (Figure("the same with 2.5 ms to Redis, % of the ideal 2,667/s", "92"),), _distant
     ),
@@ -140,7 +142,7 @@ MEASUREMENTS = (
             Figure("a delayed job starts after its time, p50, ms", "ahead of both", 1),
             Figure("a delayed job starts after its time, p99, ms", "ahead of both", 1),
         ),
-        _delayed,
+        _measure_delayed,
         peers=(OURS, SAQ, STREAQ, BULLMQ, BULLMQ_ON_BUN),
     ),
     Measurement(
@@ -162,7 +164,7 @@ MEASUREMENTS = (
     Measurement(
         "killed",
         (Figure("a job of a killed worker runs again after, s", "10", 1),),
-        _killed,
+        _measure_killed,
         peers=(OURS, SAQ, BULLMQ),
         once=True,
         long=True,

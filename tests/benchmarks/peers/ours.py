@@ -59,7 +59,7 @@ class CoutureCast(Tool):
         await process.start()
         await process.wait_drained()
 
-    async def unfinished(self) -> int:
+    async def count_unfinished(self) -> int:
         return int(await self._redis.zcard(self._queue.keys.incomplete))
 
 

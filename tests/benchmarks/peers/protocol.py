@@ -85,11 +85,11 @@ class Tool(ABC):
         """Run a worker until cancelled."""
 
     @abstractmethod
-    async def unfinished(self) -> int:
+    async def count_unfinished(self) -> int:
         """Jobs that Redis does not know as ended."""
 
 
-async def together(calls: Iterable[Awaitable[Any]]) -> None:
+async def await_in_batches(calls: Iterable[Awaitable[Any]]) -> None:
     """Await ``calls``, a hundred at a time: what a producer does whose tool has no bulk call."""
     batch: list[Awaitable[Any]] = []
     for call in calls:
@@ -137,7 +137,7 @@ async def _main(make: Callable[..., Tool], options: argparse.Namespace) -> None:
 
 
 async def _enqueue(tool: Tool, options: argparse.Namespace) -> None:
-    await tool.unfinished()  # the connection is there
+    await tool.count_unfinished()  # the connection is there
     arguments = {"ms": options.ms} if options.ms else {}
     began = time.perf_counter()
     for start in range(0, options.jobs, options.chunk):
@@ -146,7 +146,7 @@ async def _enqueue(tool: Tool, options: argparse.Namespace) -> None:
 
 
 async def _work(tool: Tool, options: argparse.Namespace) -> None:
-    left = await tool.unfinished() - options.jobs
+    left = await tool.count_unfinished() - options.jobs
     began = time.perf_counter()
     worker = asyncio.create_task(tool.work(QUEUES[:1], options.concurrency))
     done = asyncio.create_task(tool.jobs.all_done.wait())
@@ -154,7 +154,7 @@ async def _work(tool: Tool, options: argparse.Namespace) -> None:
     if worker.done():
         worker.result()
         raise RuntimeError("the worker ended before its jobs")
-    while await tool.unfinished() > left:  # noqa: ASYNC110 - Redis has no event to await
+    while await tool.count_unfinished() > left:  # noqa: ASYNC110 - Redis has no event to await
         await asyncio.sleep(0.001)
     say(seconds=time.perf_counter() - began)
 
@@ -172,7 +172,7 @@ async def _serve(tool: Tool, options: argparse.Namespace) -> None:
 
 
 async def _send(tool: Tool, options: argparse.Namespace) -> None:
-    await tool.unfinished()
+    await tool.count_unfinished()
     for _ in range(options.jobs):
         await asyncio.sleep(options.pause)
         arguments = {"ms": options.ms} if options.ms else {}

@@ -22,7 +22,7 @@ from storage.redis.pipeline import PipelineConnection
 from tests.benchmarks.errors import BenchmarkError
 from tests.benchmarks.peer import ROOT
 from tests.benchmarks.scaling.light_processes import make_snapshots
-from tests.benchmarks.scaling.meter import Usage, empty, read, since
+from tests.benchmarks.scaling.meter import Usage, empty, read, usage_since
 from tests.benchmarks.table import table
 from workers.engine.keys import WORKERS, QueueKeys
 from workers.engine.policy import ALERT, DEFAULT_POLICIES, NORMAL
@@ -80,11 +80,11 @@ def _measure(url: str, client: Any, count: int, seconds: float) -> Cluster:
     before = read(client)
     with light_processes(url, count):
         time.sleep(_SETTLE_SECONDS)
-        held = since(client, before)
+        held = usage_since(client, before)
         presence = float(client.memory_usage(WORKERS, samples=0) or 0)
         start = read(client)
         time.sleep(_IDLE_SECONDS)
-        idle = since(client, start)
+        idle = usage_since(client, start)
         one, several = (asyncio.run(_look(url, client, seconds, count)) for count in (1, _DASHBOARDS))
         trickle = asyncio.run(_trickle(url, client, seconds))
         burst = asyncio.run(_burst(url, client)) if count <= _MAX_BURST_PROCESSES else None
@@ -143,7 +143,7 @@ async def _look(url: str, client: Any, seconds: float, dashboards: int) -> Look:
             await reader.take()  # the first reads the history, and waits for what is refreshed later
         start = read(client)
         took = await asyncio.gather(*(_take(reader, start.at + seconds) for reader in readers))
-        used = since(client, start)
+        used = usage_since(client, start)
         for reader in readers:
             await reader.close()
         await database.close()
@@ -167,7 +167,7 @@ async def _trickle(url: str, client: Any, seconds: float) -> Usage:
         for _ in range(round(seconds * _JOBS_A_SECOND)):
             await queue.enqueue_many([_job()])
             await asyncio.sleep(1 / _JOBS_A_SECOND)
-        return since(client, start)
+        return usage_since(client, start)
 
 
 async def _burst(url: str, client: Any) -> Usage:
@@ -180,7 +180,7 @@ async def _burst(url: str, client: Any) -> Usage:
             await asyncio.sleep(0.1)
             if time.monotonic() - start.at > _MAX_SECONDS:
                 raise BenchmarkError("jobs were lost")
-        return since(client, start)
+        return usage_since(client, start)
 
 
 @asynccontextmanager
