@@ -270,7 +270,7 @@ class Dashboard(OpeningApp, inherit_bindings=False):
 
     @work
     async def action_requeue(self) -> None:
-        """While draining: ask, then requeue the jobs and exit now."""
+        """Requeue the jobs and exit now, while draining.  Asks once."""
         if not self.operations.draining:
             self.notify(with_keys(self, "this process does not drain: {app.drain} drains it"))
             return

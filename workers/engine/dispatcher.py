@@ -274,7 +274,7 @@ class Dispatcher:
             replies = await run_unknown_scripts(self._pipeline, turn.calls, turn.replies.result())
             stood, take = await self.queue.turn_result(turn.batch, replies)
         except BaseException as error:
-            self._settlements[:0] = turn.unsettled(resent=not isinstance(error, ResponseError))
+            self._settlements[:0] = turn.remaining_settlements(resent=not isinstance(error, ResponseError))
             if turn.batch and isinstance(error, Exception) and is_too_large(error):
                 self._shrink_too_large(turn.batch, error)
                 return
@@ -295,7 +295,7 @@ class Dispatcher:
         """Have later turns settle what these failed ``turns`` were to settle."""
         for turn in reversed(turns):
             self._turns.remove(turn)
-            self._settlements[:0] = turn.unsettled(resent=True)
+            self._settlements[:0] = turn.remaining_settlements(resent=True)
 
     def _shrink_too_large(self, batch: list[Settlement], error: Exception) -> None:
         """Find the settlement that is too large for Redis, which refused the request, and shrink it."""

@@ -27,7 +27,7 @@ class Turn:
         """Whether its connection broke before its replies had arrived."""
         return self.replies.done() and self.replies.exception() is not None
 
-    def unsettled(self, *, resent: bool) -> list[Settlement]:
+    def remaining_settlements(self, *, resent: bool) -> list[Settlement]:
         """Return what is left to settle after this turn failed; ``resent``: Redis may have done it."""
         for settlement in self.batch:
             settlement.resent = settlement.resent or resent
