@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from app.errors import InvalidValueError
 
-_BACKLOG = 128
+_BACKLOG_CONNECTIONS = 128
 """Connections that may wait for the server."""
 _FORM = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})", re.ASCII
@@ -58,7 +58,7 @@ def listen(address: Address) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(socket_address)
-        listener.listen(_BACKLOG)
+        listener.listen(_BACKLOG_CONNECTIONS)
         listener.setblocking(False)
     except BaseException:
         listener.close()

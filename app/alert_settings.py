@@ -103,7 +103,7 @@ def queue_setting(rule: AlertRule, queue: str) -> str:
 
 
 def _number(text: str, range_: _Range) -> float | None:
-    """The value of ``text``, None if it is not a number of the range."""
+    """Return the value of ``text``, None if it is not a number of the range."""
     is_percentage = range_.percent and text.endswith("%")
     try:
         value = float(text.removesuffix("%")) / 100 if is_percentage else float(text)

@@ -21,7 +21,10 @@ from workers.handlers.registry import import_inline_handler, parse_custom_handle
 
 
 def custom_handlers(settings: Settings, policies: Mapping[str, QueuePolicy]) -> dict[str, str]:
-    """The functions that COUTURECAST_HANDLERS names, as ``module:function`` by queue.  Raises UsageError."""
+    """Return the functions that COUTURECAST_HANDLERS names, as ``module:function`` by queue.
+
+    Raises UsageError.
+    """
     try:
         return parse_custom_handlers(settings.handlers, policies)
     except HandlerImportError as error:
@@ -74,7 +77,7 @@ async def _refuse_to_enqueue(*_: object) -> str | None:
 
 
 def to_usage_error(error: HandlerImportError) -> UsageError:
-    """The error as one of the settings."""
+    """Return the error as one of the settings."""
     return UsageError(error.problem, field="COUTURECAST_HANDLERS", fix=error.fix)
 
 

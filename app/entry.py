@@ -12,7 +12,7 @@ import threading
 
 
 def main() -> None:
-    """Entry of ``couturecast-tui``."""
+    """Run ``couturecast-tui``."""
     try:
         open_standard_streams()
         from app.process.interrupts import exit_on_interrupt

@@ -62,21 +62,21 @@ class OutputError(AppError):
 
 
 def exit_code_of(error: ApplianceError) -> int:
-    """The exit code of a command that ends with ``error``."""
+    """Return the exit code of a command that ends with ``error``."""
     if isinstance(error, CommandInterruptedError):
         return error.exit_code
     return EXIT_CODES.get(error.kind, 1)
 
 
 def refused_by_system(problem: str, error: OSError, *, fix: str) -> UsageError:
-    """Return the error about a file that cannot be used; with the fix of `exhausted` if it explains it."""
-    shortage = exhausted(error)
+    """Return the error about a file that cannot be used; with the fix of `explain_shortage` if it has one."""
+    shortage = explain_shortage(error)
     if shortage is not None:
         return UsageError(f"{problem}: {shortage.problem}", fix=shortage.fix)
     return UsageError(f"{problem} ({error.strerror})", fix=fix)
 
 
-def exhausted(error: OSError) -> AppError | None:
+def explain_shortage(error: OSError) -> AppError | None:
     """Return which resource has run out and how to get more; None if ``error`` has another cause."""
     match error.errno:
         case errno.EMFILE:

@@ -9,7 +9,7 @@ from workers.notifications.services import NotificationService, load_services
 
 
 def open_services(settings: Settings) -> list[NotificationService]:
-    """The services of COUTURECAST_NOTIFY_URLS; none without it.  Raises UsageError."""
+    """Return the services of COUTURECAST_NOTIFY_URLS; none without it.  Raises UsageError."""
     if settings.notify_urls is None:
         return []
     try:

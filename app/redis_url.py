@@ -34,5 +34,5 @@ def check_redis_url(url: str) -> str:
 
 
 def at_upstash(url: str) -> bool:
-    """Whether Upstash runs the server of a Redis URL."""
+    """Return whether Upstash runs the server of a Redis URL."""
     return (urlsplit(url).hostname or "").endswith(".upstash.io")

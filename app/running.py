@@ -30,7 +30,7 @@ class RunningProcess:
 
 
 @contextmanager
-def announced(data_dir: Path, address: Address | None) -> Iterator[None]:
+def announce(data_dir: Path, address: Address | None) -> Iterator[None]:
     """Keep a file of this process in the data directory while the block runs.  Raises OSError."""
     folder = data_dir / _FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -72,7 +72,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _is_locked(descriptor: int) -> bool:
-    """Whether the process that wrote the file still runs."""
+    """Return whether the process that wrote the file still runs."""
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):

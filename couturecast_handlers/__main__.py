@@ -35,23 +35,30 @@ def _set_up_process() -> None:
 
 
 def _leave_signals_to_the_appliance() -> None:
-    """It ends this process.  A process that a handler forks obeys signals from its first instant on."""
+    """Ignore signals, since the appliance ends this process.
+
+    Processes that a handler forks obey them at once.
+    """
     numbers = (signal.SIGINT, signal.SIGTERM)
     for number in numbers:
         signal.signal(number, lambda *_: None)
 
-    def before() -> None:
+    def before_fork() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
-    def after_in_parent() -> None:
+    def after_fork_in_parent() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
-    def after_in_child() -> None:
+    def after_fork_in_child() -> None:
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
-    os.register_at_fork(before=before, after_in_parent=after_in_parent, after_in_child=after_in_child)
+    os.register_at_fork(
+        before=before_fork,
+        after_in_parent=after_fork_in_parent,
+        after_in_child=after_fork_in_child,
+    )
 
 
 def _main() -> None:

@@ -15,7 +15,7 @@ from couturecast_handlers import Job, Queue
 from couturecast_handlers.event_loop import new_event_loop
 from couturecast_handlers.frames import coroutine_frames, describe, main_thread_frames
 from couturecast_handlers.output import current_job
-from couturecast_handlers.process import Process, ended, result_of
+from couturecast_handlers.process import Process, outcome_line, result_of
 
 _MAX_ENDED = 16
 """In one message: the appliance records them while other jobs of the same turn run."""
@@ -57,7 +57,7 @@ class AsyncProcess(Process):
         self.loop.call_soon_threadsafe(self._cancel, number)
 
     def stack(self, number: int) -> list[Any]:
-        """The frames of the thread if the job runs now, else those of its task."""
+        """Return the frames of the thread if the job runs now, else those of its task."""
         if self.culprit[0] == number:
             return main_thread_frames()
         task = self._tasks.get(number)
@@ -96,14 +96,14 @@ class AsyncProcess(Process):
         try:
             job = Job(key, function, kwargs, attempts, meta, self.queue, ask)
             context = {"job": job, "queue": Queue(self.queue, ask)}
-            end = ended(number, "done", await self.function(context, **kwargs))
+            end = outcome_line(number, "done", await self.function(context, **kwargs))
         except asyncio.CancelledError as error:
             outcome = "failed" if self.foreground else "cancelled"  # by ctrl-C: where it stood is of interest
-            end = ended(number, outcome, describe(error))
+            end = outcome_line(number, outcome, describe(error))
         except GeneratorExit:
             raise
         except BaseException as error:
-            end = ended(number, "failed", describe(error))
+            end = outcome_line(number, "failed", describe(error))
         del self._tasks[number]
         if self.output is not None:
             self.output.finish(number)
@@ -131,16 +131,16 @@ class AsyncProcess(Process):
     async def _ask(self, number: int, verb: str, fields: dict[str, Any]) -> Any:
         answered = self.loop.create_future()
 
-        def done(answer: dict[str, Any]) -> None:
+        def deliver(answer: dict[str, Any]) -> None:
             self.loop.call_soon_threadsafe(_resolve, answered, answer)
 
-        self.ask(number, verb, fields, done)
+        self.ask(number, verb, fields, deliver)
         return result_of(await answered)
 
     def _make_task(
         self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
     ) -> asyncio.Task[Any]:
-        """Each task of a job, wherever it is made, marks the job while its code runs."""
+        """Make a task that marks its job while its code runs, wherever the task is made."""
         number = current_job.get()
         if number and inspect.iscoroutine(coroutine):
             coroutine = _MarkedCoroutine(coroutine, number, self.culprit)

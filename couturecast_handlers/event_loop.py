@@ -23,7 +23,7 @@ if sys.platform == "linux":
             return super().select(timeout)
 
     def new_event_loop() -> asyncio.AbstractEventLoop:
-        """A loop of asyncio whose timers are exact."""
+        """Return a loop of asyncio whose timers are exact."""
         return asyncio.SelectorEventLoop(_Selector())
 
 else:

@@ -43,7 +43,7 @@ def describe(error: BaseException) -> dict[str, Any]:
 
 
 def _without_ours(trace: types.TracebackType | None) -> types.TracebackType | None:
-    """A traceback without our frames at its beginning."""
+    """Return a traceback without our frames at its beginning."""
     while trace is not None and _is_ours(trace.tb_frame.f_code):
         trace = trace.tb_next
     return trace
@@ -54,7 +54,7 @@ def _is_ours(code: types.CodeType) -> bool:
 
 
 def _handler_frame(error: BaseException) -> str | None:
-    """The innermost frame that is the team's code, as ``module:function``."""
+    """Return the innermost frame that is the team's code, as ``module:function``."""
     innermost, trace = None, error.__traceback__
     while trace is not None:
         code, module = trace.tb_frame.f_code, trace.tb_frame.f_globals.get("__name__")
@@ -65,7 +65,7 @@ def _handler_frame(error: BaseException) -> str | None:
 
 
 def is_of_team(file: str) -> bool:
-    """Whether a file is neither of the standard library nor of what is installed."""
+    """Return whether a file is neither of the standard library nor of what is installed."""
     installed = any(part in file for part in ("site-packages", "dist-packages"))
     return not installed and not file.startswith((os.path.dirname(os.__file__), "<"))
 
@@ -90,7 +90,7 @@ def _frames(walked: Iterable[tuple[types.FrameType, int]]) -> list[Any]:
 
 
 def coroutine_frames(task: Any) -> list[Any]:
-    """The frames of a suspended task and of what it waits for, the outermost first."""
+    """Return the frames of a suspended task and of what it waits for, the outermost first."""
     from asyncio import Task
 
     frames: list[Any] = []

@@ -23,7 +23,7 @@ class RefusedError(ImportError):
 
 
 def import_function(name: str) -> Callable[..., Any]:
-    """The function ``module:function``.  Raises RefusedError."""
+    """Return the function ``module:function``.  Raises RefusedError."""
     module_name, _, attribute = name.partition(":")
     try:
         target: Any = importlib.import_module(module_name)
@@ -66,7 +66,7 @@ def check_function(name: str, target: Any) -> None:
 
 
 def describe_function(function: Callable[..., Any]) -> dict[str, Any]:
-    """The facts that the appliance gets of the function, and of the interpreter that runs it."""
+    """Return the facts that the appliance gets of the function, and of the interpreter that runs it."""
     try:
         signature = str(inspect.signature(function))
     except (TypeError, ValueError):
@@ -83,19 +83,19 @@ def describe_function(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether it is an ``async def``, or an object whose ``__call__`` is one."""
+    """Return whether it is an ``async def``, or an object whose ``__call__`` is one."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - of an object that can be called
     )
 
 
 def team_files() -> dict[str, list[int]]:
-    """The files of the team's modules, each with the time of its last change (in nanoseconds) and size."""
+    """Return the files of the team's modules, each with its size and the time of its last change (in ns)."""
     return _stamps({getattr(module, "__file__", None) for module in list(sys.modules.values())})
 
 
 def files_of(error: BaseException | None, folders: list[str]) -> dict[str, list[int]]:
-    """The files that a failed import is about, and the folders in which a module may be missing."""
+    """Return the files that a failed import is about, and the folders in which a module may be missing."""
     files: set[Any] = set(folders)
     if isinstance(error, SyntaxError):
         files.add(error.filename)

@@ -104,10 +104,10 @@ class _Stream(io.TextIOBase):
         return self._descriptor
 
     def reconfigure(self, **_: Any) -> None:
-        """Nothing of it can be changed."""
+        """Ignore the call: nothing of it can be changed."""
 
     def close(self) -> None:
-        """Stays open: it is the process', not the handler's."""
+        """Stay open: the stream is the process', not the handler's."""
 
     def write(self, text: str) -> int:
         number = current_job.get()
@@ -119,7 +119,7 @@ class _Stream(io.TextIOBase):
         return len(text)
 
     def finish(self, number: int) -> None:
-        """The job has ended: what is left of it is a line."""
+        """Write what is left as a line: the job has ended."""
         rest = self.partial.pop(number, "")
         if rest:
             self._lines.add(self._level, rest)
@@ -138,7 +138,7 @@ class _Buffer(io.BufferedIOBase):
         return self._stream.fileno()
 
     def close(self) -> None:
-        """Stays open, too."""
+        """Stay open, too."""
 
     def write(self, data: Any) -> int:
         raw = bytes(data)

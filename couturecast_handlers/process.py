@@ -103,7 +103,7 @@ def result_of(answer: dict[str, Any]) -> Any:
     return answer.get("result")
 
 
-def ended(number: int, outcome: str, value: Any) -> str:
+def outcome_line(number: int, outcome: str, value: Any) -> str:
     """Return how a job ended, as JSON.  Raises TypeError, which names the type that JSON does not have."""
     if value is None:  # most results: spare them the encoder
         return f'[{number},"{outcome}",null]'

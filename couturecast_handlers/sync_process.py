@@ -11,7 +11,7 @@ from typing import Any
 from couturecast_handlers import Job, JobCancelledError, Queue
 from couturecast_handlers.frames import describe, main_thread_frames
 from couturecast_handlers.output import current_job
-from couturecast_handlers.process import Process, ended, result_of
+from couturecast_handlers.process import Process, outcome_line, result_of
 
 _CANCEL = signal.SIGUSR2
 """Interrupts what waits in the main thread, too: a sleep, a lock, a socket."""
@@ -45,7 +45,7 @@ class SyncProcess(Process):
             raise JobCancelledError
 
     def stack(self, number: int) -> list[Any]:
-        """The frames of the thread, if it runs this job."""
+        """Return the frames of the thread, if it runs this job."""
         return main_thread_frames() if number == self._number else []
 
     def _attempt(self, facts: list[Any]) -> str:
@@ -54,7 +54,7 @@ class SyncProcess(Process):
         def ask(verb: str, fields: dict[str, Any]) -> Any:
             return self._ask(number, verb, fields)
 
-        end = ended(number, "cancelled", None)
+        end = outcome_line(number, "cancelled", None)
         current_job.set(number)
         self.culprit[0] = number
         self._number = number
@@ -62,11 +62,11 @@ class SyncProcess(Process):
             try:
                 job = Job(key, function, kwargs, attempts, meta, self.queue, ask)
                 context = {"job": job, "queue": Queue(self.queue, ask)}
-                end = ended(number, "done", self.function(context, **kwargs))
+                end = outcome_line(number, "done", self.function(context, **kwargs))
             except JobCancelledError as error:
-                end = ended(number, "cancelled", describe(error))
+                end = outcome_line(number, "cancelled", describe(error))
             except BaseException as error:
-                end = ended(number, "failed", describe(error))
+                end = outcome_line(number, "failed", describe(error))
             self._number = 0
         except JobCancelledError:  # at the very end
             self._number = 0
@@ -80,11 +80,11 @@ class SyncProcess(Process):
         answers: collections.deque[Any] = collections.deque()
         arrived = threading.Event()
 
-        def done(answer: dict[str, Any]) -> None:
+        def deliver(answer: dict[str, Any]) -> None:
             answers.append(answer)
             arrived.set()
 
-        self.ask(number, verb, fields, done)
+        self.ask(number, verb, fields, deliver)
         while not arrived.wait(_WAIT_SECONDS):
             pass
         return result_of(answers[0])

@@ -35,11 +35,11 @@ class Reader:
         self._received = bytearray()
 
     def fileno(self) -> int:
-        """The descriptor, for an event loop."""
+        """Return the descriptor, for an event loop."""
         return self._connection.fileno()
 
     def receive(self, flags: int = 0) -> list[Any] | None:
-        """The whole messages of one reading; None once the appliance has closed the socket.
+        """Return the whole messages of one reading; None once the appliance has closed the socket.
 
         Raises BlockingIOError with the flag MSG_DONTWAIT.
         """
@@ -59,7 +59,7 @@ class Reader:
         return messages
 
     def messages(self) -> Iterator[Any]:
-        """Every message until the socket is closed."""
+        """Yield every message until the socket is closed."""
         while True:
             messages = self.receive()
             if messages is None:

@@ -22,7 +22,7 @@ class Backoff:
         self._next = first
 
     def next(self) -> float:
-        """Seconds to wait after one more failure."""
+        """Return the seconds to wait after one more failure."""
         delay = min(self._next, self._longest)
         self._next = min(self._next * 2, self._longest)
         return delay * (1 + random.uniform(-self._jitter, self._jitter))  # noqa: S311 - no secret
@@ -44,15 +44,15 @@ class ReconnectBackoff:
         self._started_at = 0.0
 
     def begin(self) -> None:
-        """An attempt starts."""
+        """Note that an attempt starts."""
         self._started_at = time.monotonic()
 
-    def succeeded(self) -> None:
-        """The attempt has ended well."""
+    def record_success(self) -> None:
+        """Note that the attempt has ended well."""
         self._failed_before = False
 
-    def failed(self) -> float:
-        """Seconds to wait before the next attempt."""
+    def failure_delay(self) -> float:
+        """Return the seconds to wait before the next attempt."""
         if time.monotonic() - self._started_at >= _ESTABLISHED_SECONDS:
             self._failed_before = False
         if not self._failed_before:

@@ -19,7 +19,7 @@ class Kind(Enum):
 
 
 def one_line(error: object) -> str:
-    """The text of an error in one line; of one without a text, the name of its class."""
+    """Return the text of an error in one line; of one without a text, the name of its class."""
     return " ".join(str(error).split()) or type(error).__name__
 
 

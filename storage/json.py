@@ -12,7 +12,7 @@ _LONG_INTEGER = re.compile(rb"\d{19}")
 
 
 def dumps(value: Any) -> bytes:
-    """A value as JSON.  Raises TypeError, ValueError or RecursionError if it cannot be written."""
+    """Return a value as JSON.  Raises TypeError, ValueError or RecursionError if it cannot be written."""
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:  # integers beyond 64 bits, among others

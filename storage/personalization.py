@@ -49,12 +49,12 @@ class PersonalizationService:
         self._preferences = preferences
         self._weather = weather
 
-    async def payload(self, user_id: str, location_id: str, at: datetime | None = None) -> Cached[Payload]:
-        """The payload for the block that contains ``at``, or now.
+    async def payload(self, user_id: str, location_id: str, when: datetime | None = None) -> Cached[Payload]:
+        """Return the payload for the block that contains ``when``, or now.
 
         Raises DatabaseUnavailableError or CacheLoadError if neither cache nor database has it.
         """
-        block = time_block(at or datetime.now(UTC))
+        block = time_block(when or datetime.now(UTC))
         return await self._cache.get_or_load(
             payload_key(user_id, location_id, block), lambda: self._load(user_id, location_id, block)
         )
@@ -83,7 +83,7 @@ class PersonalizationService:
 
 
 def payload_key(user_id: str, location_id: str, block: datetime) -> CacheKey:
-    """The key of the entry for a payload."""
+    """Return the key of the entry for a payload."""
     return CacheKey(user_id, f"{location_id}:{block:%Y-%m-%dT%H}", (location_tag(location_id),))
 
 

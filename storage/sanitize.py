@@ -12,7 +12,7 @@ _MAX_INTEGER_BITS = 14_000  # Python writes no more than 4,300 digits
 
 
 def sanitize(value: T) -> T:
-    """``value`` with NUL and lone surrogates escaped, and NaN, infinities and huge integers as text.
+    """Return ``value`` with NUL and lone surrogates escaped, and NaN, infinities and huge integers as text.
 
     It descends into dictionaries, lists and tuples; those below 100 levels are replaced by their ``repr``.
     """

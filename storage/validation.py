@@ -30,7 +30,7 @@ class FieldProblem(NamedTuple):
 
 
 def validation_problems(error: ValidationError) -> list[FieldProblem]:
-    """The problems of all fields, in pydantic's order."""
+    """Return the problems of all fields, in pydantic's order."""
     return [_to_problem(details) for details in error.errors(include_url=False, include_input=False)]
 
 
@@ -43,5 +43,5 @@ def _to_problem(details: ErrorDetails) -> FieldProblem:
 
 
 def lower_first(message: str) -> str:
-    """Pydantic's message as the end of a line of ours: its first letter small unless it is an acronym."""
+    """Return pydantic's message as the end of a line of ours: with a small letter, unless an acronym."""
     return message[0].lower() + message[1:] if message[1:2].islower() else message

@@ -33,10 +33,10 @@ from tui.palette import KeyCommands
 from tui.screens.base import DashboardScreen
 from tui.session import Session, one_line
 from tui.state import RememberedState
-from tui.text.words import plural
 from tui.views import VIEWS
 from tui.widgets.jump import JumpDialog
 from workers.operations.operations import Operations
+from workers.words import plural
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +83,7 @@ class Dashboard(OpeningApp, inherit_bindings=False):
         Binding("a", "alerts", "Alerts"),
         Binding("D", "drain", "Drain"),
         Binding("q,ctrl+q", "quit", "Quit", key_display="q"),
-        Binding("exclamation_mark", "put_back", "Put back now", show=False),
+        Binding("exclamation_mark", "requeue", "Requeue now", show=False),
         Binding("ctrl+c", "help_quit", show=False, system=True),
         Binding("ctrl+l", "redraw", "Paint everything again", show=False, priority=True),
     ]
@@ -265,24 +265,20 @@ class Dashboard(OpeningApp, inherit_bindings=False):
         elif self.operations.in_flight == 0:
             await self.session.run(self.operations.drain())
         elif self.operations.draining:
-            self.notify(
-                with_keys(
-                    self, "already draining; {app.put-back} returns the jobs to their queues, exits now"
-                )
-            )
+            self.notify(with_keys(self, "already draining; {app.put-back} requeues the jobs and exits now"))
         else:
             self.action_drain()
 
     @work
-    async def action_put_back(self) -> None:
-        """While draining: ask, then return the jobs to their queues and exit now."""
+    async def action_requeue(self) -> None:
+        """Requeue the jobs and exit now, while draining.  Asks once."""
         if not self.operations.draining:
             self.notify(with_keys(self, "this process does not drain: {app.drain} drains it"))
             return
         question = Confirm(
-            f"Put back {plural(self.operations.in_flight, 'job')} now and exit?",
+            f"Requeue {plural(self.operations.in_flight, 'job')} now and exit?",
             "Jobs in flight return to the head of their queues, uncharged.",
-            "Put back",
+            "Requeue",
         )
         if await self.push_screen_wait(question):
             await self.session.run(self.operations.drain(now=True))

@@ -65,7 +65,7 @@ def restore(message: str) -> None:
 
 
 def is_terminal_blocked() -> bool:
-    """Whether the terminal has not accepted the last frame: another write would block."""
+    """Return whether the terminal has not accepted the last frame: another write would block."""
     return any(isinstance(thread, NonBlockingWriter) for thread in threading.enumerate())
 
 
@@ -166,7 +166,7 @@ class NonBlockingDriver(LinuxDriver):
         _open.clear()
 
     @contextmanager
-    def suspended(self) -> Iterator[None]:
+    def suspend(self) -> Iterator[None]:
         """Give the terminal to another program: no input is read and no frame written until it is done.
 
         The event loop goes on, unlike in Textual's own ``App.suspend`` it also resumes after an exception.
@@ -221,7 +221,7 @@ class NonBlockingDriver(LinuxDriver):
         """Do not ask for reports of the size, which are ignored."""
 
     def _get_terminal_size(self) -> tuple[int, int]:
-        """Columns and rows of the terminal; COLUMNS and LINES if it reports none."""
+        """Return the columns and rows of the terminal; COLUMNS and LINES if it reports none."""
         with suppress(OSError):
             size = os.get_terminal_size(cast(IO[str], self._file).fileno())
             if all(size):
@@ -243,7 +243,7 @@ class InputParser:
         self._paste_until = math.inf
 
     def events(self, data: bytes) -> Iterator[Message]:
-        """The events of ``data``; empty ``data``: nothing has arrived for a while."""
+        """Yield the events of ``data``; empty ``data``: nothing has arrived for a while."""
         if data:
             self._paste_until = time.monotonic() + _PASTE_SECONDS
             data = _NO_KEYS.sub(b"", self._incomplete_report + data)

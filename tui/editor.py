@@ -41,7 +41,7 @@ async def edit_text(text: str, command: str | None, driver: Driver | None) -> st
     with tempfile.TemporaryDirectory(prefix="couturecast-", ignore_cleanup_errors=True) as folder:
         file = Path(folder) / "payload.json"
         await asyncio.to_thread(file.write_text, text, "utf-8")
-        with driver.suspended():
+        with driver.suspend():
             await _run([*arguments, str(file)], driver)
         return await asyncio.to_thread(_read, file)
 
@@ -114,7 +114,7 @@ class _Foreground:
         self._set(os.getpgrp())
 
     def _set(self, group: int) -> None:
-        """Without a controlling terminal there is no foreground: then nothing needs to be done."""
+        """Set the foreground; without a controlling terminal there is none, and nothing needs to be done."""
         before: Callable[..., object] | int | None = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         try:
             with suppress(OSError):

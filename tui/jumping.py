@@ -15,7 +15,7 @@ from tui.widgets.tab_bar import TabBar
 
 
 def jump_targets(screen: Screen[Any]) -> list[Target]:
-    """The parts of a screen that are shown."""
+    """Return the parts of a screen that are shown."""
     region = screen.size.region
     targets = [
         Target(widget.region.offset, partial(widget.focus))

@@ -49,6 +49,8 @@ _IDS = {
     "select_cursor": "list.open",
 }
 """Ids of actions whose name is another word."""
+_OLD_NAMES = {"requeue": "put_back", "requeue_worker": "put_back_worker"}
+"""Actions whose ids keep their old name: keymaps of operators have it."""
 _SENTENCES = {
     "app.focus_next": "Go to the next list or field.",
     "app.focus_previous": "Go to the list or field before.",
@@ -130,8 +132,8 @@ def sentence(node: DOMNode | type[DOMNode], binding: Binding) -> str:
     return re.sub(r"\s+", " ", paragraph)
 
 
-def listed(active: ActiveBinding) -> bool:
-    """Whether help and palette list a key; that of the next field only if there is one."""
+def is_listed(active: ActiveBinding) -> bool:
+    """Return whether help and palette list a key; that of the next field only if there is one."""
     node, binding = active.node, active.binding
     if binding.action == "app.focus_next" and isinstance(node, Screen) and len(node.focus_chain) < 2:
         return False
@@ -139,11 +141,11 @@ def listed(active: ActiveBinding) -> bool:
 
 
 def help_sections(app: App[Any]) -> list[tuple[str, list[tuple[str, str, str]]]]:
-    """The active keys as they are mapped, with a word and a sentence each: of this screen, and of all."""
+    """Return the active keys of this screen, and of all, with a word and a sentence each."""
     here: dict[tuple[str, str], list[str]] = {}
     everywhere: dict[tuple[str, str], list[str]] = {}
     for node, binding, enabled, tooltip in app.screen.active_bindings.values():
-        if listed(ActiveBinding(node, binding, enabled, tooltip)):
+        if is_listed(ActiveBinding(node, binding, enabled, tooltip)):
             section = everywhere if node is app else here
             keys = section.setdefault((word(binding), sentence(node, binding)), [])
             keys.append(app.get_key_display(binding))
@@ -156,7 +158,7 @@ def help_sections(app: App[Any]) -> list[tuple[str, list[tuple[str, str, str]]]]
 
 
 def key_name(node: DOMNode, name: str) -> str:
-    """The key of an id as it is mapped now, by the name that it has on the screen: of several the first."""
+    """Return the first key of an id as it is mapped now, by the name that it has on the screen."""
     app = node.app
     binding = _first_bindings()[name]
     if keys := app._keymap.get(name):
@@ -165,7 +167,7 @@ def key_name(node: DOMNode, name: str) -> str:
 
 
 def with_keys(node: DOMNode, text: str) -> str:
-    """A text of ours with the keys of the ids in braces, as ``{app.drain} drains it``.
+    """Return a text of ours with the keys of the ids in braces, as ``{app.drain} drains it``.
 
     Text from anywhere else must not be part of it: see `key_name`.
     """
@@ -173,13 +175,13 @@ def with_keys(node: DOMNode, text: str) -> str:
 
 
 def label_with_keys(node: DOMNode, text: str) -> Content:
-    """The same for a button, which would read its label as markup: a key may be ``[``."""
+    """Return the same for a button, which would read its label as markup: a key may be ``[``."""
     return Content(with_keys(node, text))
 
 
 @cache
 def _first_bindings() -> Mapping[str, Binding]:
-    """By id, the binding that names its key."""
+    """Return by id the binding that names its key."""
     bindings: dict[str, Binding] = {}
     for cls in _own_classes():
         for _, binding in BindingsMap(cls.__dict__.get("BINDINGS", ())):
@@ -202,7 +204,7 @@ def _binding_id(owner: type[DOMNode], binding: Binding) -> str | None:
     module = definer.__module__ if definer.__module__.startswith("tui.") else owner.__module__
     if name == "change":
         return f"{_subject(module)}.{argument}"
-    words = [*name.split("_"), *([_STEPS.get(argument, argument)] if argument else [])]
+    words = [*_OLD_NAMES.get(name, name).split("_"), *([_STEPS.get(argument, argument)] if argument else [])]
     return f"{_subject(module)}.{'-'.join(words)}"
 
 
@@ -212,7 +214,7 @@ def _subject(module: str) -> str:
 
 
 def _own_classes() -> list[type[DOMNode]]:
-    """Our classes that have keys, bases first."""
+    """Return our classes that have keys, bases first."""
     classes: dict[type[DOMNode], None] = {}
 
     def visit(cls: type[DOMNode]) -> None:
@@ -238,7 +240,7 @@ def name_bindings() -> None:
 
 
 def key_entries() -> list[KeyEntry]:
-    """All ids, by name, with the keys of all classes, and the longest of their sentences."""
+    """Return all ids, by name, with the keys of all classes, and the longest of their sentences."""
     entries: dict[str, KeyEntry] = {}
     for cls in _own_classes():
         for _, binding in BindingsMap(cls.__dict__.get("BINDINGS", ())):
@@ -296,7 +298,7 @@ def _check_conflicts(keymap: Mapping[str, str]) -> None:
 
 
 def _conflicts(keymap: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Pairs of ids that this keymap gives the same key, and that key."""
+    """Yield pairs of ids that this keymap gives the same key, and that key."""
     classes = _own_classes()
     before = {cls: _keys_by_id(cls, {}) for cls in classes}
     after = {cls: _keys_by_id(cls, keymap) for cls in classes}
@@ -320,7 +322,7 @@ def _keys_by_id(cls: type[DOMNode], keymap: Mapping[str, str]) -> dict[str, set[
 
 
 def _shown_together(cls: type[DOMNode], other: type[DOMNode]) -> bool:
-    """Whether the keys of both may work at the same time."""
+    """Return whether the keys of both may work at the same time."""
     if issubclass(cls, App):
         return not issubclass(other, ModalScreen)
     if not issubclass(cls, Screen) or issubclass(other, Screen | App):

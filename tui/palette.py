@@ -12,7 +12,7 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.dom import DOMNode
 from textual.screen import Screen
 
-from tui.keymap import listed, sentence, word
+from tui.keymap import is_listed, sentence, word
 from tui.navigation import OpenQueue, OpenView, OpenWorker
 from tui.screens.base import DashboardScreen
 from tui.screens.dead_letters.list import DeadLettersScreen
@@ -20,13 +20,13 @@ from tui.screens.overview import OverviewScreen
 from tui.screens.workers.list import WorkersScreen
 from tui.session import Session
 from tui.text.format import clip, escape
-from tui.text.words import plural
 from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.markable_table import MarkableTable
 from tui.widgets.row_list import RowList
 from workers.monitoring.snapshot import QueueSnapshot
 from workers.operations.operations import DeadLetter, FailureGroup
 from workers.operations.worker_list import Worker, list_workers
+from workers.words import plural
 
 ScreenT = TypeVar("ScreenT", bound=DashboardScreen)
 P = ParamSpec("P")
@@ -88,7 +88,7 @@ class KeyCommands(Provider):
 
 
 def commands(app: App[Any], screen: Screen[Any]) -> Iterator[Command]:
-    """All that can be done from a screen."""
+    """Yield all that can be done from a screen."""
     yield from _key_commands(app, screen)
     session: Session | None = getattr(app, "session", None)
     if session is not None:
@@ -104,7 +104,7 @@ def _key_commands(app: App[Any], screen: Screen[Any]) -> Iterator[Command]:
     seen: set[tuple[DOMNode, str]] = set()
     for active in screen.active_bindings.values():
         node, binding = active.node, active.binding
-        if (node, binding.action) in seen or not listed(active) or binding.id in _LEFT_OUT:
+        if (node, binding.action) in seen or not is_listed(active) or binding.id in _LEFT_OUT:
             continue
         seen.add((node, binding.action))
         name = word(binding)
@@ -181,7 +181,7 @@ def _drain(app: App[Any], worker: Worker) -> None:
 
 
 def row_name(screen: Screen[Any]) -> str:
-    """The marked rows, or the one under the cursor, or what the screen is about; empty if there is none."""
+    """Return the marked rows, or the one under the cursor, or what the screen is about; empty if nothing."""
     focused = screen.focused
     if isinstance(focused, MarkableTable) and focused.marks:
         return plural(len(focused.marks), "marked row")

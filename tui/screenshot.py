@@ -64,7 +64,10 @@ async def _until_complete(dashboard: Dashboard, pilot: Pilot[Any]) -> None:
 
 
 def _is_reading(dashboard: Dashboard) -> bool:
-    """Whether the view lacks something; snapshots are taken again and again, so the first one is enough."""
+    """Return whether the view lacks something.
+
+    Snapshots are taken again and again, so the first one is enough.
+    """
     unread = dashboard.session.snapshot is None
     others = [worker for worker in dashboard.workers if worker.name != _SNAPSHOT_WORKER]
     return unread or any(not worker.is_finished for worker in others)

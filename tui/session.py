@@ -19,7 +19,7 @@ from workers.operations.operations import OPERATION_ERRORS, Operations, Selectio
 T = TypeVar("T")
 
 _SNAPSHOT_TIMEOUT_SECONDS = 5.0
-_RECENT_ALERTS = 50
+_MAX_RECENT_ALERTS = 50
 """Alerts among which the one that was resolved last is found; they are ordered by their beginning."""
 _MAX_ERROR_CHARS = 300
 """An error's text may hold a job's key, which may have thousands."""
@@ -124,7 +124,7 @@ class Session:
             self.snapshot_error = one_line(f"{type(error).__name__}: {error}")
 
     def new_alerts(self) -> list[Alert]:
-        """The alerts that have begun to fire since the last call: each is announced once.
+        """Return the alerts that have begun to fire since the last call: each is announced once.
 
         Those of the first snapshot are not new.
         """
@@ -147,7 +147,7 @@ class Session:
         self._looked_for_well_since = True
         started = [snapshot.taken_at - worker.up_for for worker in snapshot.workers if worker.up_for]
         try:
-            page = await self.operations.alerts.history(limit=_RECENT_ALERTS)
+            page = await self.operations.alerts.history(limit=_MAX_RECENT_ALERTS)
         except OPERATION_ERRORS:
             return  # the line then names no time
         resolved = [record.resolved_at.timestamp() for record in page.items if record.resolved_at is not None]
@@ -175,5 +175,5 @@ def _is_well(snapshot: Snapshot) -> bool:
 
 
 def one_line(text: str) -> str:
-    """An error's text on one line of limited length, without control characters."""
+    """Return an error's text on one line of limited length, without control characters."""
     return clip(escape(text), _MAX_ERROR_CHARS)

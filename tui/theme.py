@@ -117,17 +117,17 @@ _MUTED_SHARE, _RULE_SHARE = 0.3, 0.7
 
 
 def themes() -> list[Theme]:
-    """Our themes."""
+    """Return our themes."""
     return [_theme(name, palette) for name, palette in PALETTES.items()]
 
 
 def default_theme(colour_system: str | None) -> str:
-    """The theme for a terminal, by Rich's name for its colours."""
+    """Return the theme for a terminal, by Rich's name for its colours."""
     return ANSI if colour_system in _COLOURS_OF_ANSI else DARK
 
 
 def add_meanings(variables: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a theme, with our own: a theme of Textual's has none of them."""
+    """Return the variables of a theme, with our own: a theme of Textual's has none of them."""
     background, foreground = (Color.parse(variables[name]) for name in ("background", "foreground"))
     own = {name: variables[nearest] for name, nearest in _MEANINGS.items()}
     if background.ansi is None and foreground.ansi is None:
@@ -143,7 +143,7 @@ def add_meanings(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def contrast(one: Color, other: Color) -> float:
-    """The contrast of two colours, from 1 to 21, as WCAG 2 defines it."""
+    """Return the contrast of two colours, from 1 to 21, as WCAG 2 defines it."""
     low, high = sorted(map(_luminance, (one, other)))
     return (high + 0.05) / (low + 0.05)
 
@@ -157,7 +157,7 @@ def _luminance(color: Color) -> float:
 
 
 def _readable(color: Color, surfaces: Sequence[Color]) -> str:
-    """The colour, as much nearer to black or white as it takes to be read on all surfaces."""
+    """Return the colour, as much nearer to black or white as it takes to be read on all surfaces."""
     black_or_white = max((Color(0, 0, 0), Color(255, 255, 255)), key=lambda end: contrast(end, surfaces[0]))
     mixed = color
     for step in range(_BLEND_STEPS + 1):
@@ -168,7 +168,7 @@ def _readable(color: Color, surfaces: Sequence[Color]) -> str:
 
 
 def style_names(variables: Mapping[str, str], *, no_color: bool) -> StyleNames:
-    """The styles that texts name; without colours a breach is bold."""
+    """Return the styles that texts name; without colours a breach is bold."""
     names = (OK, WATCH, BREACH, PAUSED, ACCENT, MUTED, RULE)
     bold = (BREACH, WATCH) if no_color else ()
     return StyleNames(

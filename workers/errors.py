@@ -95,4 +95,4 @@ class HandlerProcessDiedError(WorkersError):
 
 
 class HandlerInterruptedError(WorkersError):
-    """Another job ended the process of this one: it goes back to its queue, and no attempt is charged."""
+    """Another job ended the process of this one: it is requeued, and no attempt is charged."""

@@ -14,7 +14,7 @@ import typer
 
 from app.address import Address, listen, local_address
 from app.cli.options import DataDir
-from app.errors import UsageError, exhausted
+from app.errors import UsageError, explain_shortage
 from app.process.interrupts import raise_on_interrupt
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _listen(address: Address) -> socket.socket:
     try:
         return listen(address)
     except OSError as error:
-        if (shortage := exhausted(error)) is not None:
+        if (shortage := explain_shortage(error)) is not None:
             raise UsageError(shortage.problem, field="--listen", fix=shortage.fix) from None
         raise UsageError(
             f"{address} cannot be used ({error.strerror})", field="--listen", fix="name another address"

@@ -11,12 +11,12 @@ import typer
 from app.cli import output
 from app.cli.bulk import BulkChange, BulkOptions, check_writable, make_change, require_answer
 from app.cli.options import DataDir, DryRun, Json, Reveal, Yes
-from app.cli.render.cache import entries_text, entry_text, listed, stats_text
+from app.cli.render.cache import entries_text, entry_text, join_some, stats_text
 from app.cli.render.tables import terminal_width
 from app.cli.runner import run_operation
 from app.cli.values import utf8
 from app.errors import UsageError
-from tui.text.words import plural
+from workers.words import plural
 
 if TYPE_CHECKING:
     from workers.operations.operations import CacheOperations, Operations
@@ -111,14 +111,14 @@ def evict(
 
 
 async def _evict_keys(operations: Operations, names: Sequence[str], options: BulkOptions) -> int:
-    """1 if some of the named entries do not exist."""
+    """Evict the named entries; return 1 if some do not exist."""
     check_writable(operations, "cache evict", options)
     keys = await operations.cache.existing_keys(names)
     existing = set(keys)
     missing = [name for name in names if name not in existing]
     summary = plural(len(keys), "entry")
     if missing:
-        summary += f" of {len(names)} named; not there: {listed(missing)}"
+        summary += f" of {len(names)} named; not there: {join_some(missing)}"
     await make_change(_eviction(operations.cache, keys, summary, left_out=missing), options)
     return 1 if missing else 0
 
@@ -139,7 +139,7 @@ def _eviction(
     pattern: str | None = None,
     **more: Any,
 ) -> BulkChange:
-    """The eviction of exactly these keys, with ``more`` fields for programs."""
+    """Return the eviction of exactly these keys, with ``more`` fields for programs."""
     return BulkChange(
         total=len(keys),
         summary=summary,
@@ -170,7 +170,7 @@ def evict_user(
 
 
 async def _evict_user(operations: Operations, user: str, options: BulkOptions) -> int:
-    """An entry that is being loaded is not counted, and not kept either."""
+    """Evict a user's entries; one that is being loaded is not counted, and not kept either."""
     check_writable(operations, "cache evict-user", options)
     total = await operations.cache.count_for_user(user)
     change = BulkChange(

@@ -25,96 +25,96 @@ Completions = Sequence[str | tuple[str, str]]
 
 
 def complete_queue() -> Completions:
-    """The names of the queues."""
+    """Return the names of the queues."""
     return list(DEFAULT_POLICIES)
 
 
 def complete_letter_state() -> Completions:
-    """The states of dead letters."""
+    """Return the states of dead letters."""
     return LETTER_STATES
 
 
 def complete_item_state() -> Completions:
-    """The states of a plan's letters."""
+    """Return the states of a plan's letters."""
     return ITEM_STATES
 
 
 def complete_job_state() -> Completions:
-    """The states of jobs."""
+    """Return the states of jobs."""
     return JOB_STATES
 
 
 def complete_schedule() -> Completions:
-    """The names of the schedules."""
+    """Return the names of the schedules."""
     return SCHEDULES
 
 
 def complete_view() -> Completions:
-    """The names of the dashboard's views."""
+    """Return the names of the dashboard's views."""
     return VIEWS
 
 
 def complete_format() -> Completions:
-    """The formats of an export."""
+    """Return the formats of an export."""
     return EXPORT_FORMATS
 
 
 def complete_environment() -> Completions:
-    """The environments at Upstash."""
+    """Return the environments at Upstash."""
     return ENVIRONMENTS
 
 
 def complete_event_kind() -> Completions:
-    """The kinds of events."""
+    """Return the kinds of events."""
     from storage.database.events import EVENT_KINDS
 
     return EVENT_KINDS
 
 
 def complete_alert() -> Completions:
-    """The names of the alerts, each with its title."""
+    """Return the names of the alerts, each with its title."""
     from workers.monitoring.alert_rules import RULES
 
     return [(rule.name, rule.title) for rule in RULES]
 
 
 def complete_letter(context: typer.Context) -> Completions:
-    """The ids of the newest letters, whatever their state."""
+    """Return the ids of the newest letters, whatever their state."""
     from app.cli import recent_ids
 
     return recent_ids.letters(_data_dir(context), None)
 
 
 def complete_dead_letter(context: typer.Context) -> Completions:
-    """The ids of the newest letters that are dead."""
+    """Return the ids of the newest letters that are dead."""
     from app.cli import recent_ids
 
     return recent_ids.letters(_data_dir(context), "dead")
 
 
 def complete_discarded_letter(context: typer.Context) -> Completions:
-    """The ids of the newest letters that are discarded."""
+    """Return the ids of the newest letters that are discarded."""
     from app.cli import recent_ids
 
     return recent_ids.letters(_data_dir(context), "discarded")
 
 
 def complete_worker(context: typer.Context) -> Completions:
-    """The ids of the processes that have started, and not ended."""
+    """Return the ids of the processes that have started, and not ended."""
     from app.cli import recent_ids
 
     return recent_ids.workers(_data_dir(context))
 
 
 def complete_plan(context: typer.Context) -> Completions:
-    """The ids of the newest plans."""
+    """Return the ids of the newest plans."""
     from app.cli import recent_ids
 
     return recent_ids.plans(_data_dir(context))
 
 
 def complete_job(context: typer.Context) -> Completions:
-    """The keys of jobs of the queue that the line names."""
+    """Return the keys of jobs of the queue that the line names."""
     from app.cli import recent_ids
 
     queue = context.params.get("queue")
@@ -122,5 +122,5 @@ def complete_job(context: typer.Context) -> Completions:
 
 
 def _data_dir(context: typer.Context) -> Path | None:
-    """The data directory that the line names."""
+    """Return the data directory that the line names."""
     return context.params.get("data_dir") or context.find_root().params.get("data_dir")

@@ -15,7 +15,7 @@ from app.cli.options import DataDir, Json
 from app.cli.render.tables import terminal_width
 from app.cli.runner import run_operation
 from app.cli.selection import Reason
-from tui.text.words import plural
+from workers.words import plural
 
 if TYPE_CHECKING:
     from app.servers.database_startup import DatabaseUse

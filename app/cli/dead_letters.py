@@ -16,7 +16,7 @@ from app.cli.completion import EXPORT_FORMATS, complete_discarded_letter, comple
 from app.cli.files import private_file
 from app.cli.filter_options import FilterOptions, with_filter_options
 from app.cli.options import DataDir, DryRun, Json, Reveal, Yes
-from app.cli.render.dead_letters import groups_text, letter_text, letters_text, listed, preview_text
+from app.cli.render.dead_letters import groups_text, join_some, letter_text, letters_text, preview_text
 from app.cli.render.tables import terminal_width
 from app.cli.runner import run_operation
 from app.cli.selection import (
@@ -33,7 +33,7 @@ from app.cli.values import check_choice
 from app.errors import UsageError
 from storage.dead_letters.filters import MAX_AGE_DAYS
 from tui.text.export import escape_piece
-from tui.text.words import plural
+from workers.words import plural
 
 if TYPE_CHECKING:
     from workers.operations.operations import Operations, Selection
@@ -138,7 +138,7 @@ def discard(
 
 
 async def _discard(operations: Operations, selection: Selection, options: BulkOptions) -> int:
-    """1 if some of the named letters cannot be discarded."""
+    """Discard the named letters; return 1 if some cannot be."""
     check_writable(operations, "discard", options)
     preview = await operations.replays.preview(selection)
     excluded = excluded_ids(selection, preview)
@@ -178,13 +178,13 @@ def restore(
 
 
 async def _restore(operations: Operations, selection: Selection, options: BulkOptions) -> int:
-    """1 if some of the named letters are not discarded."""
+    """Restore the named letters; return 1 if some are not discarded."""
     check_writable(operations, "restore", options)
     total, excluded = await operations.dead_letters.count_discarded(selection)
     summary = f"{plural(total, 'letter')} {'was' if total == 1 else 'were'} discarded"
     change = BulkChange(
         total=total,
-        summary=f"{summary}; not discarded: {listed(excluded)}" if excluded else summary,
+        summary=f"{summary}; not discarded: {join_some(excluded)}" if excluded else summary,
         document={"total": total, "left_out": excluded},
         question=f"Restore {plural(total, 'letter')}?" if is_confirmed(selection) else "",
         make=lambda: operations.dead_letters.restore(selection, options.reason),

@@ -58,7 +58,7 @@ def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
 
 
 def _check_and_print(runner: asyncio.Runner, config: LoadedSettings, *, as_json: bool) -> int:
-    """1 if something is wrong."""
+    """Run the checks and print the results; return 1 if something is wrong."""
     stdout = sys.stdout
     try:
         items = runner.run(_examine(config))

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 commands = typer.Typer(rich_markup_mode=None)
 
-_PUT_BACK_CODE = 3
-"""Exit code of a drain after which jobs went back to their queues."""
+_REQUEUED_EXIT_CODE = 3
+"""Exit code of a drain after which jobs were requeued."""
 _MAX_WAIT_SECONDS = 86_400.0
 
 All = Annotated[bool, typer.Option("--all", help="Every process of the cluster.")]
@@ -34,7 +34,7 @@ Wait = Annotated[
     float,
     typer.Option(
         "--wait",
-        help="Wait up to so many seconds for its end; exits with 3 if jobs went back to their queues.",
+        help="Wait up to so many seconds for its end; exits with 3 if jobs were requeued.",
         metavar="SECONDS",
         min=0,
         max=_MAX_WAIT_SECONDS,
@@ -77,7 +77,10 @@ def drain(
 
 
 def drainer(names: Sequence[str], *, now: bool = False) -> Drain:
-    """Drains the processes of these names; without names, all.  With ``now`` their jobs go back at once."""
+    """Drain the processes of these names; without names, all.
+
+    With ``now`` their jobs are requeued at once.
+    """
 
     async def request(operations: Operations) -> Sequence[DrainResult]:
         if not names:
@@ -98,7 +101,7 @@ async def drain_and_print(operations: Operations, request: Drain, wait: float, *
         results = await _wait(operations, results, wait)
     output.print_result(results_text(results), output.page(results, None), as_json=as_json)
     if any(result.put_back for result in results):
-        return _PUT_BACK_CODE
+        return _REQUEUED_EXIT_CODE
     failed = any(result.problem or (wait and result.state != "drained") for result in results)
     return 1 if failed or not results else 0
 
@@ -123,7 +126,7 @@ async def _wait(
 
 
 def _names_of_own_processes(data_dir: Path | None) -> list[str]:
-    """``host:pid`` of what runs in the data directory.  Raises UsageError if nothing does."""
+    """Return ``host:pid`` of what runs in the data directory.  Raises UsageError if nothing does."""
     from app.cli.settings import load_settings
     from app.running import running_processes
 

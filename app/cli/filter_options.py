@@ -17,7 +17,7 @@ from storage.errors import InvalidFilterError
 
 
 def _option(name: str, declaration: str = "", note: str = "", **extra: Any) -> Any:
-    """The option of one condition, with the description that HTTP has, too, and a note."""
+    """Return the option of one condition, with the description that HTTP has, too, and a note."""
     return typer.Option(declaration or f"--{name}", help=describe_condition(name) + note, **extra)
 
 
@@ -46,7 +46,7 @@ class FilterOptions:
         return bool(self._values)
 
     def letter_filter(self, *, state: str = "dead") -> LetterFilter:
-        """The filter; of letters in ``state`` if no option names one.  Raises UsageError."""
+        """Return the filter; of letters in ``state`` if no option names one.  Raises UsageError."""
         values = {"state": state} | self._values
         check_choice(values["state"], LETTER_STATES, "--state")
         pairs = [name_and_value(text) for text in values.pop("args", [])]

@@ -41,7 +41,7 @@ def check(data_dir: DataDir = None, as_json: Json = False) -> None:
 
 
 async def _check(settings: Settings, policies: Mapping[str, QueuePolicy]) -> list[dict[str, Any]]:
-    """One entry for each queue."""
+    """Check the handlers; return one entry for each queue."""
     from app.custom_handlers import custom_handlers, find_handler
     from app.errors import UsageError
 

@@ -60,7 +60,7 @@ class JobLines(PendingLines):
 
 @contextmanager
 def open_job_lines(path: Path, *, first_line: int, delay: float) -> Iterator[JobLines]:
-    """The jobs in a file; ``-`` is standard input.  Raises UsageError if it cannot be read."""
+    """Open the jobs in a file; ``-`` is standard input.  Raises UsageError if it cannot be read."""
     is_stdin = str(path) == "-"
     name = "standard input" if is_stdin else str(path)
     try:

@@ -20,7 +20,8 @@ from app.cli.runner import run_operation
 from app.cli.selection import Reason
 from app.cli.values import check_choice
 from tui.text.format import local_time
-from tui.text.words import DATE_TIME_ZONE, plural
+from tui.text.words import DATE_TIME_ZONE
+from workers.words import plural
 
 if TYPE_CHECKING:
     from workers.operations.jobs import JobChange, Verb
@@ -221,7 +222,7 @@ def _run_verb(
 async def _change(
     operations: Operations, verb: Verb, queue: str, keys: Sequence[str], options: BulkOptions
 ) -> int:
-    """1 if some of the named jobs cannot be changed."""
+    """Change the named jobs; return 1 if some cannot be."""
     from app.cli.render.jobs import change_document, changes_text
     from workers.operations.jobs import JobRef
 

@@ -30,7 +30,7 @@ from app.cli.options import (
     UntilEof,
     Version,
 )
-from app.errors import INTERRUPTED, AppError, UsageError, exhausted, exit_code_of
+from app.errors import INTERRUPTED, AppError, UsageError, exit_code_of, explain_shortage
 from app.streams import silence, write_within
 from storage.errors import ApplianceError
 from tui.text.format import escape
@@ -314,7 +314,7 @@ def _os_problem(error: OSError) -> str:
     file = f"{error.filename}: " if error.filename else ""
     if not file and error.errno in _WRITE_ERRORS:
         return f"standard output: {error.strerror}"
-    return f"{file}{exhausted(error) or error.strerror or error}"
+    return f"{file}{explain_shortage(error) or error.strerror or error}"
 
 
 @cli.callback(invoke_without_command=True)

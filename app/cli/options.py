@@ -9,7 +9,7 @@ import typer
 
 
 def _find_data_dir(context: typer.Context, value: Path | None) -> Path | None:
-    """The option may stand before the command as well as after it."""
+    """Find the option, before the command as well as after it."""
     return value or context.find_root().params.get("data_dir")
 
 

@@ -42,7 +42,7 @@ def print_note(lines: str) -> None:
 
 
 def page(items: Sequence[Any], following: str | None) -> dict[str, Any]:
-    """One page of a list as a document; ``following`` is the cursor of the page after it."""
+    """Return one page of a list as a document; ``following`` is the cursor of the page after it."""
     return {"items": [asdict(item) for item in items], "next": following}
 
 

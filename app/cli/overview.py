@@ -14,7 +14,7 @@ _DATABASE_SECONDS = 1.0
 
 
 async def with_details(operations: Operations, overview: Overview) -> Overview:
-    """The overview with groups and events, if the database answers in time."""
+    """Return the overview with groups and events, if the database answers in time."""
     if overview.snapshot.database.error is not None:
         return overview
     day = LetterFilter(since=datetime.now(UTC) - timedelta(days=1))

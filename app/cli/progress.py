@@ -111,7 +111,7 @@ async def _warn_without_worker(operations: Operations) -> None:
 
 @contextmanager
 def interrupt_signals() -> Iterator[asyncio.Future[signal.Signals]]:
-    """The signal that ends the command.
+    """Yield a future of the signal that ends the command.
 
     It cancels no task, since a cancellation may be lost on its way (see `storage.asyncio_tools`).
     """
@@ -134,7 +134,7 @@ def interrupt_signals() -> Iterator[asyncio.Future[signal.Signals]]:
 async def unless_interrupted(
     reading: Coroutine[Any, Any, T], interrupted: asyncio.Future[signal.Signals]
 ) -> T | None:
-    """The result, or None if a signal comes first: a server that does not answer delays no end."""
+    """Return the result, or None if a signal comes first: a server that does not answer delays no end."""
     task = asyncio.create_task(reading)
     either: set[asyncio.Future[Any]] = {task, interrupted}
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -146,7 +146,7 @@ async def unless_interrupted(
 
 @contextmanager
 def _plan_progress(plan: Plan) -> Iterator[Callable[[Plan], None]]:
-    """Shows how many letters of a plan are enqueued or skipped."""
+    """Show how many letters of a plan are enqueued or skipped."""
     with show_progress(f"plan {plan.id}", plan.total) as show:
 
         def show_plan(now: Plan) -> None:
@@ -159,7 +159,7 @@ def _plan_progress(plan: Plan) -> Iterator[Callable[[Plan], None]]:
 
 @contextmanager
 def show_progress(title: str, total: int) -> Iterator[Show]:
-    """Shows how many of ``total`` are done, on stderr."""
+    """Show how many of ``total`` are done, on stderr."""
     if not sys.stderr.isatty():
         print_line = _spaced_lines(title)
         yield lambda completed, words: print_line(
@@ -173,7 +173,7 @@ def show_progress(title: str, total: int) -> Iterator[Show]:
 
 @contextmanager
 def show_share(title: str) -> Iterator[Callable[[float | None, str], None]]:
-    """Shows which share (0 to 1; None: unknown) of a command is done, on stderr."""
+    """Show which share (0 to 1; None: unknown) of a command is done, on stderr."""
     if not sys.stderr.isatty():
         print_line = _spaced_lines(title)
         yield lambda share, words: print_line(words if share is None else f"{words}, {share:.0%}")
@@ -197,7 +197,7 @@ def _bar(amount: ProgressColumn) -> Progress:
 
 
 def _spaced_lines(title: str) -> Callable[[str], None]:
-    """Prints a line every few seconds."""
+    """Print a line every few seconds."""
     printed_at = time.monotonic()
 
     def print_line(text: str) -> None:

@@ -41,7 +41,7 @@ Ids = list[tuple[str, str]]
 
 
 def letters(data_dir: Path | None, state: LetterState | None) -> Ids:
-    """The newest letters in a state; None: in any."""
+    """Return the newest letters in a state; None: in any."""
 
     async def query(database: Database) -> Ids:
         page = await DeadLetterRepository(database).page(LetterFilter(state=state), limit=_MAX_IDS)
@@ -51,7 +51,7 @@ def letters(data_dir: Path | None, state: LetterState | None) -> Ids:
 
 
 def workers(data_dir: Path | None) -> Ids:
-    """The newest processes that have started, and of whose end there is no event."""
+    """Return the newest processes that have started, and of whose end there is no event."""
 
     async def query(database: Database) -> Ids:
         events = EventRepository(database)
@@ -64,7 +64,7 @@ def workers(data_dir: Path | None) -> Ids:
 
 
 def plans(data_dir: Path | None) -> Ids:
-    """The newest plans."""
+    """Return the newest plans."""
 
     async def query(database: Database) -> Ids:
         newest = await PlanRepository(database).newest(_MAX_IDS)
@@ -74,7 +74,7 @@ def plans(data_dir: Path | None) -> Ids:
 
 
 def jobs(data_dir: Path | None, queue: str) -> Ids:
-    """Jobs of a queue in every state, those that run first."""
+    """Return the jobs of a queue in every state, those that run first."""
     logging.disable(logging.CRITICAL)
     with suppress(Exception):
         settings, policies = load(data_dir=data_dir)
@@ -98,7 +98,7 @@ async def _job_keys(url: str, policy: QueuePolicy) -> Ids:
 
 
 def _run(data_dir: Path | None, query: Callable[[Database], Awaitable[Ids]]) -> Ids:
-    """The result of a query; nothing if it fails.  Ends the process if it takes too long."""
+    """Return the result of a query; nothing if it fails.  Ends the process if it takes too long."""
     logging.disable(logging.CRITICAL)
     with suppress(Exception):
         settings, _ = load(data_dir=data_dir)

@@ -41,7 +41,8 @@ from app.errors import AppError, UsageError
 from storage.dead_letters.filters import LetterFilter
 from storage.errors import InvalidFilterError
 from tui.text.format import count, escape
-from tui.text.words import plural, replay_options
+from tui.text.words import replay_options
+from workers.words import plural
 
 if TYPE_CHECKING:
     from workers.operations.operations import Operations, Plan, PlanItem, ReplayOptions, Selection
@@ -162,7 +163,7 @@ async def _replay_many(
     *,
     wait: bool,
 ) -> int:
-    """1 unless all selected letters were replayed."""
+    """Replay the letters; return 1 unless all were replayed."""
     check_writable(operations, "replay", options)
     preview = await operations.replays.preview(selection, plan_options)
     excluded = excluded_ids(selection, preview)
@@ -282,7 +283,7 @@ def resume(
 async def _resume(
     operations: Operations, plan_id: int, halt: float | None, *, wait: bool, as_json: bool
 ) -> int:
-    """1 unless the plan is done."""
+    """Resume the plan; return 1 unless it is done."""
     check_writable(operations, "run-plan", BulkOptions())
     plan = await operations.replays.get_plan(plan_id)
     if not plan.can_resume(halt):
@@ -366,24 +367,24 @@ def _result_lines(plan: Plan, skipped: Sequence[PlanItem]) -> list[str]:
 
 
 def _higher_limit(plan: Plan) -> str:
-    """The option with which a plan that has halted can be resumed."""
+    """Return the option with which a plan that has halted can be resumed."""
     return f"--halt {plan.suggested_limit * 100:g}"
 
 
 def _exit_code(plan: Plan, *, wait: bool) -> int:
-    """0 if all letters were replayed and, with ``wait``, no job died again."""
+    """Return 0 if all letters were replayed and, with ``wait``, no job died again."""
     ledger = plan.ledger
     failed = wait and (ledger.died or ledger.aborted)
     return 1 if plan.state != "done" or ledger.skipped or failed else 0
 
 
 def _with_state(plan: Plan) -> dict[str, Any]:
-    """A plan for programs, with the state that it is in effectively."""
+    """Return a plan for programs, with the state that it is in effectively."""
     return {**asdict(plan), "standing": plan.standing}
 
 
 def _plan_document(plan: Plan) -> dict[str, Any]:
-    """A plan and its ledger, apart."""
+    """Return a plan and its ledger, apart."""
     fields = _with_state(plan)
     ledger = fields.pop("ledger")
     return {"plan": fields, "ledger": ledger}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from app.errors import AppError, exhausted
+from app.errors import AppError, explain_shortage
 from app.imports import without_collector
 from app.process.interrupts import raise_on_interrupt
 from storage.errors import ApplianceError
@@ -63,4 +63,4 @@ async def _translate_errors(operation: Awaitable[int]) -> int:
     except RedisError as error:
         raise AppError(explain(error)) from None
     except OSError as error:
-        raise (exhausted(error) or AppError(explain(error))) from None
+        raise (explain_shortage(error) or AppError(explain(error))) from None

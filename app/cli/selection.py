@@ -28,14 +28,14 @@ Reason = Annotated[str, typer.Option("--reason", help="Recorded with the change.
 def parse_selection(
     ids: list[int] | None, filter_options: FilterOptions, all_: bool, *, state: str = "dead"
 ) -> Selection:
-    """The selected letters.  Raises UsageError unless they are named in exactly one way."""
+    """Return the selected letters.  Raises UsageError unless they are named in exactly one way."""
     if sum((bool(ids), bool(filter_options), all_)) != 1:
         raise UsageError("name the letters: ids, or filters such as --queue or --error, or --all")
     return list(dict.fromkeys(ids)) if ids else filter_options.letter_filter(state=state)
 
 
 def is_confirmed(selection: Selection) -> bool:
-    """Whether a change is confirmed first: not that of one letter which is named."""
+    """Return whether a change is confirmed first: not that of one letter which is named."""
     return isinstance(selection, LetterFilter) or len(set(selection)) != 1
 
 
@@ -58,7 +58,7 @@ def excluded_ids(selection: Selection, preview: Preview) -> tuple[int, ...]:
 
 
 def preview_document(preview: Preview, excluded: Sequence[int]) -> Mapping[str, Any]:
-    """A preview for programs."""
+    """Return a preview for programs."""
     return {
         "total": preview.total,
         "poison": preview.poison_excluded,

@@ -63,7 +63,7 @@ def _check_combination(*, no_ui: bool, no_workers: bool, queues: str | None, rel
 
 
 def parse_http_option(text: str | None, *, no_http: bool) -> Address | str | None:
-    """The options for HTTP as a setting, None if there are none.  Raises UsageError."""
+    """Return the options for HTTP as a setting, None if there are none.  Raises UsageError."""
     if text is None:
         return "none" if no_http else None
     if no_http:

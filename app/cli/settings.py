@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 
 def load_settings(data_dir: Path | None, **flags: Any) -> tuple[Settings, dict[str, QueuePolicy]]:
-    """The settings and the queues, after the log was set up by them.  Raises UsageError."""
+    """Return the settings and the queues, after the log was set up by them.  Raises UsageError."""
     settings, policies = load(data_dir=data_dir, **flags)
     logs.configure(settings.log_level)
     for line in unknown_variables(environment()):

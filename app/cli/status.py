@@ -49,7 +49,7 @@ def status(
 
 
 async def _show(operations: Operations, *, as_json: bool) -> int:
-    """1 if a server is unavailable."""
+    """Show the state; return 1 if a server is unavailable."""
     from app.cli.overview import with_details
     from app.cli.render.status import Overview, status_document, status_text
 

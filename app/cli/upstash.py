@@ -31,8 +31,8 @@ from app.upstash.database import Database
 from app.upstash.diff import Change, compare, find_by_name
 from app.upstash.errors import UpstashError
 from app.upstash.spec import DEFAULT_REGION, DatabaseSpec, select_specs
-from tui.text.words import plural
 from workers.errors import ReadOnlyError
+from workers.words import plural
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -199,7 +199,7 @@ def env(
 
 
 def _full_url(upstash: UpstashApi, spec: DatabaseSpec, database: Database | None) -> str:
-    """The URL with its password.  Raises AppError if the database cannot be used as it is."""
+    """Return the URL with its password.  Raises AppError if the database cannot be used as it is."""
     apply_command = f"{COMMAND} apply --only {spec.environment}"
     if database is None:
         raise AppError(f"{spec.name} is not there", fix=f"{apply_command} makes it")
@@ -215,7 +215,7 @@ def _full_url(upstash: UpstashApi, spec: DatabaseSpec, database: Database | None
 
 
 def _problems(specs: Sequence[DatabaseSpec], databases: Sequence[Database]) -> list[str]:
-    """The differences, without region and budget, which this command is not given."""
+    """Return the differences, without region and budget, which this command is not given."""
     regions = {database.database_name: database.write_region for database in databases}
     same_region = [replace(spec, region=regions[spec.name], budget=None) for spec in specs]
     return difference_lines(compare(same_region, databases))
@@ -226,7 +226,7 @@ def _names(specs: Sequence[DatabaseSpec]) -> list[str]:
 
 
 def _open_account(settings: Settings | None = None) -> AbstractContextManager[UpstashApi]:
-    """The account that the settings name.  Raises UsageError."""
+    """Return the account that the settings name.  Raises UsageError."""
     from app.upstash.api import open_api
 
     return open_api(settings or _settings())

@@ -12,7 +12,7 @@ from workers.errors import InvalidJsonError
 
 
 def json_object(text: str | bytes, source: str) -> dict[str, Any]:
-    """The object that ``text`` is; an error names ``source``.  Raises UsageError."""
+    """Return the object that ``text`` is; an error names ``source``.  Raises UsageError."""
     try:
         return parse_object(text)
     except InvalidJsonError as error:
@@ -20,7 +20,7 @@ def json_object(text: str | bytes, source: str) -> dict[str, Any]:
 
 
 def percentage(text: str | None, option: str) -> float | None:
-    """``20`` or ``20%`` as a share from 0 to 1.  Raises UsageError."""
+    """Parse ``20`` or ``20%`` as a share from 0 to 1.  Raises UsageError."""
     from workers.operations.selection import parse_percent
 
     if text is None:
@@ -32,7 +32,7 @@ def percentage(text: str | None, option: str) -> float | None:
 
 
 def duration_seconds(text: str, option: str) -> int:
-    """``30m``, ``1h`` or ``2d`` in seconds.  Raises UsageError."""
+    """Parse ``30m``, ``1h`` or ``2d`` in seconds.  Raises UsageError."""
     from storage.dead_letters.filters import parse_duration
     from workers.operations.alerts import MAX_SILENCE_SECONDS
 
@@ -43,7 +43,7 @@ def duration_seconds(text: str, option: str) -> int:
 
 
 def name_and_value(text: str) -> tuple[str, str]:
-    """``city=lisboa`` as its two parts.  Raises UsageError."""
+    """Split ``city=lisboa`` into its two parts.  Raises UsageError."""
     name, equals, value = text.partition("=")
     if not (equals and name and value):
         raise UsageError(repr(text), field="--arg", fix="use NAME=VALUE, for instance --arg city=lisboa")
@@ -51,7 +51,7 @@ def name_and_value(text: str) -> tuple[str, str]:
 
 
 def utf8(text: str, option: str) -> str:
-    """``text`` as it is.  Raises UsageError if it cannot be sent to Redis."""
+    """Return ``text`` as it is.  Raises UsageError if it cannot be sent to Redis."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -66,6 +66,6 @@ def check_choice(value: str, names: Collection[str], option: str) -> None:
 
 
 def one_of(names: Collection[str]) -> str:
-    """``a, b or c``."""
+    """Return ``a, b or c``."""
     *first, last = names
     return f"{', '.join(first)} or {last}"

@@ -78,7 +78,7 @@ class _Reader:
 
 @contextmanager
 def _screen() -> Iterator[Show]:
-    """Shows in place, on the terminal's other screen: the one before is there again at the end."""
+    """Show in place, on the terminal's other screen: the one before is there again at the end."""
     console = Console(theme=STYLES, highlight=False)
     overviews: list[Overview] = []
     loop = asyncio.get_running_loop()

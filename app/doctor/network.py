@@ -7,7 +7,10 @@ from ipaddress import ip_address
 
 
 async def is_private_host(host: str) -> bool:
-    """Whether every address of ``host`` is of this machine or of a private network; '' is this machine."""
+    """Return whether every address of ``host`` is of this machine or a private network.
+
+    The empty text is this machine.
+    """
     if not host or host.startswith("/"):  # a Unix socket
         return True
     try:

@@ -103,7 +103,7 @@ async def _open_redis(config: LoadedSettings) -> RedisServer | Finding | _NotOpe
 
 
 def _other_addresses(config: LoadedSettings) -> list[RedisAddress]:
-    """The Redises of single queues."""
+    """Return the Redises of single queues."""
     url = config.settings.redis_url
     _, *others = redis_addresses("" if url is None else url.get_secret_value(), config.policies)
     return others

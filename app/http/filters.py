@@ -27,7 +27,7 @@ Flag = Annotated[bool, Strict(), BeforeValidator(lambda text: _BOOLEANS.get(text
 
 
 def _condition(name: str, default: Any = None, example: str | None = None) -> Any:
-    """A field of the letters' filter."""
+    """Return a field of the letters' filter."""
     examples = None if example is None else [example]
     return Field(default, description=describe_condition(name), examples=examples)
 

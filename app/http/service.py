@@ -15,7 +15,7 @@ import structlog
 
 from app.address import listen
 from app.admin_token import load_or_create
-from app.errors import UsageError, exhausted
+from app.errors import UsageError, explain_shortage
 from app.settings import Settings
 from app.version import VERSION
 from storage.asyncio_tools import cancel_and_wait
@@ -42,7 +42,7 @@ def open_listener(settings: Settings) -> tuple[socket.socket | None, str]:
     try:
         return listen(settings.http), ""
     except OSError as error:
-        if (shortage := exhausted(error)) is not None:
+        if (shortage := explain_shortage(error)) is not None:
             raise UsageError(shortage.problem, field=str(settings.http), fix=shortage.fix) from None
         problem = f"{settings.http} cannot be used ({error.strerror})"
         if settings.http_was_set:
@@ -120,7 +120,7 @@ async def _serve(
 
             await serve(server_socket, make_state(), token, closing)
         except OSError as error:  # for instance no free descriptor: the next time may succeed
-            log.warning("http does not start", error=exhausted(error) or str(error))
+            log.warning("http does not start", error=explain_shortage(error) or str(error))
             with suppress(TimeoutError):
                 await asyncio.wait_for(closing.wait(), _RETRY_SECONDS)
         except Exception:

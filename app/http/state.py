@@ -69,7 +69,7 @@ class HttpState:
         """Set when requests under way have to come to their end."""
         self._snapshot = CoalescedCall(operations.snapshot)
         self._writes = CoalescedCall(operations.check_writes)
-        self._stuck = CoalescedCall(operations.stuck)
+        self._stall_reasons = CoalescedCall(operations.stall_reasons)
         self._loads = CoalescedCall(operations.queues.loads)
         self._logged = False
 
@@ -81,9 +81,9 @@ class HttpState:
         """Return the load of each queue, less than a second old.  Raises RedisError, OSError."""
         return await self._loads.result()
 
-    async def stuck(self) -> list[str]:
+    async def stall_reasons(self) -> list[str]:
         """Return why a supervisor should restart the process."""
-        return await self._stuck.result()
+        return await self._stall_reasons.result()
 
     async def redis_errors(self) -> list[str]:
         """Return why each Redis that does not answer or takes no writes does so, without its address."""
@@ -98,7 +98,7 @@ class HttpState:
 
     def close(self) -> None:
         """Cancel the calls that are under way."""
-        for call in (self._snapshot, self._writes, self._stuck, self._loads):
+        for call in (self._snapshot, self._writes, self._stall_reasons, self._loads):
             call.close()
 
 

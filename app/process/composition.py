@@ -141,7 +141,7 @@ async def open_appliance(
 
 
 def _open_cache(connections: Connections, stack: AsyncExitStack) -> Cache[Payload]:
-    """The cache, in its own Redis or, if there is none, in that of the queues."""
+    """Return the cache, in its own Redis if it has one, else in that of the queues."""
     connection = PipelineConnection(_cache_url(connections.settings) or connections.redis_url)
     stack.push_async_callback(connection.close)
     pipeline = AutoPipeline(partial(connection.round_trip, limit=TIMEOUT_SECONDS))
@@ -164,7 +164,7 @@ async def _open_process(
     *,
     reload: bool,
 ) -> WorkerProcess:
-    """The worker process of these queues, with their handlers."""
+    """Return the worker process of these queues, with their handlers."""
     settings, database = connections.settings, connections.database
     functions = await open_handlers(
         policies,

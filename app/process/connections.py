@@ -84,7 +84,7 @@ def _open_queues(
     events: EventLog,
     stack: AsyncExitStack,
 ) -> tuple[dict[str, Redis], dict[str, JobQueue]]:
-    """The client of each Redis by its URL, and the queues by name."""
+    """Return the client of each Redis by its URL, and the queues by name."""
     clients: dict[str, Redis] = {}
     queues: dict[str, JobQueue] = {}
     for address in redises:

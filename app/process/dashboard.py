@@ -31,7 +31,7 @@ _WRITE_TIMEOUT_SECONDS = 1.0
 
 
 def load_keymap(settings: Settings) -> dict[str, str]:
-    """The keys that differ, by their ids.  Raises UsageError."""
+    """Return the keys that differ, by their ids.  Raises UsageError."""
     try:
         return parse_keymap(settings.keymap)
     except KeymapError as error:
@@ -62,7 +62,7 @@ class DashboardView:
             keymap=load_keymap(appliance.settings),
         )
 
-    async def painted(self) -> None:
+    async def wait_painted(self) -> None:
         """Wait for the first frame."""
         await self._dashboard.painted.wait()
 

@@ -146,13 +146,13 @@ def _jobs() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def sample_weather(number: int) -> dict[str, Any]:
-    """Arguments of a weather job."""
+    """Return the arguments of a weather job."""
     location = LOCATIONS[number % len(LOCATIONS)]
     return {"location_id": location.id, "lat": location.lat, "lon": location.lon}
 
 
 def sample_alert(number: int, *, fails: bool = False) -> dict[str, Any]:
-    """Arguments of an alert job."""
+    """Return the arguments of an alert job."""
     start = datetime.now(UTC)
     return {
         "alert_id": f"demo-{number}",
@@ -166,7 +166,7 @@ def sample_alert(number: int, *, fails: bool = False) -> dict[str, Any]:
 
 
 def sample_text(number: int) -> dict[str, Any]:
-    """Arguments of a moderation job."""
+    """Return the arguments of a moderation job."""
     return {"content_id": f"comment-{number}", "text": _TEXTS[number % len(_TEXTS)]}
 
 

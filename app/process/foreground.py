@@ -62,6 +62,6 @@ async def open_foreground(
             stack=stack,
             streams=streams,
         )
-        pool = HandlerPool.of(functions[queue])
+        pool = HandlerPool.for_function(functions[queue])
         facts = pool.processes[0].about if pool is not None else None
         yield ForegroundHandler(appliance.operations, policy, functions[queue], custom.get(queue), facts)

@@ -23,8 +23,8 @@ _RESTART_SECONDS = (1.0, 30.0)
 _STEADY_SECONDS = 60.0
 """A process that ran for longer has not failed at its start."""
 _DRAINED = (0, 3)
-"""Exit codes of a process that has drained; 3: jobs went back to their queues."""
-_SETTINGS = 2
+"""Exit codes of a process that has drained; 3: jobs were requeued."""
+_SETTINGS_EXIT_CODE = 2
 """Exit code of a process whose settings are wrong: another start would fail, too."""
 
 
@@ -54,7 +54,7 @@ class ProcessGroup:
         missing_count = self.count - len(self._ready)
         return [f"{missing_count} of {self.count} worker processes do not run"] if missing_count else []
 
-    async def started(self) -> None:
+    async def wait_started(self) -> None:
         """Wait until all processes take jobs.  Raises AppError if one has ended instead."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._codes or len(self._ready) == self.count)
@@ -65,7 +65,7 @@ class ProcessGroup:
     async def run(self) -> int:
         """Run all processes until they have ended; the exit code of the group.
 
-        It is 3 if jobs went back to their queues, 1 if a process failed while it drained.
+        It is 3 if jobs were requeued, 1 if a process failed while it drained.
         """
         watches = [asyncio.create_task(self._watch(number)) for number in range(1, self.count + 1)]
         try:
@@ -89,7 +89,7 @@ class ProcessGroup:
         while not self._draining.is_set():
             began = time.monotonic()
             code = await self._run_once(number)
-            if self._draining.is_set() or code in (*_DRAINED, _SETTINGS):
+            if self._draining.is_set() or code in (*_DRAINED, _SETTINGS_EXIT_CODE):
                 break
             if time.monotonic() - began >= _STEADY_SECONDS:
                 delays.reset()

@@ -45,7 +45,7 @@ async def open_handlers(
     streams: Streams | None = None,
     reload: bool = False,
 ) -> dict[str, SaqFunction]:
-    """The function of each queue: the custom one, or that of the built-in handler, which ``stack`` closes.
+    """Return the function of each queue: custom, or of the built-in handler, which ``stack`` closes.
 
     With ``streams`` processes run in the foreground; with ``reload`` they are replaced when their code
     changes.  Raises UsageError if a custom one cannot be imported, unless a change of its code can help.
@@ -98,7 +98,7 @@ async def _start_pools(pools: Sequence[HandlerPool], *, reload: bool) -> None:
 
 
 def weather_schedule(weather: WeatherRepository) -> Schedule:
-    """Ingests the weather of each known location every 15 minutes."""
+    """Ingest the weather of each known location every 15 minutes."""
 
     async def jobs() -> dict[str, dict[str, Any]]:
         return {
@@ -121,7 +121,7 @@ def _built_in_handler(
     enqueue: Enqueue,
     invalidate: InvalidateTags,
 ) -> Handler[Any, Any]:
-    """The built-in handler of a queue; its module is imported only if the handler is needed."""
+    """Return the built-in handler of a queue; its module is imported only if the handler is needed."""
     allow_private = settings.allow_private_addresses
     if queue == WEATHER:
         from workers.handlers.weather.handler import OfflineWeather, OpenWeather, WeatherHandler

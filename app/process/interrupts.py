@@ -7,7 +7,7 @@ import signal
 from contextlib import suppress
 from types import FrameType
 
-_INTERRUPTED = 130
+_INTERRUPTED_EXIT_CODE = 130
 """Exit code of a command that ctrl-C ended."""
 
 
@@ -29,4 +29,4 @@ def raise_on_interrupt() -> None:
 def _exit(number: int, frame: FrameType | None) -> None:
     with suppress(OSError):
         os.write(2, b"error: interrupted\n")
-    os._exit(_INTERRUPTED)
+    os._exit(_INTERRUPTED_EXIT_CODE)

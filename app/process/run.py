@@ -17,7 +17,7 @@ import uvloop
 
 from app import logs
 from app.address import local_address
-from app.errors import InterruptedStartError, UsageError, exhausted
+from app.errors import InterruptedStartError, UsageError, explain_shortage
 from app.http.service import admin_token, open_listener, serve_in_background
 from app.imports import without_collector
 from app.process.composition import Appliance, open_appliance
@@ -27,7 +27,7 @@ from app.process.group import ProcessGroup
 from app.process.interrupts import raise_on_interrupt
 from app.process.signals import START_INTERRUPT_CODES, run_interruptible, set_stop_action
 from app.process.systemd import SystemdNotifier
-from app.running import announced
+from app.running import announce
 from app.servers.redis_eviction import check_eviction
 from app.servers.redis_startup import until_redis_serves
 from app.servers.redis_tls import warn_if_unchecked
@@ -35,6 +35,7 @@ from app.settings import Settings
 from app.streams import write_within
 from workers.engine.policy import QueuePolicy
 from workers.process.worker_process import WorkerProcess
+from workers.words import requeued_text
 
 if TYPE_CHECKING:
     from app.process.dashboard import DashboardView
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 DRAINED_WITH_JOBS_RETURNED = 3
-"""Exit code of a drain that returned unfinished jobs to their queues."""
+"""Exit code of a drain that requeued unfinished jobs."""
 _EXIT_GRACE_SECONDS = 1.0
 _FIRST_TURN_SECONDS = 2.0
 """Seconds that ``ready`` waits for the first turn of each queue; `/readyz` names those without one."""
@@ -126,7 +127,7 @@ class Lifecycle:
         self._dashboard: DashboardView | None = None
         self._group: ProcessGroup | None = None
         self._drained: asyncio.Task[int] | None = None
-        """Resolves to the number of jobs that went back to their queues, of a group to its exit code."""
+        """Resolves to the number of jobs that were requeued, of a group to its exit code."""
         self._dashboard_code = 0
         self._appliance: Appliance
 
@@ -149,9 +150,9 @@ class Lifecycle:
         """Let `probe` find this process by its data directory."""
         address = local_address(self._listener) if self._listener is not None else None
         try:
-            self._stack.enter_context(announced(self._appliance.data_dir, address))
+            self._stack.enter_context(announce(self._appliance.data_dir, address))
         except OSError as error:
-            log.warning("probe cannot find this process", cause=exhausted(error) or str(error))
+            log.warning("probe cannot find this process", cause=explain_shortage(error) or str(error))
 
     def _open_dashboard(self) -> None:
         """Give the screen to the dashboard: logs and output go to a file from now on."""
@@ -170,10 +171,12 @@ class Lifecycle:
         token = admin_token(appliance.settings, appliance.data_dir) if self._listener is not None else ""
         if appliance.process is not None:
             await _start_workers(appliance, appliance.process)
-            self._drained = asyncio.create_task(appliance.process.drained())
+            self._drained = asyncio.create_task(appliance.process.wait_drained())
             if self._options.until_eof:
                 drain_at_end_of_input(appliance.process.begin_drain)
-            self._run_in_background(self._systemd.report(appliance.process, appliance.operations.stuck))
+            self._run_in_background(
+                self._systemd.report(appliance.process, appliance.operations.stall_reasons)
+            )
         if self._options.processes is not None:
             await self._start_group(self._options.processes)
         if self._dashboard is None:
@@ -186,7 +189,7 @@ class Lifecycle:
             self._drained if appliance.process is not None else None,
             appliance.settings.release,
             self._unready,
-            after=None if self._dashboard is None else self._dashboard.painted,
+            after=None if self._dashboard is None else self._dashboard.wait_painted,
         )
         await self._stack.enter_async_context(http)
         if self._options.demo:
@@ -203,7 +206,7 @@ class Lifecycle:
         process = self._appliance.process
         if self._group is not None:
             return self._group.unready()
-        return [] if process is None else [*process.unready(), *process.standing()]
+        return [] if process is None else [*process.unready(), *process.stalled_queues()]
 
     async def _start_group(self, count: int) -> None:
         """Start the worker processes; a stop signal is passed on to them from now on."""
@@ -214,7 +217,7 @@ class Lifecycle:
         self._drained = asyncio.create_task(self._group.run())
         set_stop_action(self._group.drain)
         if self._dashboard is None:
-            await self._group.started()
+            await self._group.wait_started()
         self._run_in_background(self._systemd.report_group(self._group))
 
     def _run_in_background(self, running: Coroutine[Any, Any, None]) -> None:
@@ -235,11 +238,11 @@ class Lifecycle:
             return self._dashboard_code
         if self._dashboard is not None:
             process.begin_drain()
-        returned_jobs = await self._drained
-        if not returned_jobs:
+        requeued_jobs = await self._drained
+        if not requeued_jobs:
             return 0
         if self._dashboard is not None:
-            _print_line(f"drained: {returned_jobs} jobs went back to the head of their queues")
+            _print_line(f"drained: {requeued_text(requeued_jobs)}")
         return DRAINED_WITH_JOBS_RETURNED
 
 
@@ -299,7 +302,7 @@ async def _start_workers(appliance: Appliance, process: WorkerProcess) -> None:
 
     redis = next(redis for redis in appliance.redises if redis.url == process.links[0].url)
     await until_redis_serves(start, redis.url, appliance.settings.start_timeout, redis.variable)
-    await process.taking(_FIRST_TURN_SECONDS)
+    await process.wait_taking(_FIRST_TURN_SECONDS)
 
 
 def _parse_queues(queues: str | None, policies: Mapping[str, QueuePolicy]) -> tuple[str, ...]:

@@ -43,11 +43,11 @@ class SystemdNotifier:
             sender.setblocking(False)
             sender.sendto("\n".join(lines).encode(), self._address)
 
-    async def report(self, process: WorkerProcess, stuck: Callable[[], Awaitable[list[str]]]) -> None:
+    async def report(self, process: WorkerProcess, stall_reasons: Callable[[], Awaitable[list[str]]]) -> None:
         """Report the process from its first turns on, until this is cancelled.
 
-        ``stuck`` returns why a supervisor should restart it.  The reports of the watchdog stop while there is
-        a reason, and, since this runs in the event loop, while a handler blocks that.
+        ``stall_reasons`` returns why a supervisor should restart it.  The reports of the watchdog stop while
+        there is a reason, and, since this runs in the event loop, while a handler blocks that.
         """
         if not self._address:
             return
@@ -57,7 +57,7 @@ class SystemdNotifier:
             self.send("READY=1")
         interval = self.watchdog_seconds / 2 if self.watchdog_seconds is not None else _STATUS_SECONDS
         while not process.is_ending:  # a drain that can be undone is not the end yet
-            await self._report_progress(process, stuck)
+            await self._report_progress(process, stall_reasons)
             if process.draining:
                 await asyncio.sleep(min(interval, _DRAIN_POLL_SECONDS))
             else:
@@ -65,7 +65,7 @@ class SystemdNotifier:
         seconds = (process.drain_deadline_in or 0.0) + _CLOSING_SECONDS
         self.send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(seconds * _MICROSECONDS)}")
         while True:
-            await self._report_progress(process, stuck)
+            await self._report_progress(process, stall_reasons)
             await asyncio.sleep(interval)
 
     async def report_group(self, group: ProcessGroup) -> None:
@@ -84,16 +84,16 @@ class SystemdNotifier:
             await asyncio.sleep(interval)
 
     async def _report_progress(
-        self, process: WorkerProcess, stuck: Callable[[], Awaitable[list[str]]]
+        self, process: WorkerProcess, stall_reasons: Callable[[], Awaitable[list[str]]]
     ) -> None:
-        reasons = await stuck()
+        reasons = await stall_reasons()
         alive = [] if reasons else ["WATCHDOG=1"]
         self.send(*alive, f"STATUS={one_line(_status(process, reasons))}")
 
 
-def _status(process: WorkerProcess, stuck: list[str]) -> str:
-    if stuck:
-        return f"stuck: {'; '.join(stuck)}"
+def _status(process: WorkerProcess, reasons: list[str]) -> str:
+    if reasons:
+        return f"stuck: {'; '.join(reasons)}"
     if process.draining:
         return f"draining: {process.in_flight} jobs in flight, {process.drain_deadline_in or 0:.0f} s left"
     if process.redis_error is not None:

@@ -66,7 +66,7 @@ class OpenTelemetryTracer:
 
     @contextmanager
     def send(self, queue: str, count: int | None) -> Iterator[str]:
-        """A producer's span; yields its context."""
+        """Trace a producer; yield the context of its span."""
         from opentelemetry.trace import SpanKind
 
         attributes: dict[str, str | int] = _attributes(queue, "send")
@@ -79,7 +79,7 @@ class OpenTelemetryTracer:
 
     @contextmanager
     def process(self, attempt: Attempt) -> Iterator[str]:
-        """The span of an attempt; yields its context."""
+        """Trace an attempt; yield the context of its span."""
         from opentelemetry.context import Context
         from opentelemetry.trace import Link, SpanKind, get_current_span
 

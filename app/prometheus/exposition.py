@@ -23,14 +23,14 @@ from workers.monitoring.snapshot import Durations
 METRICS: tuple[MetricDefinition, ...] = (*QUEUE_METRICS, *CLUSTER_METRICS, *PROCESS_METRICS)
 Encoder = Callable[[CollectorRegistry], bytes]
 
-_LAST_EXPOSED_BOUND = 1000.0
+_MAX_EXPOSED_SECONDS = 1000.0
 """Seconds; what is longer is only in ``+Inf``."""
-_EXPOSED_BOUNDS = tuple(bound for bound in BOUNDS_SECONDS if bound <= _LAST_EXPOSED_BOUND)
+_EXPOSED_BOUNDS = tuple(bound for bound in BOUNDS_SECONDS if bound <= _MAX_EXPOSED_SECONDS)
 """Upper bounds, ten a decade: those of our own percentiles, so that Prometheus finds the same."""
 
 
 def exposition(facts: Facts, *, encode: Encoder = generate_latest) -> bytes:
-    """All metrics, each with its HELP line, also if it has no figure now."""
+    """Return all metrics, each with its HELP line, also if it has no figure now."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Figures(facts))
     return encode(registry)
@@ -63,7 +63,7 @@ def _metric(definition: MetricDefinition, facts: Facts) -> Metric:
 
 
 def _buckets(durations: Durations) -> list[tuple[str, float]]:
-    """Cumulative counts of all durations since the first job, so that any window can be aggregated."""
+    """Return cumulative counts of all durations since the first job, so that any window can be aggregated."""
     counts = (durations.counts.get(number, 0) for number in range(len(_EXPOSED_BOUNDS)))
     buckets = [
         (repr(bound), float(count)) for bound, count in zip(_EXPOSED_BOUNDS, accumulate(counts), strict=True)

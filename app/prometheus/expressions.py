@@ -25,7 +25,7 @@ _BASELINE_MINUTES = 5
 
 
 def alert_name(name: str) -> str:
-    """The name of an alert in Prometheus: ``CoutureCastNoWorker`` for ``no_worker``."""
+    """Return the name of an alert in Prometheus: ``CoutureCastNoWorker`` for ``no_worker``."""
     return "CoutureCast" + "".join(part.capitalize() for part in name.split("_"))
 
 
@@ -36,7 +36,7 @@ class Expressions:
     labels: tuple[str, ...] = ()
 
     def recordings(self) -> list[tuple[str, Mapping[str, str], str]]:
-        """Name, labels and expression of each recorded figure that an alert reads, in their order."""
+        """Return name, labels and expression of each recorded figure that an alert reads, in their order."""
         increases = (
             self._increase(f"couturecast_{name}_total") for name in ("jobs_completed", "attempts_failed")
         )
@@ -51,11 +51,11 @@ class Expressions:
         return recordings
 
     def minute_recordings(self) -> list[tuple[str, Mapping[str, str], str]]:
-        """The recordings of once a minute: the baseline is their median."""
+        """Return the recordings of once a minute: the baseline is their median."""
         return [(MINUTE_P95, {"kind": kind}, self._minute(kind)) for kind in KINDS]
 
     def of_alert(self, name: str) -> str:
-        """The condition of an alert of the table; for one without a figure, the result of our processes."""
+        """Return the condition of an alert; for one without a figure, the result of our processes."""
         conditions = {
             rules.REDIS: f"min{self._by_labels()}(couturecast_redis_writable) == 0",
             rules.DATABASE: f"min{self._by_labels()}(couturecast_database_writable) == 0",
@@ -98,7 +98,7 @@ class Expressions:
         return f"(\n{_indent(either)}\n)\nand {on} {LATENCY_JOBS} >= {minimum}"
 
     def _until_end(self, name: str, figure: str, *labels: str) -> str:
-        """Above its limit; once it is an alert, or pending, above the lower figure at which it ends."""
+        """Return the condition: above the limit, or the lower figure once it is an alert or pending."""
         on = self._on_labels(*labels)
         above = f"{figure}\n  > {on} {self._limit(name, *labels)}"
         above_end = f"{figure}\n  > {on} {self._limit(name, *labels, metric='alert_end_limit')}"
@@ -109,12 +109,12 @@ class Expressions:
         return f'max{self._by_labels(*labels)}(couturecast_alert{{alert="{name}"}}) == 1'
 
     def _minute(self, kind: str) -> str:
-        """The percentile of one minute; minutes in which the queue is slow do not count."""
+        """Return the percentile of one minute; minutes in which the queue is slow do not count."""
         percentile = f"{self._percentile(kind, '1m')} >= 0"
         return f"({percentile})\nunless {self._on_labels('queue')} {_alerts(rules.SLOW, kind=kind)}"
 
     def _baseline(self, kind: str) -> str:
-        """Ours, which has pinned values and the last week; else the same median of the last hour."""
+        """Return our baseline (pinned values, the last week), else the same median of the last hour."""
         minutes = f'{MINUTE_P95}{{kind="{kind}"}}[55m] offset 5m'
         return (
             f"{self._queue(f'{kind}_baseline_seconds')}\n"

@@ -18,12 +18,12 @@ _ANY = ".*"
 
 
 def dashboard_json() -> str:
-    """The dashboard as text."""
+    """Return the dashboard as text."""
     return json.dumps(dashboard_document(), indent=2, ensure_ascii=False) + "\n"
 
 
 def dashboard_document() -> dict[str, Any]:
-    """The dashboard."""
+    """Return the dashboard."""
     return {
         "uid": UID,
         "title": "CoutureCast queues",
@@ -118,7 +118,7 @@ def _variable(name: str, label: str, query: str) -> dict[str, Any]:
 
 
 def _panels(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-    """The rows and their panels, each with its place in the grid."""
+    """Yield the rows and their panels, each with its place in the grid."""
     ids, top = count(1), 0
     for row in rows:
         yield {

@@ -138,7 +138,7 @@ QUEUE_METRICS: tuple[MetricDefinition, ...] = (
     _counter("jobs_aborted", "Jobs that a producer or an operator aborted.", lambda queue: queue.aborted),
     _counter(
         "jobs_returned",
-        "Jobs that went back to their queue without being charged an attempt, for instance by a drain.",
+        "Jobs that were requeued without being charged an attempt, for instance by a drain.",
         lambda queue: queue.returned,
     ),
     _counter(

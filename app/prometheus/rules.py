@@ -30,7 +30,7 @@ def rules_document(
     labels: Sequence[str] = (),
     thresholds: Thresholds = DEFAULTS,
 ) -> dict[str, Any]:
-    """The groups of rules; ``labels``: see `Expressions`.  Alerts for information only are left out.
+    """Return the groups of rules; ``labels``: see `Expressions`.  Alerts for information only are left out.
 
     Limits are read from the metrics, the durations of ``thresholds`` are part of the rules.
     """
@@ -82,7 +82,7 @@ def _alert(
 
 
 def _duration(seconds: float) -> str:
-    """Seconds as Prometheus reads them: its numbers are whole."""
+    """Write seconds as Prometheus reads them: its numbers are whole."""
     whole, rest = divmod(round(seconds * 1000), 1000)
     return f"{whole}s" + (f"{rest}ms" if rest else "")
 
@@ -107,7 +107,7 @@ def _links(rule: AlertRule, links: Mapping[str, str]) -> dict[str, str]:
 
 
 def _absent_alert(links: Mapping[str, str]) -> dict[str, Any]:
-    """Only Prometheus has it: if no process answers, none can find that out for itself."""
+    """Return the alert that only Prometheus has: if no process answers, none can find that out for itself."""
     return {
         "alert": _ABSENT,
         "expr": "absent(couturecast_build_info)",

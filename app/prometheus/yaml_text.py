@@ -13,7 +13,7 @@ _KEYWORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "
 
 
 def to_yaml(document: Mapping[str, Any]) -> str:
-    """The document: mappings, lists, numbers and text; text of several lines as a block."""
+    """Return the document: mappings, lists, numbers and text; text of several lines as a block."""
     return "".join(f"{line}\n" for line in _mapping(document))
 
 

@@ -68,7 +68,7 @@ def last_file(folder: Path) -> Path | None:
 
 
 def ends_badly(file: Path) -> bool:
-    """Whether the last bytes alone show damage.  Raises OSError."""
+    """Return whether the last bytes alone show damage.  Raises OSError."""
     with open(file, "rb") as stream:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, size - 2))
@@ -156,7 +156,7 @@ class _Scan:
         return good
 
     def resumes(self) -> bool:
-        """Whether whole commands follow where `run` stopped.
+        """Return whether whole commands follow where `run` stopped.
 
         A payload may contain commands.  So within the command that the end of the file cuts off, commands
         count only if they reach that end: then a length is wrong, and nothing was cut off.

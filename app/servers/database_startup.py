@@ -57,7 +57,9 @@ async def open_database(
 
 
 def existing_database(settings: Settings) -> Database | None:
-    """The database as it is, not started: its tables stay as they are.  None if it is a file not made yet.
+    """Return the database as it is, not started: its tables stay as they are.
+
+    None if it is a file not made yet.
 
     Raises UsageError.
     """

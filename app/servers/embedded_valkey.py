@@ -192,7 +192,7 @@ class EmbeddedServer:
         time.sleep(_POLL_SECONDS)
 
     def _has_died(self) -> bool:
-        """Whether the server that this process started has ended."""
+        """Return whether the server that this process started has ended."""
         return self._process is not None and self._process.poll() is not None
 
     def _repair(self, *, only_if_obvious: bool = False) -> bool:
@@ -231,7 +231,7 @@ class EmbeddedServer:
         )
 
     def _answers(self) -> bool:
-        """Whether the server answers and has loaded its data."""
+        """Return whether the server answers and has loaded its data."""
         if not self.socket.exists():
             return False
         try:

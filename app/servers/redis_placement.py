@@ -28,6 +28,7 @@ from storage.redis.client import execute, make_client, redact_url
 from workers.engine.keys import QueueKeys
 from workers.engine.placement import group_by_url
 from workers.engine.policy import QueuePolicy
+from workers.words import plural
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +56,7 @@ class RedisAddress:
 
 
 def redis_addresses(main_url: str, policies: Mapping[str, QueuePolicy]) -> list[RedisAddress]:
-    """The distinct Redises, the main one first."""
+    """Return the distinct Redises, the main one first."""
     addresses = []
     for url, group in group_by_url(policies.values(), main_url).items():
         variable = REDIS_VARIABLE if url == main_url else redis_variable(group[0].name)
@@ -140,7 +141,7 @@ def _answering_addresses(
 
 
 async def _check_placement(addresses: Sequence[RedisAddress], policies: Mapping[str, QueuePolicy]) -> None:
-    """Refuse two names of one Redis, and warn where jobs were left behind.  Raises UsageError."""
+    """Refuse two names of one Redis, and warn if jobs were left behind.  Raises UsageError."""
     clients = {address: make_client(address.url) for address in addresses}
     try:
         async with asyncio.timeout(_ASK_SECONDS):
@@ -155,7 +156,7 @@ async def _check_placement(addresses: Sequence[RedisAddress], policies: Mapping[
 
 
 async def find_same(clients: Mapping[RedisAddress, Redis]) -> tuple[RedisAddress, RedisAddress] | None:
-    """Two addresses of the same database of one server; None if all differ.  Raises RedisError.
+    """Return two addresses of the same database of one server; None if all differ.  Raises RedisError.
 
     It writes a key to each, which expires after five seconds: a server may not report who it is.
     """
@@ -177,7 +178,7 @@ async def find_same(clients: Mapping[RedisAddress, Redis]) -> tuple[RedisAddress
 
 
 def same_redis_error(one: RedisAddress, other: RedisAddress) -> AppError:
-    """The error for two names of one Redis: a process would count as two there."""
+    """Return the error for two names of one Redis: a process would count as two there."""
     return UsageError(
         f"{other.safe_url} is the same Redis as {one.safe_url} of {one.variable}",
         field=other.variable,
@@ -195,14 +196,14 @@ def left_jobs_fix(queue: str) -> str:
 
 def left_jobs_text(address: RedisAddress, queue: str, jobs: int) -> str:
     """Return what is wrong if jobs of a queue wait on a Redis that does not hold the queue any more."""
-    number = "1 job" if jobs == 1 else f"{jobs:,} jobs"
-    return f"{number} of {queue} at {address.safe_url}: its Redis is that of {redis_variable(queue)} now"
+    waiting = f"{plural(jobs, 'job')} of {queue} at {address.safe_url}"
+    return f"{waiting}: its Redis is that of {redis_variable(queue)} now"
 
 
 async def find_left_jobs(
     clients: Mapping[RedisAddress, Redis], policies: Mapping[str, QueuePolicy]
 ) -> list[tuple[RedisAddress, str, int]]:
-    """The queues of other Redises that have jobs, and how many.  Raises RedisError."""
+    """Return the queues of other Redises that have jobs, and how many.  Raises RedisError."""
     foreign = {address: [name for name in policies if name not in address.queues] for address in clients}
 
     async def count(address: RedisAddress, client: Redis) -> list[int]:

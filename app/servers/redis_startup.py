@@ -57,7 +57,7 @@ async def open_redis(settings: Settings, data_dir: Path, stack: AsyncExitStack, 
 
 
 def existing_redis_url(settings: Settings) -> str | None:
-    """The URL of the Redis as it is, not started; None if it is an embedded server that does not run."""
+    """Return the URL of the Redis, not started; None if it is an embedded server that does not run."""
     if settings.redis_url is not None:
         return settings.redis_url.get_secret_value()
     server = EmbeddedServer(settings.data_dir)
@@ -159,7 +159,7 @@ async def _refusal(url: str, error: Exception) -> Refusal | None:
 
 
 async def in_cluster_mode(client: Redis) -> bool:
-    """Whether the server is a node of a cluster; False if it does not report that."""
+    """Return whether the server is a node of a cluster; False if it does not report that."""
     try:
         info = await client.info("cluster")
     except (RedisError, OSError):

@@ -90,7 +90,7 @@ async def _probe(probe: Callable[[str, int], Awaitable[bool]], url: str) -> bool
 
 
 async def _speaks_plain(host: str, port: int) -> bool:
-    """Whether a Redis answers without TLS, be it by an error."""
+    """Return whether a Redis answers without TLS, be it by an error."""
     reader, writer = await asyncio.open_connection(host, port)
     try:
         writer.write(b"PING\r\n")
@@ -100,7 +100,7 @@ async def _speaks_plain(host: str, port: int) -> bool:
 
 
 async def _speaks_tls(host: str, port: int) -> bool:
-    """Whether a server answers by TLS; its certificate does not matter."""
+    """Return whether a server answers by TLS; its certificate does not matter."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     _, writer = await asyncio.open_connection(host, port, ssl=context)

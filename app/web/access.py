@@ -24,7 +24,7 @@ class Logins:
         self._key = secrets.token_bytes(32)
 
     def is_token(self, text: str) -> bool:
-        """Whether ``text`` is the token; takes the same time for any."""
+        """Return whether ``text`` is the token; takes the same time for any."""
         return hmac.compare_digest(text.strip().encode(), self._token)
 
     def issue(self) -> str:
@@ -33,7 +33,7 @@ class Logins:
         return f"{until}.{self._sign(until)}"
 
     def is_valid(self, value: str) -> bool:
-        """Whether ``value`` is a login of this process that has not expired."""
+        """Return whether ``value`` is a login of this process that has not expired."""
         until, _, signature = value.partition(".")
         if not hmac.compare_digest(signature.encode(), self._sign(until).encode()):
             return False
@@ -44,7 +44,7 @@ class Logins:
 
 
 def is_own_host(host: str, names: Collection[str]) -> bool:
-    """Whether the Host of a request names this server: an address, localhost, or one of ``names``.
+    """Return whether the Host of a request names this server: an address, localhost, or one of ``names``.
 
     Any other name may be that of a foreign page whose DNS entry now points here.
     """
@@ -56,7 +56,7 @@ def is_own_host(host: str, names: Collection[str]) -> bool:
 
 
 def is_same_origin(origin: str, host: str) -> bool:
-    """Whether the Origin of a request is a page of this server; ``host`` is its Host."""
+    """Return whether the Origin of a request is a page of this server; ``host`` is its Host."""
     scheme, _, origin_host = origin.partition("://")
     return scheme in ("http", "https") and origin_host.lower() == host.lower()
 

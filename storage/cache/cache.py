@@ -77,10 +77,10 @@ class Cache(Generic[T]):
         try:
             await self.store.count(counts)
         except CacheUnavailableError:
-            self._counter.put_back(counts)
+            self._counter.restore(counts)
 
     async def get(self, key: CacheKey) -> T | None:
-        """The value if it is fresh, else None."""
+        """Return the value if it is fresh, else None."""
         cached = await self._values.read(key)
         if cached is None or not cached.fresh:
             self._counter.add("misses")
@@ -89,11 +89,11 @@ class Cache(Generic[T]):
         return cached.value
 
     async def exists(self, key: CacheKey) -> bool:
-        """Whether there is a fresh value."""
+        """Return whether there is a fresh value."""
         return await self.ttl(key) is not None
 
     async def ttl(self, key: CacheKey) -> float | None:
-        """Seconds for which the value stays fresh; None if there is none."""
+        """Return the seconds for which the value stays fresh; None if it is not cached."""
         entry = await self._values.read_entry(key)
         return entry.fresh_for if entry is not None and entry.fresh_for > 0 else None
 
@@ -115,7 +115,7 @@ class Cache(Generic[T]):
             lock = await self.store.acquire_load_lock(key, self._loads.timeout, lock_expire)
             return await self.store.store(key, lock, data, fresh_seconds=fresh, expire_seconds=expire)
         except CacheUnavailableError as error:
-            self._values.outages.failed("writes", error)
+            self._values.outages.record_failure("writes", error)
             return False
 
     async def delete(self, key: CacheKey) -> bool:
@@ -124,7 +124,7 @@ class Cache(Generic[T]):
         return await self.store.remove(key)
 
     async def get_or_load(self, key: CacheKey, loader: Loader[T]) -> Cached[T]:
-        """A fresh value from the cache, else a loaded one; concurrent readers share the load.
+        """Return a fresh value from the cache, else a loaded one; concurrent readers share the load.
 
         If the load fails or times out, a stale value is returned; without one, raises the error of
         ``loader``, or CacheLoadError.  While Redis is unavailable every value is loaded.
@@ -146,7 +146,7 @@ class Cache(Generic[T]):
         try:
             return await self.store.invalidate(tags)
         except CacheUnavailableError as error:
-            self._values.outages.failed("writes", error)
+            self._values.outages.record_failure("writes", error)
             self._pending.add(tags)
             return None
         except asyncio.CancelledError:  # the caller is gone, and the value has changed all the same

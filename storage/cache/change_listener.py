@@ -61,7 +61,7 @@ within 30 s, so that another process can listen."""
 
 
 async def notifications_arrive(database: Database, *, seconds: float = _REPLY_SECONDS) -> bool:
-    """Whether a notification arrives within ``seconds``.  Changes nothing.
+    """Return whether a notification arrives within ``seconds``.  Changes nothing.
 
     False also if the database has no `Database.dedicated_connection`.  Raises DatabaseUnavailableError.
     """
@@ -152,7 +152,7 @@ class ChangeListener:
         return _FIRST_RETRY_SECONDS  # another process was faster
 
     async def _lock_holder(self) -> tuple[int | None, float]:
-        """The server's process that holds the lock, and the seconds for which it has been idle."""
+        """Return the server's process that holds the lock, and the seconds for which it has been idle."""
         async with self._database.connect() as connection:
             holder = (await connection.execute(_LOCK_HOLDER_SQL)).one_or_none()
         return (None, 0.0) if holder is None else (holder.pid, float(holder.silent or 0.0))
@@ -165,7 +165,7 @@ class ChangeListener:
         return True
 
     async def _listen_until_lost(self, connection: Any) -> None:
-        """Always raises _ConnectionLostError in the end."""
+        """Listen; raises _ConnectionLostError in the end."""
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _: lost.set())
         await connection.add_listener(CHANNEL, self._receive)
@@ -200,7 +200,7 @@ def _not_heard(database: Database) -> str:
 
 
 async def _is_heard(connection: Any, database: Database, seconds: float) -> bool:
-    """Whether a notification sent over the pool arrives at ``connection``, on a channel of its own."""
+    """Return whether a notification sent over the pool arrives at ``connection``, on a channel of its own."""
     channel = f"couturecast_test_{secrets.token_hex(8)}"
     arrived = asyncio.Event()
 
@@ -217,7 +217,7 @@ async def _is_heard(connection: Any, database: Database, seconds: float) -> bool
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event is set within ``seconds``."""
+    """Return whether the event is set within ``seconds``."""
     try:
         await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:

@@ -39,11 +39,11 @@ class ChangeQueue:
         self._failing = False
 
     def add_resync(self) -> None:
-        """Changes may have been missed."""
+        """Add a resync: changes may have been missed."""
         self._add(_RESYNC)
 
     def add(self, tag: str) -> None:
-        """Something with this tag has changed."""
+        """Add a change of something with this tag."""
         self._add(tag)
 
     def _add(self, change: str | None) -> None:

@@ -45,7 +45,7 @@ class CacheKey:
         return (ALL_TAG, user_tag(self.user_id), *self.extra_tags)
 
     def __str__(self) -> str:
-        """The key as lists show it: ``user:name``, with special characters of a pattern written as %XX."""
+        """Return the key as lists show it: ``user:name``, with special characters of patterns as %XX."""
         return f"{_quote(self.user_id)}:{_quote(self.name, ':')}"
 
 
@@ -110,43 +110,43 @@ class CachePage:
 
 
 def entry_key(key: CacheKey) -> str:
-    """The Redis key of an entry."""
+    """Return the Redis key of an entry."""
     return f"{ENTRY}{key}"
 
 
 def load_lock_key(key: CacheKey) -> str:
-    """The Redis key of an entry's load lock."""
+    """Return the Redis key of an entry's load lock."""
     return f"{LOAD}{key}"
 
 
 def owner_index_key(user_id: str) -> str:
-    """The Redis key of the sorted set that lists a user's entries."""
+    """Return the Redis key of the sorted set that lists a user's entries."""
     return _OWNED + _quote(user_id)
 
 
 def version_key(tag: str) -> str:
-    """The Redis key of a tag's version."""
+    """Return the Redis key of a tag's version."""
     return VERSION + quote_tag(tag)
 
 
 def display_key(key: bytes) -> str:
-    """The listed key of an entry, from its Redis key."""
+    """Return the listed key of an entry, from its Redis key."""
     return key.decode("utf-8", "backslashreplace").removeprefix(ENTRY)
 
 
 def quote_tag(tag: str) -> str:
-    """A tag as it is written in a version's key."""
+    """Return a tag as it is written in a version's key."""
     return _quote(tag, ":")
 
 
 def encode_header(header: EntryHeader) -> bytes:
-    """The first line of an entry, with its line end."""
+    """Return the first line of an entry, with its line end."""
     values = {"fresh": header.fresh, "kept": header.kept, "under": dict(header.versions)}
     return orjson.dumps(values) + b"\n"
 
 
 def decode_header(body: bytes) -> EntryHeader | None:
-    """The header in the first line of an entry; None if it is not valid."""
+    """Return the header in the first line of an entry; None if it is not valid."""
     line, end, _ = body.partition(b"\n")
     try:
         header: Any = orjson.loads(line) if end else None
@@ -160,7 +160,10 @@ def decode_header(body: bytes) -> EntryHeader | None:
 def valid_entry(
     body: bytes, header: EntryHeader, ttl_ms: int, versions: Mapping[str, bytes | None]
 ) -> StoredEntry | None:
-    """The entry if its tags still have the versions of its header; ``versions`` are the current ones."""
+    """Return the entry if its tags still have the versions of its header.
+
+    ``versions`` are the current ones.
+    """
     current = {quote_tag(tag): _text(version) for tag, version in versions.items()}
     if current != header.versions:
         return None
@@ -171,7 +174,7 @@ def valid_entry(
 def list_row(
     key: bytes, header: EntryHeader | None, size: object, ttl_ms: int, versions: Mapping[str, str]
 ) -> CacheEntry | None:
-    """The row of an entry; None if it is gone.  ``versions`` are the current ones of all tags."""
+    """Return the row of an entry; None if it is gone.  ``versions`` are the current ones of all tags."""
     if ttl_ms == _PTTL_NO_KEY:
         return None
     name, ttl, bytes_ = display_key(key), max(0.0, ttl_ms / 1000), size if isinstance(size, int) else 0

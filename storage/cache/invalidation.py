@@ -40,7 +40,7 @@ class PendingInvalidations:
         self._closed = False
 
     def covers(self, key: CacheKey) -> bool:
-        """Whether an invalidation of the entry is pending."""
+        """Return whether an invalidation of the entry is pending."""
         return bool(self._tags) and (ALL_TAG in self._tags or not self._tags.keys().isdisjoint(key.tags))
 
     def add(self, tags: Iterable[str]) -> None:
@@ -52,15 +52,15 @@ class PendingInvalidations:
         self._start()
 
     def lock_requested(self, key: CacheKey) -> None:
-        """A load lock was requested, and its reply may be lost."""
+        """Note that a load lock was requested, and that its reply may be lost."""
         self._unconfirmed_locks.add(key)
 
     def lock_confirmed(self, key: CacheKey) -> None:
-        """The reply has arrived."""
+        """Note that the reply has arrived."""
         self._unconfirmed_locks.discard(key)
 
     def lock_unconfirmed(self) -> None:
-        """The reply is lost: release the lock in the background."""
+        """Release the lock in the background: the reply is lost."""
         if len(self._unconfirmed_locks) > _MAX_PENDING:
             self._unconfirmed_locks.clear()  # they expire
         self._start()

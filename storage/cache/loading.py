@@ -97,7 +97,7 @@ class LoadCoordinator(Generic[T]):
                 del self._joinable[name]
 
     async def get_or_load(self, key: CacheKey, loader: Loader[T]) -> Cached[T]:
-        """A fresh value, else what a load returns.
+        """Return a fresh value, else what a load returns.
 
         Loads which were invalidated before they were stored are repeated.  Raises as `load_uncached`.
         """
@@ -194,7 +194,7 @@ class LoadCoordinator(Generic[T]):
         return replace(cached, source=Source.LOADED) if cached is not None and cached.fresh else None
 
     async def _stale_or_raise(self, key: CacheKey, error: Exception) -> Cached[T]:
-        """A value that is valid still, after its load failed; else raises the error."""
+        """Return a value that is valid still, after its load failed; else raises the error."""
         cached = await self._values.read(key)
         if cached is None:
             raise error
@@ -221,7 +221,7 @@ class LoadCoordinator(Generic[T]):
 
 
 async def _join(load: _Load[T]) -> Cached[T] | None:
-    """The result of a load, which continues if this reader is cancelled."""
+    """Return the result of a load, which continues if this reader is cancelled."""
     try:
         return await asyncio.shield(load.task)
     except asyncio.CancelledError:
@@ -231,6 +231,6 @@ async def _join(load: _Load[T]) -> Cached[T] | None:
 
 
 def _is_cancelled_itself() -> bool:
-    """Whether the running task was cancelled, and not something that it awaits."""
+    """Return whether the running task was cancelled, and not something that it awaits."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

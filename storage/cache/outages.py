@@ -20,14 +20,14 @@ class OutageLog:
     def __init__(self) -> None:
         self._failing: set[Operation] = set()
 
-    def failed(self, operation: Operation, error: CacheUnavailableError) -> None:
-        """An operation failed."""
+    def record_failure(self, operation: Operation, error: CacheUnavailableError) -> None:
+        """Note that an operation failed."""
         if operation not in self._failing:
             self._failing.add(operation)
             log.warning("the cache is unavailable: values are loaded", what=operation, error=str(error))
 
-    def succeeded(self, operation: Operation) -> None:
-        """An operation succeeded."""
+    def record_success(self, operation: Operation) -> None:
+        """Note that an operation succeeded."""
         if operation in self._failing:
             self._failing.discard(operation)
             log.info("the cache's Redis answers again", what=operation)

@@ -51,7 +51,7 @@ class ReadCounter:
         self._unreported[outcome] += 1
 
     def take(self) -> Counter[str]:
-        """The unreported counts, which count as reported from now on."""
+        """Return the unreported counts, which count as reported from now on."""
         counts, self._unreported = self._unreported, Counter()
         self._reported_at = time.monotonic()
         return counts
@@ -61,7 +61,7 @@ class ReadCounter:
         due = self._unreported and time.monotonic() - self._reported_at >= _REPORT_SECONDS
         return self.take() if due else Counter()
 
-    def put_back(self, counts: Counter[str]) -> None:
+    def restore(self, counts: Counter[str]) -> None:
         """Keep counts that could not be reported."""
         self._unreported.update(counts)
 
@@ -72,8 +72,8 @@ class LastHour:
     def __init__(self) -> None:
         self._minutes: dict[int, Mapping[str, int]] = {}
 
-    def missing(self, minute: int) -> list[int]:
-        """The minutes to read, at ``minute`` (Unix time / 60)."""
+    def missing_minutes(self, minute: int) -> list[int]:
+        """Return the minutes to read, at ``minute`` (Unix time / 60)."""
         return [number for number in _hour(minute) if number not in self._minutes]
 
     def update(self, minute: int, counts: Iterable[tuple[int, Mapping[str, int]]]) -> CacheStats:
@@ -94,18 +94,18 @@ class LastHour:
 
 
 def count_call(counts: Mapping[str, int]) -> ScriptCall:
-    """Adds counts, by outcome, to the current minute of the server's clock."""
+    """Add counts, by outcome, to the current minute of the server's clock."""
     pairs = (word for pair in counts.items() for word in pair)
     return _COUNT_SCRIPT.call([_MINUTE], [_EXPIRE_SECONDS, *pairs])
 
 
 def minute_key(minute: int) -> str:
-    """The Redis key of a minute's counts."""
+    """Return the Redis key of a minute's counts."""
     return f"{_MINUTE}{minute}"
 
 
 def parse_counts(reply: Sequence[bytes]) -> Mapping[str, int]:
-    """The counts in a reply to HGETALL."""
+    """Return the counts in a reply to HGETALL."""
     return {name.decode(): int(number) for name, number in zip(reply[::2], reply[1::2], strict=True)}
 
 

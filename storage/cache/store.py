@@ -57,7 +57,7 @@ _MAX_SCANS = 100
 """SCANs of one page: it may have fewer entries than its limit, and still a next page."""
 _MAX_POSITION = 2**64 - 1
 """Largest position of a SCAN: Redis refuses a larger one."""
-_UNLINK_BATCH = 1_000
+_MAX_UNLINK_KEYS = 1_000
 """Entries that one command removes."""
 
 _GET_SCRIPT = Script.load(__name__, "get")
@@ -77,7 +77,10 @@ class RedisCacheStore:
         self._last_hour = LastHour()
 
     async def read(self, key: CacheKey, counts: Mapping[str, int] | None = None) -> StoredEntry | None:
-        """The entry if it is valid.  ``counts``, by outcome, are added to the statistics in the same call."""
+        """Return the entry if it is valid.
+
+        ``counts``, by outcome, are added to the statistics in the same call.
+        """
         calls = [_GET_SCRIPT.call([entry_key(key), *map(version_key, key.tags)])]
         if counts:
             calls.append(count_call(counts))
@@ -145,12 +148,12 @@ class RedisCacheStore:
         return int(removed)
 
     async def count_for_user(self, user_id: str) -> int:
-        """Number of a user's entries, including stale ones."""
+        """Return the number of a user's entries, including stale ones."""
         keys = await self._command("ZRANGE", owner_index_key(user_id), 0, -1)
         return int(await self._command("EXISTS", *keys)) if keys else 0
 
     async def page(self, pattern: str = "*", *, cursor: str | None = None, limit: int = 50) -> CachePage:
-        """Entries whose key matches ``pattern``, in no order.
+        """Return the entries whose key matches ``pattern``, in no order.
 
         An entry that exists while all pages are read is on one of them.  A page may have more or fewer
         entries than ``limit``.  Raises InvalidCursorError.
@@ -165,7 +168,7 @@ class RedisCacheStore:
         return CachePage(tuple(rows), str(position) if position else None)
 
     async def keys(self, pattern: str = "*") -> list[str]:
-        """The keys of all entries that match ``pattern``.  It scans all keys of the server."""
+        """Return the keys of all entries that match ``pattern``.  It scans all keys of the server."""
         position, keys = 0, dict[str, None]()
         while True:
             position, matches = await self._scan(position, pattern)
@@ -173,13 +176,13 @@ class RedisCacheStore:
             if position == 0:
                 return list(keys)
 
-    async def existing(self, keys: Sequence[str]) -> list[str]:
+    async def existing_keys(self, keys: Sequence[str]) -> list[str]:
         """Return the listed keys whose entries exist, in their order; in one round trip."""
         replies = await self._pipeline([("EXISTS", ENTRY + key) for key in keys])
         return [key for key, exists in zip(keys, replies, strict=True) if exists]
 
     async def entry(self, key: str) -> tuple[CacheEntry, bytes] | None:
-        """One entry by its listed key, with its data; None if there is none."""
+        """Return one entry by its listed key, with its data; None if it does not exist."""
         rows = await self._rows([(ENTRY + key).encode()])
         if not rows:
             return None
@@ -194,8 +197,8 @@ class RedisCacheStore:
         Returns how many entries there were.
         """
         removed = 0
-        for start in range(0, len(keys), _UNLINK_BATCH):
-            batch = keys[start : start + _UNLINK_BATCH]
+        for start in range(0, len(keys), _MAX_UNLINK_KEYS):
+            batch = keys[start : start + _MAX_UNLINK_KEYS]
             entries, locks = (("UNLINK", *(prefix + key for key in batch)) for prefix in (ENTRY, LOAD))
             removed += int((await self._pipeline([entries, locks]))[0])
         return removed
@@ -206,12 +209,12 @@ class RedisCacheStore:
         Minutes that are over are read once: after the first time it takes two commands.
         """
         minute = int((await self._command("TIME"))[0]) // 60
-        missing_minutes = self._last_hour.missing(minute)
+        missing_minutes = self._last_hour.missing_minutes(minute)
         replies = await self._pipeline([("HGETALL", minute_key(number)) for number in missing_minutes])
         return self._last_hour.update(minute, zip(missing_minutes, map(parse_counts, replies), strict=True))
 
     async def server_info(self) -> ServerInfo:
-        """Facts about the cache's Redis; none if our user may not read them."""
+        """Return facts about the cache's Redis; none if our user may not read them."""
         try:
             return ServerInfo.parse_text(await self._command("INFO"))
         except CacheUnavailableError as error:
@@ -225,7 +228,7 @@ class RedisCacheStore:
         return int(next_position), keys
 
     async def _rows(self, keys: Sequence[bytes]) -> list[CacheEntry]:
-        """The rows of keys that still exist."""
+        """Return the rows of keys that still exist."""
         if not keys:
             return []
         commands: list[tuple[Any, ...]] = []
@@ -243,7 +246,7 @@ class RedisCacheStore:
         return [row for row in rows if row is not None]
 
     async def _current_versions(self, headers: Sequence[EntryHeader | None]) -> Mapping[str, str]:
-        """The current versions of all tags of some entries."""
+        """Return the current versions of all tags of some entries."""
         tags = list({tag for header in headers if header is not None for tag in header.versions})
         if not tags:
             return {}
@@ -255,7 +258,7 @@ class RedisCacheStore:
     async def _valid_entry(
         self, key: CacheKey, body: bytes | None, ttl_ms: int, versions: Mapping[str, bytes | None]
     ) -> StoredEntry | None:
-        """The entry if it is valid.  A value that is not an entry is removed and logged."""
+        """Return the entry if it is valid.  A value that is not an entry is removed and logged."""
         if body is None or ttl_ms == -2:
             return None
         header = decode_header(body)

@@ -12,10 +12,10 @@ InvalidateTags = Callable[..., Awaitable[object]]
 
 
 def user_tag(user_id: str) -> str:
-    """The tag of a user's entries."""
+    """Return the tag of a user's entries."""
     return f"user:{user_id}"
 
 
 def location_tag(location_id: str) -> str:
-    """The tag of the entries for a location."""
+    """Return the tag of the entries for a location."""
     return f"location:{location_id}"

@@ -81,7 +81,7 @@ class CachedValues(Generic[T]):
         self._counter = counter
 
     async def read(self, key: CacheKey) -> Cached[T] | None:
-        """The value, fresh or stale; None if there is none or Redis is unavailable."""
+        """Return the value, fresh or stale; None if it is not cached or Redis is unavailable."""
         return self._decode(key, await self.read_entry(key))
 
     async def read_entry(self, key: CacheKey) -> StoredEntry | None:
@@ -92,10 +92,10 @@ class CachedValues(Generic[T]):
         try:
             entry = await self.store.read(key, counts)
         except CacheUnavailableError as error:
-            self._counter.put_back(counts)
-            self.outages.failed("reads", error)
+            self._counter.restore(counts)
+            self.outages.record_failure("reads", error)
             return None
-        self.outages.succeeded("reads")
+        self.outages.record_success("reads")
         return entry
 
     async def acquire_load_lock(
@@ -110,10 +110,10 @@ class CachedValues(Generic[T]):
         except BaseException as error:  # also if it is cancelled
             self._pending.lock_unconfirmed()
             if isinstance(error, CacheUnavailableError):
-                self.outages.failed("writes", error)
+                self.outages.record_failure("writes", error)
             raise
         self._pending.lock_confirmed(key)
-        self.outages.succeeded("writes")
+        self.outages.record_success("writes")
         return lock, self._decode(key, lock.entry)
 
     async def release_load_lock(self, key: CacheKey, lock: LoadLock, pause_seconds: float = 0.0) -> None:
@@ -121,7 +121,7 @@ class CachedValues(Generic[T]):
         try:
             await self.store.release_load_lock(key, lock, pause_seconds)
         except CacheUnavailableError as error:
-            self.outages.failed("writes", error)
+            self.outages.record_failure("writes", error)
 
     async def store_loaded(self, key: CacheKey, lock: LoadLock, value: T) -> bool:
         """Store a value that was loaded under ``lock``; False if it is outdated already.
@@ -134,7 +134,7 @@ class CachedValues(Generic[T]):
                 key, lock, data, fresh_seconds=self.fresh_seconds, expire_seconds=self.expire_seconds
             )
         except CacheUnavailableError as error:
-            self.outages.failed("writes", error)
+            self.outages.record_failure("writes", error)
         except (TypeError, ValueError, RecursionError) as error:
             log.warning(
                 "a value cannot be cached: it is not JSON",
@@ -145,11 +145,11 @@ class CachedValues(Generic[T]):
         return True
 
     def encode(self, value: T) -> bytes:
-        """A value as JSON.  Raises TypeError, ValueError, RecursionError."""
+        """Return a value as JSON.  Raises TypeError, ValueError, RecursionError."""
         return dumps(self._kind.dump_python(value, mode="json"))
 
     def _decode(self, key: CacheKey, entry: StoredEntry | None) -> Cached[T] | None:
-        """The value of an entry; None if it is not of our type, so that it is replaced."""
+        """Return the value of an entry; None if it is not of our type, so that it is replaced."""
         if entry is None:
             return None
         try:

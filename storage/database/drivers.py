@@ -25,7 +25,7 @@ _PASSWORD_HINT = "in a password write %40 for @, %2F for / and %3A for :"  # noq
 
 
 def parse_database_url(url: str) -> URL:
-    """The URL with the driver for it.  Raises ValueError, in one line."""
+    """Return the URL with the driver for it.  Raises ValueError, in one line."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -61,7 +61,7 @@ def parse_direct_target(url: str) -> PostgresTarget:
 def create_postgres_engine(
     current_target: Callable[[], PostgresTarget], statement_seconds: float | None, **options: Any
 ) -> AsyncEngine:
-    """An engine that calls ``current_target`` before each connection.
+    """Return an engine that calls ``current_target`` before each connection.
 
     Behind a transaction pooler every statement is the nameless one, which the next statement replaces.  So
     nothing stays on the server's connection for the pooler's next client.
@@ -82,7 +82,7 @@ def create_postgres_engine(
 
 
 def create_sqlite_engine(url: URL, busy_seconds: float) -> AsyncEngine:
-    """An engine whose statements wait ``busy_seconds`` for another writer."""
+    """Return an engine whose statements wait ``busy_seconds`` for another writer."""
     engine = create_async_engine(
         url, connect_args={"timeout": busy_seconds, "async_creator_fn": connect}, **_ENGINE_OPTIONS
     )
@@ -93,7 +93,7 @@ def create_sqlite_engine(url: URL, busy_seconds: float) -> AsyncEngine:
 
 
 def _loads_leniently(body: bytes | str) -> Any:
-    """JSON; text that another program wrote and that is not JSON must not keep a page from being read."""
+    """Parse JSON; text of other programs that is not JSON must not keep a page from being read."""
     try:
         return loads(body)
     except (ValueError, RecursionError):

@@ -107,7 +107,7 @@ class Database:
         return None
 
     async def dedicated_connection(self) -> Any:
-        """An asyncpg connection outside the pool, which the caller closes.
+        """Return an asyncpg connection outside the pool, which the caller closes.
 
         Raises DatabaseUnavailableError; DirectConnectionError if ``direct_url`` was given.
         """
@@ -235,14 +235,14 @@ class Database:
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for reading.  Raises DatabaseUnavailableError."""
+        """Open a connection for reading.  Raises DatabaseUnavailableError."""
         self._check_available()
         async with self._connect() as connection:
             yield connection
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction, committed at the end of the block.  Raises DatabaseUnavailableError."""
+        """Begin a transaction, which the end of the block commits.  Raises DatabaseUnavailableError."""
         self._check_available()
         async with self._begin() as connection:
             yield connection
@@ -264,7 +264,7 @@ class Database:
                 yield connection
 
     def insert(self, table: type[DeclarativeBase], rows: Sequence[dict[str, Any]] = ()) -> Insert:
-        """An INSERT that has ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
+        """Return an INSERT that has ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
         make = postgresql.insert if self.dialect == "postgresql" else sqlite.insert
         return make(table).values(list(rows)) if rows else make(table)
 
@@ -344,7 +344,7 @@ class Database:
 
 
 async def _raise_maintenance_work_mem(connection: AsyncConnection) -> None:
-    """Building an index is several times as fast with more memory."""
+    """Raise the memory for building an index, which makes that several times as fast."""
     try:
         async with connection.begin_nested():
             await connection.execute(_MORE_MEMORY_SQL)

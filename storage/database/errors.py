@@ -70,7 +70,7 @@ def _translate(
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether the database answered, and would answer the same statement in the same way again.
+    """Return whether the database answered, and would answer the same statement in the same way again.
 
     Other errors of a driver (too many clients, starting up, read-only, disk full, a wrong password) pass by
     themselves or are the operator's to fix.  They are not about the statement.
@@ -92,16 +92,16 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def sqlstate(cause: object) -> str:
-    """The SQLSTATE of a driver's error; empty if it has none."""
+    """Return the SQLSTATE of a driver's error; empty if it has none."""
     return str(getattr(cause, "sqlstate", None) or "")
 
 
 def is_locked(error: DatabaseUnavailableError) -> bool:
-    """Whether another process wrote on SQLite for longer than the timeout."""
+    """Return whether another process wrote on SQLite for longer than the timeout."""
     cause = error.__cause__
     return isinstance(cause, DBAPIError) and is_busy(cause)
 
 
 def is_busy(error: DBAPIError) -> bool:
-    """Whether another connection to SQLite has the lock."""
+    """Return whether another connection to SQLite has the lock."""
     return getattr(error.orig, "sqlite_errorcode", 0) & _PRIMARY_CODE == sqlite3.SQLITE_BUSY

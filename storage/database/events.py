@@ -93,7 +93,7 @@ EventSink = Callable[[NewEvent], None]
 
 
 def ignore_event(event: NewEvent) -> None:
-    """The sink of a program that writes no events."""
+    """Ignore an event: the sink of a program that writes none."""
 
 
 async def insert_events(connection: AsyncConnection, database: Database, events: Sequence[NewEvent]) -> int:

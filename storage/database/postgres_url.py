@@ -98,7 +98,7 @@ def parse_postgres_url(url: URL) -> PostgresTarget:
 
 
 def make_connector(target: PostgresTarget, statement_seconds: float | None) -> Connect:
-    """A function that opens a connection, whose statements time out after ``statement_seconds``.
+    """Return a function that opens a connection, whose statements time out after ``statement_seconds``.
 
     asyncpg reads the URL itself, so that ``sslmode`` and others have their usual meaning.  The function
     raises DatabaseUnavailableError if it can explain more than asyncpg's error, else that error.
@@ -133,7 +133,10 @@ def _check_ports(url: URL, query: Mapping[str, str]) -> None:
 
 
 def _error_class(error: Exception) -> type[DatabaseUnavailableError]:
-    """Whether the error lasts.  An unknown host name does not: containers get theirs when they start."""
+    """Return whether the error lasts.
+
+    That of an unknown host name does not: containers get theirs when they start.
+    """
     if _is_invalid_parameter(error):
         return InvalidDatabaseUrlError
     if isinstance(error, asyncpg.PostgresError):
@@ -145,14 +148,14 @@ def _error_class(error: Exception) -> type[DatabaseUnavailableError]:
 
 
 def _is_invalid_parameter(error: Exception) -> bool:
-    """Whether the URL is wrong, whatever state the server is in."""
+    """Return whether the URL is wrong, whatever state the server is in."""
     if isinstance(error, asyncpg.PostgresError):
         return str(error.sqlstate).startswith(_INVALID_PARAMETER_STATES)
     return isinstance(error, asyncpg.ClientConfigurationError)
 
 
 def _is_behind_pooler(url: URL, query: Mapping[str, str]) -> bool:
-    """Prisma's parameter decides; without it, signs that are common in URLs of poolers."""
+    """Return whether it is, by Prisma's parameter, else by signs that are common in URLs of poolers."""
     pgbouncer = query.get("pgbouncer")
     if pgbouncer is not None:
         return pgbouncer.lower() not in ("false", "0", "no")
@@ -218,7 +221,7 @@ class _Explanation(NamedTuple):
 
 
 def _explain(error: Exception) -> _Explanation | None:
-    """None if the error's own text is enough."""
+    """Return None if the error's own text is enough."""
     message = one_line(error.args[0] if error.args else error)
     if isinstance(error, ssl.SSLCertVerificationError):
         fix = _TLS_FIXES.get(error.verify_code, _DEFAULT_TLS_FIX)

@@ -87,7 +87,7 @@ class DeadLetterColumns:
 
 
 def _letter_indexes(table: str) -> tuple[Any, ...]:
-    """One index for each order in which letters are read; other columns of filters make counts need no rows.
+    """Return one index for each order of letters; with the filters' columns counts need no rows.
 
     The migration creates the search tables.
     """

@@ -126,7 +126,7 @@ class LetterFilter(BaseModel):
 
     @classmethod
     def from_options(cls, **conditions: Any) -> LetterFilter:
-        """The filter with those of ``conditions`` that are not None; ``state="all"`` means all states.
+        """Return the filter with those of ``conditions`` that are not None; ``state="all"`` means all states.
 
         Raises InvalidFilterError, whose field is the condition.
         """
@@ -164,7 +164,7 @@ class LetterFilter(BaseModel):
         return cls.from_options(**conditions, args=args)
 
     def to_query(self) -> str:
-        """The query that `parse` turns into this filter."""
+        """Return the query that `parse` turns into this filter."""
         words = [f"state:{self.state or 'all'}"] if self.state != "dead" else []
         for name in ("queue", "function", "fingerprint"):
             if (value := getattr(self, name)) is not None:

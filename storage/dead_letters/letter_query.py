@@ -37,23 +37,23 @@ class LetterQuery(ABC):
     def page(
         self, columns: Sequence[ColumnElement[Any]], limit: int, after: PagePosition | None
     ) -> Select[Any]:
-        """At most ``limit`` rows of ``table`` that follow ``after``.
+        """Select at most ``limit`` rows of ``table`` that follow ``after``.
 
         The ids come from an index alone, so that only the rows of the page are read.
         """
 
     @abstractmethod
     def select_letters(self, columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
-        """Columns of ``table`` of every letter, unordered."""
+        """Select columns of ``table`` of every letter, unordered."""
 
     @abstractmethod
     def select_indexed(
         self, columns: Sequence[ColumnElement[Any]], *conditions: ColumnElement[bool]
     ) -> Select[Any]:
-        """Columns of ``c`` of every letter that also meets ``conditions``, unordered."""
+        """Select columns of ``c`` of every letter that also meets ``conditions``, unordered."""
 
     def groups(self, limit: int) -> Select[Any]:
-        """Fingerprint, number of letters, first and last death, and newest id of the largest groups."""
+        """Select fingerprint, count, first and last death, and newest id of the largest groups."""
         c = self.c
         times = (func.min(c.failed_at).label("first"), func.max(c.failed_at).label("last"))
         columns = (c.fingerprint, func.count().label("number"), *times, func.max(c.id).label("newest"))
@@ -67,7 +67,7 @@ class LetterQuery(ABC):
         )
 
     def first_groups(self, limit: int) -> Select[Any] | None:
-        """The groups with the first ``limit`` fingerprints, with the columns of `groups`, in no order.
+        """Return the groups with the first ``limit`` fingerprints, with the columns of `groups`, in no order.
 
         None if `groups` is the faster one.
         """
@@ -77,7 +77,7 @@ class LetterQuery(ABC):
         return [_prevent_index_on_group_by(self.c.fingerprint) if self._sqlite else self.c.fingerprint]
 
     def _conditions(self) -> list[ColumnElement[bool]]:
-        """The conditions on columns that both kinds of tables have."""
+        """Return the conditions on columns that both kinds of tables have."""
         letter_filter, c = self._filter, self.c
         conditions: list[ColumnElement[bool]] = []
         for column, value in (
@@ -103,10 +103,13 @@ class LetterQuery(ABC):
 
 
 def match_partial_index(number: int) -> ColumnElement[int]:
-    """The number as text of the statement: a partial index is used only if the statement names its limit."""
+    """Return the number as text of the statement.
+
+    A partial index is used only if the statement names its limit.
+    """
     return literal(number, literal_execute=True)
 
 
 def _prevent_index_on_group_by(column: ColumnElement[str]) -> ColumnElement[str]:
-    """SQLite would read an index in the order of the groups; the one of the conditions is shorter."""
+    """Keep SQLite from reading an index in the order of the groups; that of the conditions is shorter."""
     return column.concat("")

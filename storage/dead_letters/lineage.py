@@ -16,7 +16,7 @@ from storage.dead_letters.records import ReplayOutcome
 def place_in_lineages(
     rows: Sequence[dict[str, Any]], origins: Mapping[int, Any]
 ) -> tuple[list[dict[str, Any]], list[ReplayOutcome]]:
-    """New rows with their root and number of deaths, and the replays that ended with them.
+    """Return new rows with their root and number of deaths, and the replays that ended with them.
 
     ``origins`` are rows, by id, of the letters that were replayed.
     """
@@ -35,7 +35,7 @@ def place_in_lineages(
 
 
 async def fetch_origins(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> Mapping[int, Any]:
-    """The letters, by id, whose replays these rows are."""
+    """Return the letters, by id, whose replays these rows are."""
     origins = {row["replay_of"] for row in rows} - {None}
     if not origins:
         return {}

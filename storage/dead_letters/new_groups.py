@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.database.events import NewEvent
 from storage.database.tables import ARCHIVED_LETTERS, LETTERS
 
-_BATCH = 100
+_MAX_QUERY_FINGERPRINTS = 100
 """Fingerprints of one query."""
 
 
@@ -19,8 +19,8 @@ async def find_new_groups(connection: AsyncConnection, fingerprints: Collection[
     """Return the fingerprints that no letter has yet; each costs one step in an index."""
     ordered = sorted(fingerprints)
     new: set[str] = set()
-    for start in range(0, len(ordered), _BATCH):
-        batch = ordered[start : start + _BATCH]
+    for start in range(0, len(ordered), _MAX_QUERY_FINGERPRINTS):
+        batch = ordered[start : start + _MAX_QUERY_FINGERPRINTS]
         columns = [
             or_(
                 *(exists(select(t.c.id).where(t.c.fingerprint == name)) for t in (LETTERS, ARCHIVED_LETTERS))
@@ -35,7 +35,7 @@ async def find_new_groups(connection: AsyncConnection, fingerprints: Collection[
 def new_group_events(
     rows: Sequence[dict[str, Any]], recorded: Collection[str], new_groups: Collection[str]
 ) -> Iterator[NewEvent]:
-    """An event for the first row of each new group, of the rows whose uids were ``recorded``."""
+    """Yield an event for the first row of each new group, of the rows whose uids were ``recorded``."""
     seen: set[str] = set()
     for row in rows:
         fingerprint = row["fingerprint"]

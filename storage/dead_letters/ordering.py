@@ -31,7 +31,7 @@ NEWEST_FIRST = LetterOrder()
 
 
 def sortable_columns(letter_filter: LetterFilter) -> tuple[OrderColumn, ...]:
-    """The columns by which an index returns the letters of a filter in order; none if it is a search.
+    """Return the columns by which an index returns the letters of a filter in order; none if it is a search.
 
     The index of another column begins with the state and that column.  With further conditions it would read
     letters only to leave them out: a million in the worst case.

@@ -22,7 +22,7 @@ PlanState = Literal["frozen", "running", "paused", "halted", "cancelled", "done"
 
 _ID_BATCH = 500
 """Ids of one statement."""
-_ENQUEUED_ELSEWHERE = "its job was enqueued by another act"
+ENQUEUED_ELSEWHERE = "its job was enqueued by another replay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Plan(NewPlan):
         return min(1.0, round(max(self.halt, share), 1) + 0.1)
 
     def can_resume(self, halt: float | None) -> bool:
-        """Whether this limit lets it resume: one that has halted needs a higher limit than it has."""
+        """Return whether this limit lets it resume: one that has halted needs a higher limit than it has."""
         return self.state != "halted" or (halt is not None and self.halt < halt <= 1)
 
 
@@ -185,7 +185,7 @@ class PlanRepository:
         return plan_id
 
     async def get(self, plan_id: int) -> Plan | None:
-        """A plan with its ledger; None if there is none."""
+        """Return a plan with its ledger; None if it does not exist."""
         if abs(plan_id) > MAX_ID:
             return None
         async with self._database.connect() as connection:
@@ -202,7 +202,7 @@ class PlanRepository:
         return Plan(**row._mapping, ledger=Ledger(**{row[0]: row[1] for row in numbers}))
 
     async def newest(self, limit: int = 50) -> list[Plan]:
-        """The newest plans first, with their ledgers."""
+        """Return the newest plans first, with their ledgers."""
         query = select(PlanRow.id).order_by(PlanRow.id.desc()).limit(limit)
         async with self._database.connect() as connection:
             ids = (await connection.execute(query)).scalars().all()
@@ -216,8 +216,8 @@ class PlanRepository:
         async with self._database.connect() as connection:
             return {str(state): int(number) for state, number in await connection.execute(query)}
 
-    async def unfinished(self, limit: int = 20) -> list[UnfinishedPlan]:
-        """The newest plans that run or have halted."""
+    async def unfinished_plans(self, limit: int = 20) -> list[UnfinishedPlan]:
+        """Return the newest plans that run or have halted."""
         c = PlanRow.__table__.c
         query = select(c.id, c.state, c.note, c.created_at).where(c.state.in_(("running", "halted")))
         async with self._database.connect() as connection:
@@ -227,7 +227,7 @@ class PlanRepository:
     async def items(
         self, plan_id: int, *, state: str | None = None, limit: int = 100, after: int = 0
     ) -> list[PlanItem]:
-        """The plan's letters in its order, from after the item ``after``."""
+        """Return the plan's letters in its order, from after the item ``after``."""
         table = ReplayRow.__table__
         query = select(table).where(table.c.plan_id == plan_id, table.c.id > after)
         if state is not None:
@@ -237,7 +237,7 @@ class PlanRepository:
         return [PlanItem(**row._mapping) for row in rows]
 
     async def replays_of(self, letter_id: int) -> list[PlanItem]:
-        """The items of all plans that include a letter, oldest first."""
+        """Return the items of all plans that include a letter, oldest first."""
         table = ReplayRow.__table__
         query = select(table).where(table.c.letter_id == letter_id).order_by(table.c.id).limit(_ID_BATCH)
         async with self._database.connect() as connection:
@@ -279,7 +279,7 @@ class PlanRepository:
     async def next_items(
         self, plan_id: int, *, limit: int, after: int = 0, state: str = "waiting"
     ) -> list[ReplayItem]:
-        """The next letters in ``state``, from after the item ``after``, in the plan's order."""
+        """Return the next letters in ``state``, from after the item ``after``, in the plan's order."""
         r = ReplayRow.__table__.c
         items = (
             select(r.id, r.letter_id, r.kwargs)
@@ -318,7 +318,7 @@ class PlanRepository:
         """Write down that the jobs of ``batch`` were enqueued; returns the skipped items with the reasons.
 
         ``skipped`` are the items, by id, that were not, with the reason.  The jobs of ``already_enqueued``
-        had been enqueued before, by this plan or by another act.
+        had been enqueued before, by this plan or by another replay.
 
         The order matters.  Each step changes only items that still wait, so the last one takes the rest of
         the batch, by the range of its ids.
@@ -332,7 +332,7 @@ class PlanRepository:
         return {**enqueued_by_others, **skipped}
 
     def _select_dead(self, selection: LetterFilter | Sequence[int], *, poison: bool) -> list[Any]:
-        """Queries of the ids of dead letters, oldest first."""
+        """Return queries of the ids of dead letters, oldest first."""
         if isinstance(selection, LetterFilter):
             excluded = {} if poison or selection.poison is not None else {"poison": False}
             dead = selection.model_copy(update={"state": "dead", **excluded})
@@ -368,12 +368,12 @@ async def _mark_enqueued_elsewhere(
 ) -> dict[int, str]:
     """Mark the letters of jobs that had been enqueued before.
 
-    If a letter was marked already, another act has enqueued its job: the item is skipped, and returned.
+    If a letter was marked already, another replay has enqueued its job: the item is skipped, and returned.
     """
     if not items:
         return {}
     marked_ids = await mark_replayed(connection, [item.letter_id for item in items])
-    enqueued_by_others = {item.id: _ENQUEUED_ELSEWHERE for item in items if item.letter_id not in marked_ids}
+    enqueued_by_others = {item.id: ENQUEUED_ELSEWHERE for item in items if item.letter_id not in marked_ids}
     await _mark_skipped(connection, enqueued_by_others)
     return enqueued_by_others
 

@@ -20,7 +20,7 @@ from storage.sanitize import sanitize
 
 
 def letter_query(letter_filter: LetterFilter, dialect: str, order: LetterOrder = NEWEST_FIRST) -> LetterQuery:
-    """The SQL of a filter on ``dialect`` (``sqlite`` or ``postgresql``).
+    """Return the SQL of a filter on ``dialect`` (``sqlite`` or ``postgresql``).
 
     Raises InvalidFilterError for an order that no index has.
     """
@@ -61,7 +61,7 @@ class IndexedQuery(LetterQuery):
         return select(*columns).where(c.id.in_(ids)).order_by(*self._in_order(c))
 
     def _in_order(self, columns: Any) -> list[ColumnElement[Any]]:
-        """The columns of the order, out of ``columns``, in its direction."""
+        """Return the columns of the order, out of ``columns``, in its direction."""
         sorted_by = [columns[name] for name in self.order_columns]
         return [column.desc() if self._descending else column.asc() for column in sorted_by]
 
@@ -87,7 +87,7 @@ class IndexedQuery(LetterQuery):
     def _merge_states(
         self, states: Sequence[str], following: Sequence[ColumnElement[bool]], limit: int
     ) -> Select[Any]:
-        """The ids of a page: the first of each state, merged."""
+        """Return the ids of a page: the first of each state, merged."""
         c = self.table.c
         parts = [
             self._select_in_states([c[name] for name in self.order_columns], following, [state])
@@ -161,7 +161,7 @@ class IndexedQuery(LetterQuery):
 
 
 def encode_cursor(order: str, failed_at: datetime, letter_id: int, *first: str) -> str:
-    """The cursor of the page after that letter; ``first``: what it is sorted by before its time."""
+    """Return the cursor of the page after that letter; ``first``: what it is sorted by before its time."""
     position = json.dumps([order, failed_at.isoformat(), letter_id, *first])
     return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
 
@@ -190,7 +190,7 @@ def decode_cursor(cursor: str, order: str, *, first: int = 0) -> PagePosition:
 
 
 def hour_bucket(column: ColumnElement[datetime], dialect: str) -> ColumnElement[Any]:
-    """The hour of a time, as text ``2026-03-01 12`` in UTC."""
+    """Return the hour of a time, as text ``2026-03-01 12`` in UTC."""
     if dialect == "sqlite":
         return func.substr(column, 1, 13, type_=None)
     return func.to_char(func.timezone("UTC", column), "YYYY-MM-DD HH24")

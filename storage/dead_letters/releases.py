@@ -18,7 +18,7 @@ _MAX_READ = 200
 async def fetch_releases(
     connection: AsyncConnection, table: Table, samples: Sequence[int]
 ) -> Mapping[str, tuple[str, ...]]:
-    """By fingerprint: the releases of a group in ``table``, that of its newest letter first.
+    """Return by fingerprint the releases of a group in ``table``, that of its newest letter first.
 
     ``samples`` has the id of one letter of each group, at most 1,000.  A release takes two steps in the index
     of fingerprint, release and id, however many letters it has.
@@ -33,7 +33,7 @@ async def fetch_releases(
 
 
 def _select_releases(table: Table, samples: Sequence[int]) -> Select[Any]:
-    """Fingerprint, release, and the id of the newest letter of each release.
+    """Select fingerprint, release, and the id of the newest letter of each release.
 
     Starting with the last release of the alphabet, each row of the recursion finds the one before it.
     """

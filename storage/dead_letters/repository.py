@@ -31,16 +31,16 @@ from storage.dead_letters.releases import fetch_releases
 from storage.dead_letters.rows import sanitized_row, to_row
 from storage.errors import StorageError
 
-_INSERT_BATCH = 500
+_MAX_INSERT_ROWS = 500
 """Rows of one INSERT: Postgres takes 32,767 values."""
-_SELECT_BATCH = 500
+_MAX_SELECT_IDS = 500
 """Ids of one SELECT."""
-_UPDATE_BATCH = 2_000
+_MAX_UPDATE_ROWS = 2_000
 """Rows that one transaction changes: other writers wait for it."""
 _MAX_LINEAGE = 200
 """Letters of one lineage that are read."""
 
-_FEW_GROUPS = 1_000
+_MAX_COUNTED_GROUPS = 1_000
 """Groups that are counted one by one.  A million letters in 40 groups take 90 ms, in one pass 190."""
 
 _MAX_KNOWN_GROUPS = 10_000
@@ -70,8 +70,8 @@ class DeadLetterRepository:
         The first letter of a group is an event.
         """
         rows = [to_row(letter) for letter in letters]
-        starts = range(0, len(rows), _INSERT_BATCH)
-        return sum([await self._record(rows[start : start + _INSERT_BATCH]) for start in starts])
+        starts = range(0, len(rows), _MAX_INSERT_ROWS)
+        return sum([await self._record(rows[start : start + _MAX_INSERT_ROWS]) for start in starts])
 
     async def page(
         self,
@@ -81,7 +81,7 @@ class DeadLetterRepository:
         cursor: str | None = None,
         order: LetterOrder = NEWEST_FIRST,
     ) -> Page[DeadLetter]:
-        """One page; ``limit`` is from 1 to 1,000.
+        """Return one page; ``limit`` is from 1 to 1,000.
 
         Raises InvalidCursorError, InvalidFilterError (an order that no index has), ValueError.
         """
@@ -100,11 +100,11 @@ class DeadLetterRepository:
         return Page(items, encode_cursor(query.order, last.failed_at, last.id, *values))
 
     async def get(self, letter_id: int) -> DeadLetter | None:
-        """One letter in any state, also from the archive; None if there is none."""
+        """Return one letter in any state, also from the archive; None if it does not exist."""
         return (await self.get_many([letter_id])).get(letter_id)
 
     async def get_many(self, letter_ids: Sequence[int]) -> dict[int, DeadLetter]:
-        """Letters by id, in any state, also from the archive; unknown ids are left out."""
+        """Return the letters by id, in any state, also from the archive; unknown ids are left out."""
         rows = await self._rows_by_id(letter_ids, tuple(column.name for column in LETTERS.c))
         return {letter_id: _to_letter(row, table) for letter_id, (row, table) in rows.items()}
 
@@ -114,7 +114,7 @@ class DeadLetterRepository:
         return {letter_id: LetterSummary(*row) for letter_id, (row, _) in rows.items()}
 
     async def count(self, letter_filter: LetterFilter = ALL_DEAD, *, limit: int | None = None) -> int:
-        """Number of letters; if there are more than ``limit``, ``limit + 1``."""
+        """Return the number of letters; if there are more than ``limit``, ``limit + 1``."""
         query = letter_query(letter_filter, self._database.dialect)
         if limit is None:
             statement = query.select_indexed([func.count(query.c.id)])
@@ -125,13 +125,13 @@ class DeadLetterRepository:
             return int((await connection.execute(statement)).scalar_one())
 
     async def newest_id(self) -> int:
-        """The id of the letter that was recorded last; 0 if there is none."""
+        """Return the id of the letter that was recorded last; 0 if none was recorded."""
         async with self._database.connect() as connection:
             ids = [await connection.scalar(select(func.max(t.c.id))) for t in (LETTERS, ARCHIVED_LETTERS)]
         return max(newest or 0 for newest in ids)
 
     async def groups(self, letter_filter: LetterFilter = ALL_DEAD, *, limit: int = 50) -> list[FailureGroup]:
-        """The groups with the most letters.  ``limit`` is from 1 to 1,000.  Raises ValueError."""
+        """Return the groups with the most letters.  ``limit`` is from 1 to 1,000.  Raises ValueError."""
         _check_limit(limit)
         query = letter_query(letter_filter, self._database.dialect)
         c = query.c
@@ -167,7 +167,7 @@ class DeadLetterRepository:
         ]
 
     async def lineage(self, letter: DeadLetter) -> list[DeadLetter]:
-        """All letters that descend from the same first job by replays, including this one, oldest first."""
+        """Return all letters that descend from the same first job by replays, with this one, oldest first."""
         root = letter.root_id or letter.id
         letters: dict[int, DeadLetter] = {}
         async with self._database.connect() as connection:
@@ -233,14 +233,14 @@ class DeadLetterRepository:
     async def _rows_by_id(
         self, letter_ids: Sequence[int], columns: Sequence[str]
     ) -> dict[int, tuple[Any, Table]]:
-        """Rows with the table that each was found in."""
+        """Return the rows with the table that each was found in."""
         rows: dict[int, tuple[Any, Table]] = {}
         async with self._database.connect() as connection:
             for table in (LETTERS, ARCHIVED_LETTERS):  # in this order, since a letter may be archived now
                 missing_ids = [id_ for id_ in letter_ids if id_ not in rows and abs(id_) <= MAX_ID]
                 selected = select(*(table.c[name] for name in columns))
-                for start in range(0, len(missing_ids), _SELECT_BATCH):
-                    query = selected.where(table.c.id.in_(missing_ids[start : start + _SELECT_BATCH]))
+                for start in range(0, len(missing_ids), _MAX_SELECT_IDS):
+                    query = selected.where(table.c.id.in_(missing_ids[start : start + _MAX_SELECT_IDS]))
                     rows |= {row.id: (row, table) for row in await connection.execute(query)}
         return rows
 
@@ -254,8 +254,8 @@ class DeadLetterRepository:
         if isinstance(selection, LetterFilter):
             selection = await self._ids(selection.model_copy(update={"state": from_state}))
         total = 0
-        for start in range(0, len(selection), _UPDATE_BATCH):
-            ids = [id_ for id_ in selection[start : start + _UPDATE_BATCH] if abs(id_) <= MAX_ID]
+        for start in range(0, len(selection), _MAX_UPDATE_ROWS):
+            ids = [id_ for id_ in selection[start : start + _MAX_UPDATE_ROWS] if abs(id_) <= MAX_ID]
             changed = 0
             async with self._database.begin() as connection:
                 for table in (LETTERS, ARCHIVED_LETTERS):
@@ -304,11 +304,11 @@ class DeadLetterRepository:
 
 
 async def _largest_groups(connection: AsyncConnection, query: LetterQuery, limit: int) -> list[Any]:
-    """The rows of `LetterQuery.groups`, of few groups by steps in their index."""
-    steps = query.first_groups(_FEW_GROUPS + 1)
+    """Return the rows of `LetterQuery.groups`, of few groups by steps in their index."""
+    steps = query.first_groups(_MAX_COUNTED_GROUPS + 1)
     if steps is not None:
         rows = (await connection.execute(steps)).all()
-        if len(rows) <= _FEW_GROUPS:
+        if len(rows) <= _MAX_COUNTED_GROUPS:
             return sorted(rows, key=lambda row: (-row[1], row[0]))[:limit]
     return list((await connection.execute(query.groups(limit))).all())
 

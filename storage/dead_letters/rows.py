@@ -27,7 +27,7 @@ _NULLABLE = ("traceback", "worker", "release")
 
 
 def to_row(letter: NewDeadLetter) -> dict[str, Any]:
-    """The columns of a letter, and its ``replay_item``.
+    """Return the columns of a letter, and its ``replay_item``.
 
     Indexed names are shortened; the job keeps them whole.
     """
@@ -46,7 +46,7 @@ def to_row(letter: NewDeadLetter) -> dict[str, Any]:
 
 
 def sanitized_row(row: dict[str, Any]) -> dict[str, Any]:
-    """A row that every database accepts, for one that was refused: short texts of ASCII alone."""
+    """Return a row that every database accepts, for one that was refused: short texts of ASCII alone."""
     texts: dict[str, str | None] = {name: _shorten(_ascii(row[name]), mark="...") for name in _INDEXED}
     for name, max_chars in _MAX_SANITIZED_CHARS.items():
         is_null = row[name] is None and name in _NULLABLE

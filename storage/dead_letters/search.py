@@ -51,11 +51,11 @@ class TextSearchQuery(LetterQuery):
 
     @abstractmethod
     def _matching_ids(self, *conditions: ColumnElement[bool]) -> Select[Any]:
-        """The ids of a page, in the order of the search table."""
+        """Return the ids of a page, in the order of the search table."""
 
     @abstractmethod
     def _in_state(self, state: str) -> ColumnElement[bool]:
-        """Whether the letter of a row of the search table is in this state."""
+        """Return whether the letter of a row of the search table is in this state."""
 
 
 class SqliteSearch(TextSearchQuery):
@@ -68,7 +68,7 @@ class SqliteSearch(TextSearchQuery):
         return self._prevent_search_by_state() == literal(state)
 
     def _prevent_search_by_state(self) -> ColumnElement[Any]:
-        """SQLite, which has no statistics, might read all letters of the state before it searches."""
+        """Keep SQLite, which has no statistics, from reading all letters of the state before it searches."""
         c = self.table.c
         return select(c.state).where(c.id == self.c.id).scalar_subquery()
 
@@ -76,7 +76,7 @@ class SqliteSearch(TextSearchQuery):
         return [*super()._conditions(), *self._match_texts(), *self._id_bounds()]
 
     def _match_texts(self) -> list[ColumnElement[bool]]:
-        """A query of FTS5: quoted texts, each in its column.
+        """Return a query of FTS5: quoted texts, each in its column.
 
         FTS5 ignores the case of letters, which arguments do not: they are compared once more.
         """
@@ -99,7 +99,7 @@ class SqliteSearch(TextSearchQuery):
         return [self.c.whole.op("MATCH")(match), *(func.instr(self.c.args, line) > 0 for line in lines)]
 
     def _id_bounds(self) -> list[ColumnElement[bool]]:
-        """The ids that letters of the filter's times can have, since FTS5 would read a row for its time."""
+        """Return the ids that letters of the filter's times can have: FTS5 would read a row for its time."""
         c, bounds = self.table.c, []
         if self._filter.since is not None:
             first = select(func.coalesce(func.min(_prevent_search_by_id(c.id)), 0)).where(
@@ -124,7 +124,7 @@ class PostgresSearch(TextSearchQuery):
         return select(self.c.id).select_from(source).where(*self._conditions(), *conditions)
 
     def _prevent_reordered_join(self, state: str) -> FromClause:
-        """OFFSET 0 makes Postgres search before it reads the state of what it has found.
+        """Add OFFSET 0, which makes Postgres search before it reads the state of what it has found.
 
         It would rather read the letters of the state, which is quick only if the matches are not clustered.
         """
@@ -158,17 +158,20 @@ class PostgresSearch(TextSearchQuery):
 
 
 def _prevent_search_by_id(column: ColumnElement[int]) -> ColumnElement[int]:
-    """For the least id SQLite might read row by row in the order of ids, and not use the index of times."""
+    """Keep SQLite from the least id.
+
+    It might read row by row in the order of ids, and not use the index of times.
+    """
     return column + 0
 
 
 def _prevent_late_comparison(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Postgres would compare a bare equality last, after it has searched for the text."""
+    """Keep Postgres from comparing a bare equality last, after it has searched for the text."""
     return condition.is_(True)
 
 
 def _show_to_planner(text: str) -> ColumnElement[str]:
-    """The text itself in the statement: Postgres chooses the index by how often it occurs."""
+    """Return the text itself in the statement: Postgres chooses the index by how often it occurs."""
     return literal(text, Text(), literal_execute=True)
 
 
@@ -192,5 +195,5 @@ def _escape(text: str, signs: str = "%_") -> str:
 
 
 def _escape_line(text: str, signs: str = "") -> str:
-    """A text as the migration's triggers write it into the lines of arguments."""
+    """Return a text as the migration's triggers write it into the lines of arguments."""
     return _escape(sanitize(text), signs).replace("\n", "\\n")

@@ -28,7 +28,7 @@ class AutoPipeline:
         self._flush_task: asyncio.Task[None] | None = None
 
     async def round_trip(self, commands: Commands) -> list[Any]:
-        """The reply of each command.  Raises what sending raises."""
+        """Return the reply of each command.  Raises what sending raises."""
         replies: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._waiting.append((commands, replies))
         if self._flush_task is None or self._flush_task.done():

@@ -12,7 +12,7 @@ REQUEST_BYTES = 900_000
 
 
 def batch_by_size(items: Iterable[T], size: Callable[[T], int], max_items: int) -> Iterator[list[T]]:
-    """``items`` in order, in batches of at most `REQUEST_BYTES`; ``size`` returns the bytes of one."""
+    """Yield ``items`` in order, in batches of at most `REQUEST_BYTES`; ``size`` returns the bytes of one."""
     batch: list[T] = []
     total = 0
     for item in items:

@@ -30,7 +30,7 @@ _TOO_LARGE = re.compile(r"size exceeded|exceeds maximum|too (large|big|long)", r
 
 
 def _keepalive(url: str, reply_timeout: float | None) -> dict[str, Any]:
-    """Options for TCP's probes, which keep an idle connection open and detect a dead one."""
+    """Return options for TCP's probes, which keep an idle connection open and detect a dead one."""
     if url.startswith("unix:"):
         return {}
     if reply_timeout is not None:
@@ -41,7 +41,7 @@ def _keepalive(url: str, reply_timeout: float | None) -> dict[str, Any]:
 
 
 def make_client(url: str, *, reply_timeout: float | None = REPLY_SECONDS) -> Redis:
-    """A client that never repeats a command by itself: a take whose reply was lost must not run twice.
+    """Return a client that never repeats a command by itself: a take whose reply was lost must not run twice.
 
     It opens at most `MAX_CONNECTIONS`, as it needs them, and keeps them.  ``reply_timeout``, in seconds, is
     None for commands that block.  Raises ValueError if ``url`` is not a Redis URL.
@@ -71,7 +71,7 @@ class _WaitingPool(ConnectionPool):
         self._released = asyncio.Event()
 
     def make_connection(self) -> Any:
-        """A new connection."""
+        """Return a new connection."""
         make: Any = super().make_connection
         connection = make()
         connection.blocks = self.blocks
@@ -108,18 +108,18 @@ class _HiredisPacker(FailoverConnection):
     _serializer = HiredisRespSerializer()
 
     def pack_command(self, *words: Any) -> list[bytes]:
-        """One command in Redis' protocol."""
+        """Pack one command in Redis' protocol."""
         packed: list[bytes] = self._serializer.pack(*words)
         return packed
 
     def pack_commands(self, commands: Any) -> list[bytes]:
-        """Several commands in one piece."""
+        """Pack several commands in one piece."""
         return [b"".join(self._serializer.pack(*words)[0] for words in commands)]
 
 
 @cache
 def _with_our_connection(kind: Any) -> Any:
-    """redis-py's connection class ``kind`` with our mixin."""
+    """Return redis-py's connection class ``kind`` with our mixin."""
     part = FailoverThreadConnection if kind.__module__ == "redis.connection" else _HiredisPacker
     return type(f"Our{kind.__name__}", (part, kind), {})
 
@@ -130,23 +130,23 @@ async def execute(client: Redis, *words: str | bytes | int | float) -> Any:
 
 
 def is_full(error: Exception) -> bool:
-    """Whether a server refused a write since it is full; for a script, Redis 6 has another message."""
+    """Return whether a server refused a write since it is full; for a script, Redis 6 has another message."""
     full = ("-OOM ", "capacity quota exceeded")
     return isinstance(error, OutOfMemoryError) or any(words in str(error) for words in full)
 
 
 def is_wrong_type(error: Exception) -> bool:
-    """Whether a key of a command or script has another type."""
+    """Return whether a key of a command or script has another type."""
     return isinstance(error, ResponseError) and "WRONGTYPE" in str(error)
 
 
 def is_too_large(error: Exception) -> bool:
-    """Whether a server refused a command for its size."""
+    """Return whether a server refused a command for its size."""
     return isinstance(error, ResponseError) and _TOO_LARGE.search(str(error)) is not None
 
 
 def make_sync_client(url: str) -> redis.Redis:
-    """A blocking client, for the heartbeat's thread."""
+    """Return a blocking client, for the heartbeat's thread."""
     client = redis.Redis.from_url(
         url,
         socket_connect_timeout=_CONNECT_SECONDS,
@@ -158,7 +158,7 @@ def make_sync_client(url: str) -> redis.Redis:
 
 
 def redact_url(url: str) -> str:
-    """``url`` without its password, which may also be one of its parameters."""
+    """Return ``url`` without its password, which may also be one of its parameters."""
     host, mark, query = url.partition("?")
     host = re.sub(r"^([a-z]+://[^:/@]*):.*@", r"\1:***@", host)
     query = re.sub(r"(?i)(?<![^&])((?:ssl_)?password)=[^&]*", r"\1=***", query)

@@ -119,7 +119,7 @@ class FailoverThreadConnection:
 
 
 def confirm_primary(connection: Any) -> None:
-    """A write succeeded over ``connection``: after a demotion, close what was opened before it."""
+    """Note that a write succeeded over ``connection``: after a demotion, close what was opened before it."""
     if _demotions and _address(connection) in _demotions:
         _demotions.discard(_address(connection))
         _close_older(connection, waiting=True)

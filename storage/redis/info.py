@@ -67,7 +67,7 @@ class ServerInfo:
 
 
 async def reply_or_empty(request: Awaitable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The reply to a request for facts; an empty one if the server denies it, or it cannot be parsed.
+    """Return the reply to a request for facts; an empty one if the server denies it, or it cannot be parsed.
 
     Raises RedisError or OSError if the server does not answer.
     """
@@ -80,7 +80,7 @@ async def reply_or_empty(request: Awaitable[Mapping[str, Any]]) -> dict[str, Any
 
 
 def parse_whole_number(value: Any) -> int | None:
-    """Parse a number of a server's reply; None if there is none."""
+    """Parse a number of a server's reply; None if it is not a number."""
     try:
         number = float(value)
     except (TypeError, ValueError):

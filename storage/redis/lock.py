@@ -60,7 +60,7 @@ class ExpiringLock:
 
     @staticmethod
     async def held_names(redis: Redis, names: Sequence[str]) -> set[str]:
-        """The names of the locks that are held.  Raises RedisError.
+        """Return the names of the locks that are held.  Raises RedisError.
 
         A TTL longer than that of a lock (the server's clock was set back) is shortened; a living holder
         renews its lock.

@@ -91,7 +91,7 @@ class _ReplyReader(asyncio.Protocol):
         return request.future
 
     def data_received(self, data: bytes) -> None:
-        """Called by the transport."""
+        """Handle the transport's call."""
         self._parser.feed(data)
         try:
             while self._requests:
@@ -115,7 +115,7 @@ class _ReplyReader(asyncio.Protocol):
             request.finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the transport."""
+        """Handle the transport's call."""
         self.close(RedisConnectionError(str(exc) if exc else "Connection closed by server."))
 
     def close(self, error: Exception) -> None:

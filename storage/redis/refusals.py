@@ -188,7 +188,7 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 def refusal_of(error: BaseException) -> Refusal | None:
-    """The kind of an error reply; None if the table lacks it, or if the error is not a reply.
+    """Return the kind of an error reply; None if the table lacks it, or if the error is not a reply.
 
     It is recognised by redis-py's class or by the text, since older servers report an error in a script as a
     general one.
@@ -258,7 +258,7 @@ def fix_of(error: BaseException, refusal: Refusal, user: str = "NAME") -> str:
 
 
 def _quote(error: BaseException, refusal: Refusal) -> str:
-    """The server's message with the code that redis-py cuts off, without the name of a script."""
+    """Return the server's message with the code that redis-py cuts off, without the name of a script."""
     text = _SCRIPT.sub("", one_line(error))[:_MAX_QUOTE_CHARS].rstrip(". ")
     is_known = refusal.code in ("UNKNOWN", "DATABASE", "NOAUTH") or text.startswith(refusal.code)
     return text if is_known else f"{refusal.code}: {text}"

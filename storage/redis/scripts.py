@@ -22,7 +22,7 @@ class PipelineExecutor(Protocol):
     """Sends commands that go together in one round trip."""
 
     async def round_trip(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
-        """The reply of each command, an error reply as its exception."""
+        """Return the reply of each command, an error reply as its exception."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Script:
         return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
     def call(self, keys: Sequence[str], args: Sequence[Argument] = ()) -> ScriptCall:
-        """A call of this script, to be run by `run_scripts`."""
+        """Return a call of this script, to be run by `run_scripts`."""
         return ScriptCall(self, keys, args)
 
 
@@ -56,13 +56,13 @@ class ScriptCall:
     args: Sequence[Argument]
 
     def command(self, *, text: bool = False) -> tuple[Argument, ...]:
-        """The command that runs it: by SHA-1, or with its text for a server that does not have it."""
+        """Return the command that runs it: by SHA-1, or with its text for a server that does not have it."""
         head = ("EVAL", self.script.text) if text else ("EVALSHA", self.script.sha)
         return (*head, len(self.keys), *self.keys, *self.args)
 
 
 def read_script(module: str, name: str) -> str:
-    """The text of ``scripts/<name>.lua`` next to ``module``."""
+    """Return the text of ``scripts/<name>.lua`` next to ``module``."""
     return files(module.rpartition(".")[0]).joinpath("scripts", f"{name}.lua").read_text()
 
 

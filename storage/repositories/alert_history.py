@@ -83,7 +83,7 @@ class Silence:
     created_at: datetime
 
     def covers(self, alert: str, queue: str) -> bool:
-        """Whether it is about an alert of that name and queue."""
+        """Return whether it is about an alert of that name and queue."""
         return self.alert in (None, alert) and self.queue in (None, queue)
 
 
@@ -220,8 +220,8 @@ class AlertHistoryRepository:
             silences = await self._active_silences(connection, now)
         return AlertDecisions({record.key: record for record in rows}, silences)
 
-    async def firing(self, now: datetime) -> list[AlertRecord]:
-        """The alerts that fire, the newest first."""
+    async def firing_alerts(self, now: datetime) -> list[AlertRecord]:
+        """Return the alerts that fire, the newest first."""
         c = AlertRow.__table__.c
         query = (
             select(AlertRow.__table__).where(c.resolved_at.is_(None)).order_by(c.fired_at.desc(), c.id.desc())
@@ -230,7 +230,7 @@ class AlertHistoryRepository:
             return await self._fetch(connection, query, now)
 
     async def notifiable(self, resolved_after: datetime, now: datetime) -> list[AlertRecord]:
-        """The alerts that fire, and those that were resolved after a time; in the order of their ids."""
+        """Return the alerts that fire, and those that were resolved after a time, by id."""
         c = AlertRow.__table__.c
         is_recent = or_(c.resolved_at.is_(None), c.resolved_at > resolved_after)
         async with self._database.connect() as connection:
@@ -258,7 +258,10 @@ class AlertHistoryRepository:
         return replaced
 
     async def page(self, now: datetime, *, limit: int = 50, cursor: str | None = None) -> Page[AlertRecord]:
-        """All alerts, the newest first.  ``limit``: 1 to 1,000.  Raises InvalidCursorError, ValueError."""
+        """Return all alerts, the newest first.
+
+        ``limit``: 1 to 1,000.  Raises InvalidCursorError, ValueError.
+        """
         if not 1 <= limit <= MAX_ALERTS:
             raise ValueError(f"limit: {limit} is not between 1 and {MAX_ALERTS}")
         c = AlertRow.__table__.c
@@ -298,7 +301,7 @@ class AlertHistoryRepository:
 
 
 def _state(row: Any, now: datetime) -> str:
-    """The state by the other columns: that which is stored does not change when a silence expires."""
+    """Return the state by the other columns: that which is stored does not change when a silence expires."""
     if row.resolved_at is not None:
         return "resolved"
     if row.silenced_until is not None and row.silenced_until > now:
@@ -313,7 +316,7 @@ def _conditions(alert: str | None, queue: str | None) -> list[ColumnElement[bool
 
 
 def _silence_columns(alert: str, queue: str, silences: Sequence[Silence]) -> dict[str, Any]:
-    """The columns of the first of ``silences`` that covers an alert; all None if none does."""
+    """Return the columns of the first of ``silences`` that covers an alert; all None if none does."""
     silence = next((silence for silence in silences if silence.covers(alert, queue)), None)
     return {
         "silenced_by": silence and silence.by,

@@ -37,14 +37,14 @@ class AlertRepository:
             return int((await connection.execute(statement)).scalar_one())
 
     async def subscribers(self, location_id: str) -> list[Subscriber]:
-        """The subscribers of a location, by id."""
+        """Return the subscribers of a location, by id."""
         table = SubscriberRow.__table__
         query = select(table).where(table.c.location_id == location_id).order_by(table.c.id)
         async with self._database.connect() as connection:
             return [Subscriber(**row._mapping) for row in (await connection.execute(query)).all()]
 
-    async def delivered(self, alert_id: str) -> set[int]:
-        """Ids of the subscribers to whom an alert was delivered."""
+    async def delivered_ids(self, alert_id: str) -> set[int]:
+        """Return the ids of the subscribers to whom an alert was delivered."""
         query = select(DeliveryRow.subscriber_id).where(
             DeliveryRow.alert_id == alert_id, DeliveryRow.delivered_at.is_not(None)
         )

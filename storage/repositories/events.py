@@ -86,7 +86,10 @@ class EventRepository:
     async def page(
         self, event_filter: EventFilter = ALL_EVENTS, *, limit: int = 50, cursor: str | None = None
     ) -> Page[Event]:
-        """Newest first.  ``limit`` is from 1 to 1,000.  Raises InvalidCursorError, ValueError."""
+        """Return a page, the newest first.
+
+        ``limit`` is from 1 to 1,000.  Raises InvalidCursorError, ValueError.
+        """
         if not 1 <= limit <= MAX_EVENTS:
             raise ValueError(f"limit: {limit} is not between 1 and {MAX_EVENTS}")
         c = EventRow.__table__.c
@@ -103,12 +106,12 @@ class EventRepository:
     async def recorded_after(
         self, event_id: int, event_filter: EventFilter = ALL_EVENTS, *, limit: int = MAX_EVENTS
     ) -> list[Event]:
-        """The events with a greater id, in the order of their ids."""
+        """Return the events with a greater id, in the order of their ids."""
         c = EventRow.__table__.c
         return await self._fetch(_select(event_filter, c.id > event_id).order_by(c.id).limit(limit))
 
     async def newest_id(self) -> int:
-        """The id of the event that was recorded last; 0 if there is none."""
+        """Return the id of the event that was recorded last; 0 if none was recorded."""
         async with self._database.connect() as connection:
             return (await connection.scalar(select(func.max(EventRow.id)))) or 0
 

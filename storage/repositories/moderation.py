@@ -34,7 +34,7 @@ class ModerationRepository:
         await self._database.upsert(DecisionRow, sanitize(row), keys=["content_id"])
 
     async def get(self, content_id: str) -> Decision | None:
-        """The decision about a piece of content; None if there is none."""
+        """Return the decision about a piece of content; None if it was never decided."""
         table = DecisionRow.__table__
         columns = (table.c.content_id, table.c.decision, table.c.reasons, table.c.decided_by)
         async with self._database.connect() as connection:

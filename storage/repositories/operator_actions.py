@@ -40,7 +40,7 @@ class OperatorActionRepository:
             await insert_events(connection, self._database, [] if event is None else [event])
 
     async def newest(self, limit: int = 50) -> list[OperatorAction]:
-        """Actions, newest first."""
+        """Return the actions, newest first."""
         table = OperatorActionRow.__table__
         columns = [table.c[name] for name in OperatorAction.__dataclass_fields__]
         query = select(*columns).order_by(table.c.at.desc(), table.c.id.desc()).limit(limit)

@@ -24,7 +24,7 @@ class PaletteRepository:
         await self._database.upsert(PaletteRow, sanitize(row), keys=["item_id"])
 
     async def get(self, item_id: str) -> list[dict[str, Any]] | None:
-        """An item's palette; None if it has none."""
+        """Return an item's palette; None if it has none."""
         query = select(PaletteRow.palette).where(PaletteRow.item_id == item_id)
         async with self._database.connect() as connection:
             return (await connection.execute(query)).scalar_one_or_none()

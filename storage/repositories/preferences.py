@@ -29,7 +29,7 @@ class PreferenceRepository:
             await self._invalidate(user_tag(user_id))
 
     async def get(self, user_id: str) -> dict[str, Any]:
-        """A user's preferences; empty if they have none."""
+        """Return a user's preferences; empty if they have none."""
         table = PreferencesRow.__table__
         query = select(table.c.preferences).where(table.c.user_id == user_id)
         async with self._database.connect() as connection:

@@ -16,7 +16,7 @@ BLOCK_HOURS = 3
 
 
 def time_block(when: datetime) -> datetime:
-    """The start of the three-hour block that contains a time, in UTC."""
+    """Return the start of the three-hour block that contains a time, in UTC."""
     when = when.astimezone(UTC)
     return when.replace(hour=when.hour - when.hour % BLOCK_HOURS, minute=0, second=0, microsecond=0)
 
@@ -59,7 +59,7 @@ class WeatherRepository:
         await self._database.upsert(WeatherRow, row, keys=["location_id", "time_block"])
 
     async def latest(self, location_id: str, until: datetime | None = None) -> Weather | None:
-        """The newest weather of a location, of no block after ``until``; None if there is none."""
+        """Return the newest weather of a location, of no block after ``until``; None if it has none."""
         table = WeatherRow.__table__
         query = select(table).where(table.c.location_id == location_id).order_by(table.c.time_block.desc())
         if until is not None:
@@ -69,7 +69,7 @@ class WeatherRepository:
         return None if row is None else Weather(**row._mapping)
 
     async def locations(self) -> list[Location]:
-        """All known locations, by id."""
+        """Return all known locations, by id."""
         table = LocationRow.__table__
         async with self._database.connect() as connection:
             rows = (await connection.execute(select(table).order_by(table.c.id))).all()

@@ -40,7 +40,7 @@ async def work(ctx):
 
     ctx["queue"].turn_result = hang
 """
-GAVE_UP = 70
+GIVE_UP_EXIT_CODE = 70
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ async def test_a_blocked_process_is_shown_with_its_line_and_others_take_its_jobs
     assert queue["held_by_blocked"] == 5
     assert "event_loop_blocked" in {alert["name"] for alert in last["alerts"]}
 
-    assert await blocked.ended(within=40) == GAVE_UP
+    assert await blocked.ended(within=40) == GIVE_UP_EXIT_CODE
     events = {line["event"].partition(":")[0]: line for line in blocked.logged}
     assert events["the event loop is blocked"]["where"] == worker["blocked_where"]
     assert events["the event loop is blocked"]["queue"] == QUEUE
@@ -130,7 +130,7 @@ async def test_other_processes_complete_the_jobs_of_a_blocked_one(
     enqueue(program, environment, {"block": 10_000}, *[{"seconds": 0.1}] * 4)
     await eventually(lambda: noted(journal), what="the handler blocks")
     other = await program.start(**environment)
-    assert await blocked.ended(within=60) == GAVE_UP
+    assert await blocked.ended(within=60) == GIVE_UP_EXIT_CODE
 
     async def done() -> bool:
         last = (await asyncio.to_thread(program.run, "status", "--json", **environment)).json
@@ -151,7 +151,7 @@ async def test_a_signal_ends_a_blocked_process_after_the_drain_timeout(
     enqueue(program, environment, {"block": 10_000})
     await eventually(lambda: noted(journal), what="the handler blocks")
     blocked.signal(number)
-    assert await blocked.ended(within=40) == GAVE_UP
+    assert await blocked.ended(within=40) == GIVE_UP_EXIT_CODE
 
 
 @pytest.mark.slow
@@ -180,7 +180,7 @@ async def test_an_aborted_process_restores_the_terminal(
     await shown.shows("color-extraction")
     enqueue(program, environment, {"block": 10_000})
     await eventually(lambda: noted(journal), what="the handler blocks")
-    assert await shown.code(within=60) == GAVE_UP
+    assert await shown.code(within=60) == GIVE_UP_EXIT_CODE
     assert shown.modes_restored()
     left = shown.output.rpartition(b"\x1b[?1049l")[2]
     assert b"\x1b[?25h" in left
@@ -212,8 +212,8 @@ def test_a_stuck_dispatcher_fails_both_probes(tmp_path: Path) -> None:
         accepted = client.post(f"/api/v1/queues/{QUEUE}/jobs", json={"data": {}})
         assert accepted.status_code == 202
         until(lambda: client.get("/livez").status_code == 503, within=60)
-        assert client.get("/livez").json()["reasons"] == [f"{QUEUE}: its dispatcher stands"]
-        assert f"{QUEUE}: its dispatcher stands" in client.get("/readyz").json()["reasons"]
+        assert client.get("/livez").json()["reasons"] == [f"{QUEUE}: its dispatcher makes no progress"]
+        assert f"{QUEUE}: its dispatcher makes no progress" in client.get("/readyz").json()["reasons"]
         running.process.kill()
 
 

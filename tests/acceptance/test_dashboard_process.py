@@ -30,7 +30,7 @@ def hang_up(shown: Terminal) -> None:
 
 
 async def settle(shown: Terminal, leave: Callable[[Terminal], None]) -> int:
-    """Leave; where a job is in flight the key asks first, and `y` says yes."""
+    """Leave; if a job is in flight the key asks first, and `y` says yes."""
     leave(shown)
     if leave is quit_by_key:
         await eventually(

@@ -35,7 +35,7 @@ ENDS: dict[str, str | None] = {
 }
 """What the dead letter of each says; None: it completes."""
 MAX_LOOP_LAG_SECONDS = 0.5
-"""Ten times what is promised of a machine that does nothing else; a blocked loop stands for seconds."""
+"""Ten times what is promised of a machine that does nothing else; a loop is blocked for seconds."""
 
 
 def enqueue(program: Program, jobs: list[dict[str, Any]]) -> list[str]:

@@ -23,7 +23,7 @@ from workers.engine.policy import DEFAULT_POLICIES
 
 JOBS = f"/api/v1/queues/{QUEUE}/jobs"
 DRAIN = "/api/v1/admin/drain"
-SECOND = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -255,7 +255,7 @@ def test_an_endless_body_is_refused_before_its_end(server: Served) -> None:
     head = f"POST {JOBS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n"
     head += "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"%x\r\n" % 1_000_000 + b"x" * 1_000_000 + b"\r\n"
-    with socket.create_connection((place.hostname, place.port or 0), timeout=SECOND) as line:
+    with socket.create_connection((place.hostname, place.port or 0), timeout=TIMEOUT_SECONDS) as line:
         line.sendall(head.encode() + chunk * 100)
         assert line.recv(100).startswith(b"HTTP/1.1 413")
 
@@ -264,7 +264,7 @@ def test_a_length_above_the_limit_is_refused_before_the_body_is_sent(server: Ser
     place = urlsplit(server.url)
     head = f"POST {JOBS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n"
     head += "Content-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n"
-    with socket.create_connection((place.hostname, place.port or 0), timeout=SECOND) as line:
+    with socket.create_connection((place.hostname, place.port or 0), timeout=TIMEOUT_SECONDS) as line:
         line.sendall(head.encode())
         assert line.recv(100).startswith(b"HTTP/1.1 413")
 

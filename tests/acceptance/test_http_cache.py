@@ -22,7 +22,7 @@ USERS = "/api/v1/personalization/users"
 CACHE = "/api/v1/cache"
 CACHED = f"{CACHE}/users"
 ENTRIES = f"{CACHE}/entries"
-SLOW_STEP = 10.0  # s
+SLOW_STEP_SECONDS = 10.0
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -285,5 +285,5 @@ def test_a_payload_that_cannot_be_built_is_served_stale(server: Served, client: 
         finally:
             database.execute("ALTER TABLE away RENAME TO user_preferences")
     assert stale["source"] == "stale"
-    assert 61 <= stale["age"] < 61 + SLOW_STEP
+    assert 61 <= stale["age"] < 61 + SLOW_STEP_SECONDS
     assert value(client.get("/metrics").text, 'cache_reads_total{outcome="stale"}') == 1

@@ -22,13 +22,13 @@ from tests.support.servers import ValkeyServer
 
 BULK = f"/api/v1/queues/{QUEUE}/jobs/bulk"
 LINES = {"Content-Type": "application/x-ndjson"}
-LATER = 600
+DELAY_SECONDS = 600
 MEGABYTE = 1_000_000
 
 
 def line(key: str, **data: Any) -> bytes:
     """A job that waits for its time."""
-    return json.dumps({"data": data, "key": key, "delay": LATER}).encode() + b"\n"
+    return json.dumps({"data": data, "key": key, "delay": DELAY_SECONDS}).encode() + b"\n"
 
 
 def enqueued(server: Served, prefix: str) -> list[str]:

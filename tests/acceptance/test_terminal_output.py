@@ -73,7 +73,7 @@ async def test_what_handlers_and_their_children_print_is_in_the_log_and_not_on_t
 async def test_after_the_dashboard_both_descriptors_lead_to_the_terminal_again(
     program: Program, terminal: OpenTerminal
 ) -> None:
-    """A drain that puts a job back says so at the very end."""
+    """A drain that requeues a job says so at the very end."""
     (program.directory / "slow.py").write_text("import asyncio\nasync def f(ctx): await asyncio.sleep(100)\n")
     handlers = {"COUTURECAST_HANDLERS": "color-extraction=slow:f", "PYTHONPATH": "."}
     shown = terminal(**handlers, COUTURECAST_DRAIN_SECONDS="1")
@@ -82,7 +82,7 @@ async def test_after_the_dashboard_both_descriptors_lead_to_the_terminal_again(
     await shown.shows("1/5")
     shown.process.terminate()
     assert await shown.code(within=40) == 3
-    assert b"drained: 1 jobs went back" in shown.output.rpartition(ITS_END)[2]
+    assert b"drained: 1 job was requeued" in shown.output.rpartition(ITS_END)[2]
 
 
 async def test_ctrl_l_paints_everything_again(terminal: OpenTerminal) -> None:

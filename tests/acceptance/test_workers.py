@@ -85,14 +85,14 @@ def test_one_process_is_drained_by_command_and_the_other_goes_on(pair: Pair) -> 
     assert [event["subject"] for event in events] == [drained["id"]]
 
 
-def test_jobs_that_are_put_back_give_the_exit_code_3_there_and_here(tmp_path: Path) -> None:
+def test_jobs_that_are_requeued_give_the_exit_code_3_there_and_here(tmp_path: Path) -> None:
     pair = Pair(tmp_path, COUTURECAST_DRAIN_SECONDS="1")
     try:
         pair.start_jobs(5)
         holding = next(worker for worker in pair.workers() if worker["in_flight"])
         done = pair.program.run("workers", "drain", holding["id"], "--yes", "--wait", "30")
         assert done.code == 3, done.err
-        assert "went back to the head of" in done.out
+        assert "requeued" in done.out
         processes = {running.process.pid: running for running in (pair.first, pair.second)}
         assert processes[holding["pid"]].ended() == 3
     finally:
@@ -102,7 +102,7 @@ def test_jobs_that_are_put_back_give_the_exit_code_3_there_and_here(tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("face", ["command", "http"])
-def test_a_drain_now_puts_the_jobs_back_without_waiting_for_them(pair: Pair, face: str) -> None:
+def test_a_drain_now_requeues_the_jobs_without_waiting_for_them(pair: Pair, face: str) -> None:
     pair.start_jobs(5)
     holding = next(worker for worker in pair.workers() if worker["in_flight"])
     processes = {running.process.pid: running for running in (pair.first, pair.second)}
@@ -135,7 +135,7 @@ def test_a_drain_is_undone_and_the_process_takes_jobs_again(pair: Pair) -> None:
 def test_all_processes_drain_at_once(pair: Pair) -> None:
     done = pair.program.run("drain", "--all", "--wait", "30")
     assert done.code == 0, done.err
-    assert done.out.count("has ended: no job went back to its queue") == 2
+    assert done.out.count("has ended: no job was requeued") == 2
     assert [running.ended() for running in (pair.first, pair.second)] == [0, 0]
     assert pair.program.run("workers", "list").out == "no workers\n"
     again = pair.program.run("drain", "--all")

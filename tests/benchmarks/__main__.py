@@ -20,7 +20,7 @@ from tests.benchmarks.measurement import Bench, Measurement
 from tests.benchmarks.peer import PEERS, Peer
 from tests.benchmarks.record import write_record
 from tests.benchmarks.report import Results, report
-from tests.benchmarks.server import about, server
+from tests.benchmarks.server import describe_server, server
 
 MEASUREMENTS = {
     measurement.name: measurement
@@ -35,7 +35,7 @@ MEASUREMENTS = {
 
 
 def main() -> int:
-    """The exit code: 0, or 1 where something broke."""
+    """Run; the exit code is 0, or 1 if something broke."""
     options = _arguments()
     results = Results()
     with (
@@ -44,7 +44,7 @@ def main() -> int:
         redis.Redis.from_url(url) as client,
     ):
         bench = Bench(url, client, options.jobs, options.idle_seconds, options.letters)
-        about_run, about_server = _about(client, options), about(client)
+        about_run, about_server = _describe(client, options), describe_server(client)
         try:
             _take_all(bench, options, results)
         except KeyboardInterrupt:
@@ -115,10 +115,11 @@ def _some(text: str, known: Collection[str]) -> list[str]:
     return names
 
 
-def _about(client: Any, options: argparse.Namespace) -> str:
+def _describe(client: Any, options: argparse.Namespace) -> str:
     return (
-        f"{datetime.now(UTC):%Y-%m-%d}, {about(client)} on loopback, Python {platform.python_version()}, "
-        f"{os.cpu_count()} cores; {options.jobs:,} jobs; median of {options.runs} runs (lowest–highest).\n\n"
+        f"{datetime.now(UTC):%Y-%m-%d}, {describe_server(client)} on loopback, "
+        f"Python {platform.python_version()}, {os.cpu_count()} cores; {options.jobs:,} jobs; "
+        f"median of {options.runs} runs (lowest–highest).\n\n"
     )
 
 

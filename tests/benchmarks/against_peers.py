@@ -11,13 +11,13 @@ from tests.benchmarks.measurement import Bench, Figure, Measurement
 from tests.benchmarks.peer import BULLMQ, BULLMQ_ON_BUN, OURS, SAQ, STREAQ, Peer, Running
 
 _PICKUPS = 200
-_PICKUP_PAUSE = 0.043
+_PICKUP_PAUSE_SECONDS = 0.043
 """Seconds between two pickups; no divisor of a polling interval, so that polls are met at any phase."""
-_DELAYED = 1_000
-_DELAYED_PAUSE = 0.009
+_DELAYED_JOBS = 1_000
+_DELAYED_PAUSE_SECONDS = 0.009
 """Seconds between two delayed jobs, so that all of them are due within ten seconds."""
 _DELAY_SECONDS = 2.0
-_SETTLE = 3.0
+_SETTLE_SECONDS = 3.0
 """Seconds after the start of an idle worker that are not counted."""
 _ECONOMICAL_FACTOR = 6
 """The economical mode does something every few minutes: it is watched for as many times longer."""
@@ -34,7 +34,7 @@ def _no_op(concurrency: int) -> Callable[[Bench, Peer], tuple[float, ...]]:
     return take
 
 
-def _sleeping(bench: Bench, peer: Peer) -> tuple[float, ...]:
+def _measure_sleeping(bench: Bench, peer: Peer) -> tuple[float, ...]:
     ms, concurrency = 5, 20
     ideal = concurrency * 1000 / ms
     return (100 * _rate(bench, peer, concurrency=concurrency, ms=ms) / ideal,)
@@ -70,7 +70,7 @@ def _enqueue(bench: Bench, peer: Peer) -> tuple[float, ...]:
 def _pickup(bench: Bench, peer: Peer) -> tuple[float, ...]:
     with peer.start("serve", bench.url) as worker:
         worker.next("ready")
-        with peer.start("send", bench.url, jobs=_PICKUPS, pause=_PICKUP_PAUSE):
+        with peer.start("send", bench.url, jobs=_PICKUPS, pause=_PICKUP_PAUSE_SECONDS):
             waits = [_pickup_ms(worker) for _ in range(_PICKUPS)]
     percentiles = quantiles(waits, n=100, method="inclusive")
     return percentiles[49], percentiles[98]
@@ -81,12 +81,14 @@ def _pickup_ms(worker: Running) -> float:
     return float(started["at"] - started["sent"]) / 1e6
 
 
-def _delayed(bench: Bench, peer: Peer) -> tuple[float, ...]:
+def _measure_delayed(bench: Bench, peer: Peer) -> tuple[float, ...]:
     """Jobs that are due one after the other: by how much each starts late, in ms."""
     with peer.start("serve", bench.url) as worker:
         worker.next("ready")
-        with peer.start("send", bench.url, jobs=_DELAYED, pause=_DELAYED_PAUSE, delay=_DELAY_SECONDS):
-            late = [_pickup_ms(worker) for _ in range(_DELAYED)]
+        with peer.start(
+            "send", bench.url, jobs=_DELAYED_JOBS, pause=_DELAYED_PAUSE_SECONDS, delay=_DELAY_SECONDS
+        ):
+            late = [_pickup_ms(worker) for _ in range(_DELAYED_JOBS)]
     percentiles = quantiles(late, n=100, method="inclusive")
     return percentiles[49], percentiles[98]
 
@@ -98,7 +100,7 @@ def _idle(economical: bool) -> Callable[[Bench, Peer], tuple[float, ...]]:
             "serve", bench.url, queues=4, **({"economical": True} if economical else {})
         ) as worker:
             worker.next("ready")
-            time.sleep(_SETTLE)
+            time.sleep(_SETTLE_SECONDS)
             before = _commands(bench)
             time.sleep(seconds)
             sent = _commands(bench) - before - 1  # the INFO of the first count
@@ -111,7 +113,7 @@ def _commands(bench: Bench) -> int:
     return int(bench.client.info("stats")["total_commands_processed"])
 
 
-def _killed(bench: Bench, peer: Peer) -> tuple[float, ...]:
+def _measure_killed(bench: Bench, peer: Peer) -> tuple[float, ...]:
     """Two workers; the one that has the job is killed with -9.  Seconds until the other starts the job."""
     with peer.start("serve", bench.url) as holder:
         holder.next("ready")
@@ -127,7 +129,9 @@ def _killed(bench: Bench, peer: Peer) -> tuple[float, ...]:
 MEASUREMENTS = (
     Measurement("no-op-10", (Figure("no-op jobs/s, concurrency 10", "1.4 × BullMQ"),), _no_op(10)),
     Measurement("no-op-100", (Figure("no-op jobs/s, concurrency 100", "2.3 × BullMQ"),), _no_op(100)),
-    Measurement("5-ms", (Figure("5 ms jobs, concurrency 20, % of the ideal 4,000/s", "90"),), _sleeping),
+    Measurement(
+        "5-ms", (Figure("5 ms jobs, concurrency 20, % of the ideal 4,000/s", "90"),), _measure_sleeping
+    ),
     Measurement(
         "5-ms-distant", (Figure("the same with 2.5 ms to Redis, % of the ideal 2,667/s", "92"),), _distant
     ),
@@ -138,7 +142,7 @@ MEASUREMENTS = (
             Figure("a delayed job starts after its time, p50, ms", "ahead of both", 1),
             Figure("a delayed job starts after its time, p99, ms", "ahead of both", 1),
         ),
-        _delayed,
+        _measure_delayed,
         peers=(OURS, SAQ, STREAQ, BULLMQ, BULLMQ_ON_BUN),
     ),
     Measurement(
@@ -160,7 +164,7 @@ MEASUREMENTS = (
     Measurement(
         "killed",
         (Figure("a job of a killed worker runs again after, s", "10", 1),),
-        _killed,
+        _measure_killed,
         peers=(OURS, SAQ, BULLMQ),
         once=True,
         long=True,

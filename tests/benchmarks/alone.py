@@ -24,7 +24,7 @@ _TWO_QUEUES = (QUEUE, "alert-fanout")
 _DEPTHS = (1_000, 10_000, 100_000, 1_000_000)
 _CONCURRENCY = 100
 _MAX_START_SECONDS = 30.0
-_SETTLE = 3.0
+_SETTLE_SECONDS = 3.0
 """Seconds that a started program gets before it counts as idle."""
 
 Start = Callable[[Path, dict[str, str]], AbstractContextManager[int]]
@@ -44,7 +44,7 @@ def _program_rate(bench: Bench, start: Start) -> float:
         "COUTURECAST_COLOR_EXTRACTION_CONCURRENCY": "20",
     }
     with _data_dir() as folder, held_back(bench, bench.jobs * _DASHBOARD_FACTOR), start(folder, settings):
-        time.sleep(_SETTLE)
+        time.sleep(_SETTLE_SECONDS)
         return release(bench)
 
 
@@ -154,7 +154,7 @@ def _memory(_bench: Bench, _peer: Peer) -> tuple[float, ...]:
     sizes = []
     for start in (program.headless, program.dashboard):
         with _data_dir() as folder, start(folder, {}) as pid:
-            time.sleep(_SETTLE)
+            time.sleep(_SETTLE_SECONDS)
             sizes.append(program.pss_megabytes(pid))
     return tuple(sizes)
 

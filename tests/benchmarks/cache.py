@@ -42,9 +42,9 @@ class Peer(Protocol):
     """One cache of one process."""
 
     async def read(self, user: str, name: str, load: Load) -> dict[str, Any]:
-        """The value, loaded where it is missing."""
+        """The value, loaded if it is missing."""
 
-    async def changed(self, user: str) -> None:
+    async def invalidate_user(self, user: str) -> None:
         """All entries of a user go."""
 
     async def close(self) -> None:
@@ -70,7 +70,7 @@ class Ours:
     async def read(self, user: str, name: str, load: Load) -> dict[str, Any]:
         return (await self._cache.get_or_load(self._key(user, name, self._depends), load)).value
 
-    async def changed(self, user: str) -> None:
+    async def invalidate_user(self, user: str) -> None:
         await self._cache.invalidate(self._user(user))
 
     async def close(self) -> None:
@@ -97,7 +97,7 @@ class Cashews:
         value: dict[str, Any] = await self._load(user, name, id(load))
         return value
 
-    async def changed(self, user: str) -> None:
+    async def invalidate_user(self, user: str) -> None:
         await self._cache.delete_tags(f"user:{user}")
 
     async def close(self) -> None:
@@ -128,7 +128,7 @@ class Aiocache:
                 await self._cache.set(key, value, ttl=60)
             return value
 
-    async def changed(self, user: str) -> None:
+    async def invalidate_user(self, user: str) -> None:
         await asyncio.gather(*(self._cache.delete(f"{user}:p{number}") for number in range(OWNED)))
 
     async def close(self) -> None:
@@ -166,7 +166,7 @@ async def measure(make: Callable[[str], Peer], url: str) -> dict[str, Any]:
         for number in range(OWNED):
             await here.read("owner", f"p{number}", Loader())
         before = (await server.info("stats"))["total_commands_processed"]
-        await here.changed("owner")
+        await here.invalidate_user("owner")
         commands = (await server.info("stats"))["total_commands_processed"] - before - 1
         seen = await _sees_the_change(here, there)
     await here.close()
@@ -195,7 +195,7 @@ async def _sees_the_change(here: Peer, there: Peer) -> bool:
     loading = asyncio.create_task(here.read("changing", "p0", load))
     await asyncio.sleep(0.1)
     load.version = 1
-    await there.changed("changing")
+    await there.invalidate_user("changing")
     await loading
     return bool((await there.read("changing", "p0", load))["version"] == 1)
 

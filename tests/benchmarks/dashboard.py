@@ -27,9 +27,9 @@ from workers.engine.keys import QueueKeys
 _SIZE = (160, 48)
 _PAINT_SECONDS = 30.0
 """After which a key is held to be dead."""
-_SETTLE = 3.0
+_SETTLE_SECONDS = 3.0
 """Seconds that a started program gets before it counts as idle."""
-_FEW_LETTERS = 1_000
+_MIN_LETTERS = 1_000
 """Enough for a second page."""
 _ROUNDS = 15
 _LOAD_FACTOR = 40
@@ -110,7 +110,7 @@ def _screen(settings: dict[str, str]) -> Iterator[Screen]:
     ):
         screen = Screen(terminal)
         screen.wait("in flight")
-        screen.rest(_SETTLE)
+        screen.rest(_SETTLE_SECONDS)
         yield screen
 
 
@@ -143,7 +143,7 @@ def _percentiles(times: list[float]) -> tuple[float, float]:
 
 
 def _keys_at_rest(bench: Bench, _: Peer) -> tuple[float, ...]:
-    with _sqlite(_FEW_LETTERS) as url, _screen({"REDIS_URL": bench.url, "DATABASE_URL": url}) as screen:
+    with _sqlite(_MIN_LETTERS) as url, _screen({"REDIS_URL": bench.url, "DATABASE_URL": url}) as screen:
         _open_letters(screen)
         return _percentiles(_press_all(screen, _ROUNDS))
 
@@ -158,7 +158,7 @@ def _keys_under_load(bench: Bench, _: Peer) -> tuple[float, ...]:
     }
     left = QueueKeys.of(QUEUE).incomplete
     with (
-        _sqlite(_FEW_LETTERS) as url,
+        _sqlite(_MIN_LETTERS) as url,
         held_back(bench, bench.jobs * _LOAD_FACTOR),
         _screen(settings | {"DATABASE_URL": url}) as screen,
     ):
@@ -186,7 +186,7 @@ def _cpu(bench: Bench, _: Peer) -> tuple[float, ...]:
     shares = []
     for start in (program.headless, program.dashboard):
         with tempfile.TemporaryDirectory() as folder, start(Path(folder), {"REDIS_URL": bench.url}) as pid:
-            time.sleep(_SETTLE)
+            time.sleep(_SETTLE_SECONDS)
             before, began = program.cpu_seconds(pid), time.perf_counter()
             time.sleep(bench.idle_seconds)
             shares.append(100 * (program.cpu_seconds(pid) - before) / (time.perf_counter() - began))

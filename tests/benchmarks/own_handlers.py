@@ -20,7 +20,7 @@ from workers.handlers.processes.process import HandlerProcess
 _MODULE = "tests.benchmarks.handlers"
 _CONCURRENCIES = (10, 100)
 _WORK_SECONDS = 0.005
-_SETTLE = 2.0
+_SETTLE_SECONDS = 2.0
 """Seconds that a started program gets before its queue is resumed."""
 _STARTS = 10
 
@@ -55,7 +55,7 @@ def _rate(bench: Bench, function: str, run: str, concurrency: int) -> float:
         held_back(bench, bench.jobs),
         program.headless(Path(folder), settings),
     ):
-        time.sleep(_SETTLE)
+        time.sleep(_SETTLE_SECONDS)
         return release(bench)
 
 

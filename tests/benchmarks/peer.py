@@ -18,7 +18,7 @@ from threading import Thread
 from typing import IO, Any
 
 from tests.benchmarks.errors import BenchmarkError
-from tests.benchmarks.peers.protocol import CHUNK
+from tests.benchmarks.peers.protocol import MAX_BULK_JOBS
 
 ROOT = Path(__file__).parents[2]
 MAX_WAIT_SECONDS = 600.0
@@ -35,12 +35,12 @@ class Peer:
     needs: Path
     versions: tuple[str, ...]
     """A command that prints its version, and that of what it runs on."""
-    chunks: tuple[int, ...] = (CHUNK,)
+    chunks: tuple[int, ...] = (MAX_BULK_JOBS,)
     """Numbers of jobs in one bulk call, of which the best counts."""
 
     @property
     def missing(self) -> str | None:
-        """Why it cannot be measured here, None where it can."""
+        """Why it cannot be measured here, None if it can."""
         if not self.needs.exists():
             return f"no {self.needs.relative_to(ROOT)}: make bench installs it"
         return None if shutil.which(self.command[0]) else f"no {self.command[0]}"
@@ -95,7 +95,7 @@ class Running:
         self._reader.start()
 
     def line(self, timeout: float = MAX_WAIT_SECONDS) -> dict[str, Any] | None:
-        """What it says next, None where it has ended.  Raises BenchmarkError where it failed or is silent."""
+        """What it says next, None if it has ended.  Raises BenchmarkError if it failed or is silent."""
         try:
             text = self._lines.get(timeout=timeout)
         except Empty:
@@ -162,7 +162,7 @@ def _bullmq(name: str, title: str, program: str, needs: Path) -> Peer:
         (program, str(_BULLMQ / "bench.mjs")),
         needs,
         (program, str(_BULLMQ / "versions.mjs")),
-        chunks=(1_000, CHUNK),
+        chunks=(1_000, MAX_BULK_JOBS),
     )
 
 

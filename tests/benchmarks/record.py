@@ -67,12 +67,12 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     shared = [(before[row["title"]], row) for row in new["rows"] if row["title"] in before]
     peers = [name for name in new["versions"] if name != OURS.name and name in old["versions"]]
     head = ["", "ours before", "now", "now / before", *(f"ours / {name}: before, now" for name in peers)]
-    rows = [_compared(was, now, peers) for was, now in shared if OURS.name in was["peers"]]
-    about = (f"before: {_about(old)}", f"now: {_about(new)}")
+    rows = [_comparison_lines(was, now, peers) for was, now in shared if OURS.name in was["peers"]]
+    about = (f"before: {_describe(old)}", f"now: {_describe(new)}")
     return "\n".join(about) + "\n\n" + table(head, rows)
 
 
-def _compared(was: Mapping[str, Any], now: Mapping[str, Any], peers: Iterable[str]) -> list[str]:
+def _comparison_lines(was: Mapping[str, Any], now: Mapping[str, Any], peers: Iterable[str]) -> list[str]:
     ours, digits = [row["peers"].get(OURS.name, {}).get("median") for row in (was, now)], now["digits"]
     figures = ["" if figure is None else f"{figure:,.{digits}f}" for figure in ours]
     change = f"{ours[1] / ours[0]:.2f}" if ours[0] and ours[1] is not None else ""
@@ -88,7 +88,7 @@ def _ratio(row: Mapping[str, Any], peer: str) -> str:
     return f"{ours / theirs:.2f}" if ours is not None and theirs else ""
 
 
-def _about(record: Mapping[str, Any]) -> str:
+def _describe(record: Mapping[str, Any]) -> str:
     machine = record["machine"]
     versions = "; ".join(record["versions"].values())
     return f"{record['date']}, {record['server']}, {machine['cores']} × {machine['processor']}; {versions}"

@@ -62,6 +62,6 @@ def _cell(values: Sequence[float], digits: int) -> str:
 
 
 def _ratio(row: Row, peer: Peer) -> str:
-    """Our median as a multiple of the peer's; nothing where one of the two is not known."""
+    """Our median as a multiple of the peer's; nothing if one of the two is not known."""
     ours, theirs = row.get(OURS), row.get(peer)
     return f"{median(ours) / median(theirs):.2f}" if ours and theirs and median(theirs) else ""

@@ -36,7 +36,7 @@ def server(directory: Path) -> Iterator[str]:
         process.wait()
 
 
-def about(client: Any) -> str:
+def describe_server(client: Any) -> str:
     """Name and version of the server, for the report."""
     info = client.info("server")
     name = str(info.get("server_name", "redis")).capitalize()

@@ -25,7 +25,7 @@ from workers.engine.queue import JobQueue
 
 _ACKNOWLEDGED = "test:acknowledged"
 _WATCH = Path(__file__).with_name("watch.lua").read_text()
-_WATCH_EVERY = 0.1  # s
+_WATCH_SECONDS = 0.1
 
 
 class Ledger:
@@ -51,7 +51,7 @@ class Ledger:
         """Enqueues that broke: the job may exist, or not."""
         self.gone: dict[int, float] = {}
         """By pid, the time at which a process was killed or frozen."""
-        self.puts_back = False
+        self.requeues = False
         """Whether jobs may run again without being charged, because another one's process was killed."""
         self._stock = stock
         self._sent = 0
@@ -89,7 +89,7 @@ class Ledger:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Look at the lists all the while; fails at the end of the block where anything was wrong."""
+        """Look at the lists all the while; fails at the end of the block if anything was wrong."""
         seen: list[str] = []
         rounds = 0
 
@@ -101,7 +101,7 @@ class Ledger:
                     rounds += 1
                 except (RedisError, OSError):
                     pass  # the server is away: nothing moves
-                await asyncio.sleep(_WATCH_EVERY)
+                await asyncio.sleep(_WATCH_SECONDS)
 
         watcher = asyncio.create_task(watch())
         try:
@@ -134,7 +134,7 @@ class Ledger:
         starts = Counter(line["key"] for line in self.journal.events("start"))
         most = self.queue.policy.max_attempts
         too_many = {key: count for key, count in starts.items() if count > most}
-        assert self.puts_back or not too_many, "more attempts than are allowed"
+        assert self.requeues or not too_many, "more attempts than are allowed"
         assert self.most_at_once() <= self.queue.policy.concurrency
 
     def most_at_once(self) -> int:

@@ -223,7 +223,7 @@ class _Link:
 
 
 async def _frames(reader: asyncio.StreamReader) -> Any:
-    """Each RESP value of a stream: its bytes, and where it is a command its words."""
+    """Each RESP value of a stream: its bytes, and if it is a command its words."""
     while True:
         raw = bytearray()
 

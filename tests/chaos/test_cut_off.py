@@ -16,8 +16,8 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
-_FROZEN = 30.0  # s, in the long form
-AGAIN_WITHIN = 15.0  # s: what is promised for the jobs of a killed process
+_FROZEN_SECONDS = 30.0  # in the long form
+MAX_RECOVERY_SECONDS = 15.0  # what is promised for the jobs of a killed process
 
 
 async def test_e10_a_process_that_was_frozen_or_cut_off_is_fenced_off(
@@ -37,13 +37,13 @@ async def test_e10_a_process_that_was_frozen_or_cut_off_is_fenced_off(
     await ledger.send(2, seconds=1, fail=True)
     await eventually(lambda: len(journal.events("start")) == 5)
     frozen.send_signal(signal.SIGSTOP)
-    thaw_at = time.monotonic() + (0 if factor <= 1 else _FROZEN)
+    thaw_at = time.monotonic() + (0 if factor <= 1 else _FROZEN_SECONDS)
     ledger.died(frozen.pid)
     async with ledger.watched():
         held = set(ledger.acknowledged)
         other = await spawn(retry_delays=[0.1])
-        await eventually(lambda: _ran_by(journal, other.pid) == held, within=AGAIN_WITHIN + 15)
-        await eventually(lambda: time.monotonic() >= thaw_at, within=_FROZEN + 1)
+        await eventually(lambda: _ran_by(journal, other.pid) == held, within=MAX_RECOVERY_SECONDS + 15)
+        await eventually(lambda: time.monotonic() >= thaw_at, within=_FROZEN_SECONDS + 1)
         frozen.send_signal(signal.SIGCONT)
         proxy.release()
         await eventually(lambda: _ran_by(journal, cut_off.pid, "cancelled") == {"job-1"}, within=20)

@@ -73,7 +73,7 @@ async def test_e2_e8_a_connection_that_breaks_loses_nothing_and_repeats_nothing(
         for number in range(1, 2 if factor <= 1 else 4):
             for step in WAY:
                 proxy.arm(step, cut, 1 if step == "SUBSCRIBE" else number)
-                if step == "SUBSCRIBE":  # comes only where the one before has ended
+                if step == "SUBSCRIBE":  # comes only if the one before has ended
                     await execute(ledger.redis, "CLIENT", "KILL", "TYPE", "pubsub")
                 await _cut(proxy, ledger)
     rows = await ledger.balance()
@@ -82,7 +82,7 @@ async def test_e2_e8_a_connection_that_breaks_loses_nothing_and_repeats_nothing(
     assert max(starts.values()) == 4
     assert process.redis_error is None
     process.begin_drain()
-    assert await process.drained() == 0
+    assert await process.wait_drained() == 0
     await process.close()
 
 
@@ -105,7 +105,7 @@ async def test_e12_a_check_that_fails_once_is_not_a_lasting_outage(
         # No job comes that would show that Redis is there.
         await eventually(lambda: process.redis_error is None)
     process.begin_drain()
-    assert await process.drained() == 0
+    assert await process.wait_drained() == 0
     await process.close()
 
 

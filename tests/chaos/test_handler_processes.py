@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 _JOBS = 400  # in CI; in the long form, times the factor
 _JOBS_A_SECOND = 10  # a tenth of what the processes do that are left alone
-_KILL_EVERY = 1.0  # s
+_KILL_SECONDS = 1.0
 
 
 def children(pid: int) -> list[int]:
@@ -40,7 +40,7 @@ async def test_handler_processes_and_their_workers_that_are_killed_lose_nothing_
     make_ledger: MakeLedger, spawn: Spawner, journal: Journal, factor: float, handler: str
 ) -> None:
     ledger = await make_ledger(journal, concurrency=12)
-    ledger.puts_back = True
+    ledger.requeues = True
     jobs = round(_JOBS * factor)
     workers = [await spawn(concurrency=12, handler=handler) for _ in range(2)]
     started: set[int] = set()
@@ -77,7 +77,7 @@ async def test_handler_processes_and_their_workers_that_are_killed_lose_nothing_
             if sender.done() and await ledger.all_ended():
                 break
             assert time.monotonic() < over, "jobs of the killed do not run again"
-            await asyncio.sleep(_KILL_EVERY)
+            await asyncio.sleep(_KILL_SECONDS)
             await kill()
         await sender
         rows = await ledger.balance()

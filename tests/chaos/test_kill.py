@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 _JOBS, _MANY_JOBS = 500, 1_000  # in CI; in the long form, times the factor
 _JOBS_A_SECOND = 20  # a tenth of what the processes do that are left alone
-_KILL_EVERY = 2.0  # s
+_KILL_SECONDS = 2.0
 
 
 @pytest.mark.timeout(1200)
@@ -45,7 +45,7 @@ async def test_e2_e3_e8_a_process_killed_every_two_seconds_loses_nothing(
         over = time.monotonic() + jobs / _JOBS_A_SECOND + 60
         while not (sender.done() and await ledger.all_ended()):
             assert time.monotonic() < over, "jobs of the killed do not run again"
-            await asyncio.sleep(_KILL_EVERY)
+            await asyncio.sleep(_KILL_SECONDS)
             await kill()
         await sender
         rows = await ledger.balance()

@@ -34,7 +34,7 @@ from workers.operations.operations import NewJob, Operations
 pytestmark = pytest.mark.slow
 
 LIMIT = 32 * 2**20
-SLACK = 256 * 1024
+SLACK_BYTES = 256 * 1024
 """The server makes room before each command, and the command's own buffers come on top."""
 CACHE = "couturecast:cache:"
 POLICY = QueuePolicy("color-extraction", "extract_colors", concurrency=10, timeout=60, retry_delays=(0.1,))
@@ -125,7 +125,7 @@ async def test_under_pressure_the_cache_is_evicted_and_no_job_is_lost(
     sys.stdout.write(f"\n1,000 jobs, {len(rows)} dead letters; {figures}\n")
     assert len(rows) == 50
     assert evicted >= written - len(left) > 0
-    assert max(memory.samples) <= LIMIT + SLACK
+    assert max(memory.samples) <= LIMIT + SLACK_BYTES
 
 
 def _jobs(count: int, size: int) -> list[NewJob]:

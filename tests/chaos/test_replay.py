@@ -108,6 +108,6 @@ async def test_a_bulk_replay_killed_in_the_middle_enqueues_each_job_once(
     assert await letters.count(LetterFilter(state="replayed")) == _LETTERS
     assert await redis.llen(f"saq:{_QUEUE}:queued") == 0
     worker.begin_drain()
-    await worker.drained()
+    await worker.wait_drained()
     await worker.close()
     await operations.close()

@@ -60,7 +60,7 @@ async def start(proxy: Proxy, letters: DeadLetterRepository) -> AsyncIterator[An
     yield start_process
     for process in processes:
         process.begin_drain()
-        assert await process.drained() == 0
+        assert await process.wait_drained() == 0
         await process.close()
 
 
@@ -206,7 +206,7 @@ async def test_large_jobs_that_are_returned_are_complete(
     await running.wait()
     await eventually(lambda: process.in_flight == 3)
     process.drain_now()
-    assert await process.drained() == 3
+    assert await process.wait_drained() == 3
     await process.close()
     assert await ledger.problems() == []
     for number in (1, 2, 3):

@@ -51,7 +51,7 @@ def facts(
 ) -> QueueFacts:
     """All that is known of a queue, by default without a history."""
     reply = overview(queue, **fields)
-    return QueueFacts(queue, reply, history or History.of([], reply.point), workers)
+    return QueueFacts(queue, reply, history or History.build([], reply.point), workers)
 
 
 def conditions_of(snapshot: Snapshot) -> list[Condition]:

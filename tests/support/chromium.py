@@ -26,7 +26,7 @@ _ANSWER_SECONDS = 60.0
 
 
 def find_chromium() -> str | None:
-    """The path of the program, None if there is none."""
+    """The path of the program, None if it is not installed."""
     fetched = str(_FETCHED / "usr" / "lib" / "chromium")
     return next(
         (path for name in _NAMES if (path := shutil.which(name) or shutil.which(name, path=fetched))), None

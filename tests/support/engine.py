@@ -80,5 +80,5 @@ MakeBench = Callable[..., Bench]
 async def stop(process: WorkerProcess) -> None:
     """Drain a process without waiting for its jobs, and close it."""
     process.drain_now()
-    await process.drained()
+    await process.wait_drained()
     await process.close()

@@ -64,7 +64,7 @@ async def run(pool: HandlerPool, key: str = "job", **kwargs: Any) -> Any:
 
 
 async def run_as_the_engine(pool: HandlerPool, timeout: float, key: str, **kwargs: Any) -> tuple[str, Any]:
-    """How a job ends after it was put back as often as others interrupted it."""
+    """How a job ends after it was requeued as often as others interrupted it."""
     while True:
         try:
             async with asyncio.timeout(timeout):

@@ -14,8 +14,8 @@ _SIGNS = {"slash": "/"}
 _TEXT = """\
 # Keys
 
-`?` lists the keys of the screen that is open, `:` or `ctrl+p` finds all that can be done on it by name, and
-`J` or `ctrl+o` puts a letter on each part of it: that letter goes there. `COUTURECAST_KEYMAP` gives other
+`?` lists the keys of the screen that is open, `:` or `ctrl+p` finds all that can be done on it by name. `J`
+or `ctrl+o` puts a letter on each part of it: that letter goes there. `COUTURECAST_KEYMAP` gives other
 keys, by the ids below:
 
 ```bash

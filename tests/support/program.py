@@ -192,14 +192,14 @@ class Headless:
 
     @property
     def logged(self) -> list[dict[str, Any]]:
-        """Its log.  Fails where a line is no JSON."""
+        """Its log.  Fails if a line is not JSON."""
         return [json.loads(line) for line in self.err.splitlines()]
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
     async def ended(self, *, within: float = 20.0) -> int:
-        """Its exit code.  Fails where it wrote anything after ``ready``."""
+        """Its exit code.  Fails if it wrote anything after ``ready``."""
         code = await asyncio.to_thread(self.process.wait, within)
         assert await asyncio.to_thread(self._out.read) == b""
         return code
@@ -218,7 +218,7 @@ class Headless:
 
 
 def server_pid(data_dir: Path) -> int | None:
-    """The embedded server of a data directory, where one lives."""
+    """The embedded server of a data directory, if one lives."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         pid = int((data_dir / "valkey" / "pid").read_text())
         if alive(pid):
@@ -281,7 +281,7 @@ class Terminal:
         return _SEQUENCE.sub("", self.read()[position:].decode(errors="replace"))
 
     async def shows(self, text: str, *, within: float = 30.0) -> None:
-        """Wait until it has shown ``text``.  Fails where it ends before."""
+        """Wait until it has shown ``text``.  Fails if it ends before."""
 
         def shown() -> bool:
             ended = self.ended()
@@ -294,11 +294,11 @@ class Terminal:
         os.write(self._screen, keys.encode())
 
     def send(self, data: bytes) -> int:
-        """Have bytes arrive; how many did.  Raises BlockingIOError where the terminal is full."""
+        """Have bytes arrive; how many did.  Raises BlockingIOError if the terminal is full."""
         return os.write(self._screen, data)
 
     def resize(self, columns: int, rows: int) -> None:
-        """As where its window is drawn larger or smaller."""
+        """As if its window is drawn larger or smaller."""
         fcntl.ioctl(self._inside, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.process.send_signal(signal.SIGWINCH)
 
@@ -317,7 +317,7 @@ class Terminal:
         return int(self.process.returncode)
 
     def lose(self) -> None:
-        """As where a connection breaks."""
+        """As if a connection breaks."""
         for end in (self._screen, self._inside):
             os.close(end)
         self._screen = self._inside = -1

@@ -12,7 +12,7 @@ _FETCHED = PROJECT / ".tools" / "prometheus" / "usr" / "bin"
 
 
 def find_program(name: str) -> str | None:
-    """The path of ``prometheus`` or ``promtool``, None if there is none."""
+    """The path of ``prometheus`` or ``promtool``, None if it is not installed."""
     return shutil.which(name) or shutil.which(name, path=str(_FETCHED))
 
 

@@ -151,13 +151,13 @@ async def main(options: dict[str, Any]) -> int:
     await process.start()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    put_back = await process.drained()
+    requeued = await process.wait_drained()
     await process.close()
     if pool is not None:
         await pool.close()
     await events.close()
     await database.close()
-    return 3 if put_back else 0
+    return 3 if requeued else 0
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ async def test_actions_cancelled_before_they_begin_leave_no_coroutine(key: str, 
             warnings.simplefilter("always")
             getattr(app.screen, f"action_{action}")()
             assert any(worker.group == "action" for worker in app.workers)
-            app.workers.cancel_all()  # as where the dashboard ends in the same moment
+            app.workers.cancel_all()  # as if the dashboard ends in the same moment
             await pilot.pause()
             gc.collect()
     assert not [str(warning.message) for warning in raised if "never awaited" in str(warning.message)]

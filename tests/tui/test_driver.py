@@ -94,4 +94,4 @@ def test_a_failed_write_is_not_retried_at_exit() -> None:
         writer.start()
         writer.write("a frame")
         writer.stop()
-        file.flush()  # as at exit, where a failure makes the exit code 120
+        file.flush()  # as at exit, when a failure makes the exit code 120

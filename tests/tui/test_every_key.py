@@ -32,7 +32,7 @@ from tui.dialogs.confirm import Confirm
 from tui.dialogs.edit_payload import EditPayloadDialog
 from tui.dialogs.prompt import Prompt
 from tui.dialogs.replay_options import ReplayDialog
-from tui.keymap import listed
+from tui.keymap import is_listed
 from tui.navigation import (
     OpenCacheEntry,
     OpenJob,
@@ -187,14 +187,14 @@ class Walker:
             screen.set_focus(None if name is None else focusable[name])
             for key, active in screen.active_bindings.items():
                 where = (active.node, key) if active.node is not self.app else (self.app, key)
-                if listed(active) and where not in done and (of_all or active.node is not self.app):
+                if is_listed(active) and where not in done and (of_all or active.node is not self.app):
                     done.add(where)
                     yield Press(name, key, active.binding.id)
 
     def signature(self) -> tuple[object, ...]:
         """What can be focused, and the keys of the screen itself: whether a key has changed these."""
         active = self.app.screen.active_bindings.values()
-        own = {one.binding.key for one in active if one.node is self.app.screen and listed(one)}
+        own = {one.binding.key for one in active if one.node is self.app.screen and is_listed(one)}
         return tuple(self.focusable()), frozenset(own)
 
     async def answers(self, press: Press) -> bool:
@@ -238,7 +238,7 @@ async def test_each_key_of_each_screen_and_dialog_is_answered(state: str) -> Non
 async def dead_keys(
     operations: CannedOperations, places: Sequence[Place], *, of_all: Collection[str]
 ) -> list[str]:
-    """The listed keys that nothing answers; ``of_all``: where those of every screen are pressed, too."""
+    """The listed keys that nothing answers; ``of_all``: if those of every screen are pressed, too."""
     app = Dashboard(cast(Operations, operations))
     dead = []
     async with app.run_test(size=SIZES["80x24"]) as pilot:

@@ -16,7 +16,7 @@ from tests.support.letters_view import says, write
 from tui.app import Dashboard
 from tui.dialogs.confirm import Confirm
 from tui.dialogs.prompt import Prompt
-from tui.keymap import listed
+from tui.keymap import is_listed
 from tui.palette import commands
 from tui.screens.dead_letters.list import DeadLettersScreen
 from tui.screens.jobs.list import JobsScreen
@@ -82,7 +82,7 @@ async def test_the_palette_names_the_row_each_queue_view_worker_and_theme() -> N
         ):
             assert name in found, name
         assert len(found) == len(set(found))
-        shown = {active.binding.id for active in app.screen.active_bindings.values() if listed(active)}
+        shown = {active.binding.id for active in app.screen.active_bindings.values() if is_listed(active)}
         assert {"app.freeze", "queues.figure", "app.drain"} <= shown
         await jobs_view(app, pilot)
         assert "Abort dress-17" in names(app)

@@ -68,7 +68,7 @@ def test_no_cell_touches_the_next_and_no_row_is_shifted(width: int) -> None:
             line = rows(crowded(number, seconds), width, offline=True)[0].plain
             for column, (begin, end) in zip(columns[1:], pairwise(starts), strict=True):
                 cell = line[begin:end]
-                assert cell[: queue_text.GAP].isspace(), (number, seconds, column.title, line)
+                assert cell[: queue_text.GAP_COLUMNS].isspace(), (number, seconds, column.title, line)
                 assert cell[-1] != " ", (number, seconds, column.title, line)
             if len(line) > edge:  # the state
                 assert line[edge : edge + 3] == "   "

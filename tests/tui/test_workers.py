@@ -96,12 +96,12 @@ async def test_u_undoes_a_drain_without_a_question() -> None:
     assert operations.done == [("undo drain", DRAINING.id)]
 
 
-async def test_the_exclamation_mark_puts_the_jobs_back_after_a_question() -> None:
+async def test_the_exclamation_mark_requeues_the_jobs_after_a_question() -> None:
     operations = with_workers(DRAINING)
     async with dashboard(operations).run_test(size=(80, 24)) as pilot:
         app = await opened(pilot, "exclamation_mark")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
-        assert "Put back 8 jobs of box-2:992 now?" in text_of(app)
+        assert "Requeue 8 jobs of box-2:992 now?" in text_of(app)
         await pilot.press("y")
         await until(pilot, lambda: operations.done)
     assert operations.done == [("drain worker", DRAINING.id, True)]
@@ -112,7 +112,7 @@ async def test_the_exclamation_mark_puts_the_jobs_back_after_a_question() -> Non
     [
         (RUNNING, "u", "box-1:991 does not drain: there is nothing to undo"),
         (RUNNING, "exclamation_mark", "box-1:991 does not drain: D drains it"),
-        (DRAINING, "D", "box-2:992 drains already: u undoes it, ! puts its jobs back"),
+        (DRAINING, "D", "box-2:992 drains already: u undoes it, ! requeues its jobs"),
         (DEAD, "D", "box-4:994 is dead: there is nothing to drain"),
         (DEAD, "u", "box-4:994 does not drain"),
         (DEAD, "exclamation_mark", "box-4:994 does not drain"),
@@ -148,7 +148,7 @@ async def test_the_page_of_a_process_has_its_jobs_settings_and_log() -> None:
         assert "the same as those of the others" in text_of(app)
         await pilot.press("escape", "down", "enter")
         await until(pilot, lambda: "a line of another process" in text_of(app))
-        assert "likely put back: 1" in text_of(app)
+        assert "likely requeued: 1" in text_of(app)
         assert "color-extraction: concurrency 3, usually 5" in text_of(app)
 
 

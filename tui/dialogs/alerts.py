@@ -16,10 +16,10 @@ from tui.dialogs.prompt import Prompt
 from tui.keymap import with_keys
 from tui.session import Session
 from tui.text import alerts as alert_text
-from tui.text.words import plural
 from tui.widgets.line import Line
 from tui.widgets.row_list import Row, RowList
 from workers.monitoring.snapshot import Alert
+from workers.words import plural
 
 _REFRESH_SECONDS = 1.0
 _DEFAULT_SILENCE = "1 h"
@@ -73,7 +73,7 @@ class AlertsDialog(ModalScreen[None]):
         self.query_one("#alerts-title", Line).show(f"Alerts · {words}{also}")
 
     def _selected_alert(self) -> Alert | None:
-        """The alert under the cursor; without one, a message shows that."""
+        """Return the alert under the cursor; without one, a message shows that."""
         alert: Alert | None = self.query_one("#alerts", RowList).selected
         if alert is None:
             self.notify("no alert: there is nothing to decide")

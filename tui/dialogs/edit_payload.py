@@ -135,6 +135,6 @@ class EditPayloadDialog(ModalScreen[str | None]):
 
 
 def payload_text(letter: DeadLetter) -> str:
-    """The arguments of the letter's job, as JSON that a terminal can show and that reads as the same."""
+    """Return the arguments of the letter's job, as JSON that a terminal can show and that reads the same."""
     kwargs = letter.job_data.get("kwargs")
     return json.dumps({} if kwargs is None else kwargs, indent=2, ensure_ascii=False).translate(_ESCAPES)

@@ -203,7 +203,7 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
         return typed
 
     def _parse(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """The payload, and what is wrong by field."""
+        """Return the payload, and what is wrong by field."""
         typed = self._all_typed()
         if self._fields is None:
             try:
@@ -292,7 +292,7 @@ class EnqueueDialog(ModalScreen[NewJob | None]):
 
 
 def _first(problems: Mapping[str, str]) -> str:
-    """The first problem with its field, and how many others there are."""
+    """Return the first problem with its field, and how many others there are."""
     name, problem = next(iter(problems.items()))
     more = f" · and {len(problems) - 1} more" if len(problems) > 1 else ""
     return f"{f'{name}: ' if name else ''}{problem}{more}"

@@ -55,7 +55,7 @@ class Help(ModalScreen[None]):
             self.query_one("#help-page", Static).update(self._page())
 
     def _page(self) -> Text:
-        """The purpose of the screen, its keys and its signs, as one text: that is laid out once."""
+        """Return the purpose of the screen, its keys and its signs, as one text: that is laid out once."""
         width = self._wrapped_at = self._text_width
         page = Text("\n".join(textwrap.wrap(self._text, width)), no_wrap=True)
         for title, keys in self._sections:
@@ -69,7 +69,7 @@ class Help(ModalScreen[None]):
 
 
 def _key_table(keys: Sequence[tuple[str, str, str]], width: int) -> Text:
-    """Each key with a word and a sentence beside each other.
+    """Return each key with a word and a sentence beside each other.
 
     A table of Rich would be laid out again for each of its lines that is painted.
     """

@@ -12,8 +12,8 @@ from textual.widgets import Button, Static
 
 from tui.keymap import label_with_keys
 from tui.text.payload_diff import changed_lines, payload_diff
-from tui.text.words import plural
 from tui.widgets.line import Line
+from workers.words import plural
 
 
 class PayloadDiff(ModalScreen[bool]):

@@ -87,7 +87,7 @@ class PlanDialog(ModalScreen[None]):
         self.query_one("#plan-state", Static).update(f"▲ {message}")
 
     def _unfinished_plan(self) -> Plan | None:
-        """The plan if it can still be changed; else a message shows why not."""
+        """Return the plan if it can still be changed; else a message shows why not."""
         if self._plan is None:
             self.notify("the plan was not read: there is nothing to change")
         elif self._plan.state in _FINISHED:

@@ -27,7 +27,7 @@ from workers.operations.operations import (
 )
 from workers.operations.selection import DEFAULT_OPTIONS, parse_percent
 
-_DEFAULT_CANARY = 5
+_DEFAULT_CANARY_LETTERS = 5
 """Letters that are tried first unless the operator enters another number."""
 
 
@@ -56,7 +56,7 @@ class ReplayDialog(ModalScreen[int | None]):
             yield Static("counting …", id="preview")
             with Horizontal(classes="fields"):
                 yield Label("canary \\[")
-                yield NumberInput(str(_DEFAULT_CANARY), id="canary")
+                yield NumberInput(str(_DEFAULT_CANARY_LETTERS), id="canary")
                 yield Label("]  rate \\[")
                 yield NumberInput(placeholder="no limit", id="rate", fraction=True)
                 yield Label("] a second  halt above \\[")

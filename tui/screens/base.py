@@ -142,7 +142,7 @@ class DashboardScreen(Screen[None]):
         return None if self.sorting is None else self.remembered_order(self.sorting)
 
     def remembered_order(self, sorting: Sorting[Any]) -> Order | None:
-        """The order that was chosen last, maybe in a run before."""
+        """Return the order that was chosen last, maybe in a run before."""
         return sorting.parse(self.session.state.get(f"sort-{sorting.name}"))
 
     def order_changed(self) -> None:
@@ -178,7 +178,7 @@ class DashboardScreen(Screen[None]):
 
     # Copying
 
-    def copied(self) -> str | None:
+    def text_to_copy(self) -> str | None:
         """Return what ``y`` copies: the id of the row under the cursor; None if there is no row."""
         rows = self.focused
         key = rows.selected_key if isinstance(rows, KeyedTable | RowList) else None
@@ -186,7 +186,7 @@ class DashboardScreen(Screen[None]):
 
     def action_copy(self) -> None:
         """Copy by OSC 52: the terminal has the clipboard, also over SSH."""
-        text = self.copied()
+        text = self.text_to_copy()
         if text is None:
             self.notify("there is nothing to copy here: the cursor is on no row")
         else:

@@ -18,7 +18,6 @@ from tui.text.groups import groups_title
 from tui.text.queues import QUEUE_SORTING, Judged
 from tui.text.sorting import Sorting
 from tui.text.verdict import WORST_FIRST, queue_verdict
-from tui.text.words import plural
 from tui.widgets.chart_grid import MIN_CHART_LINES, ChartGrid
 from tui.widgets.event_list import EventList
 from tui.widgets.group_list import GroupList
@@ -28,6 +27,7 @@ from tui.widgets.row_list import RowList
 from tui.widgets.rule import Rule
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.operations.operations import Event, FailureGroup, LetterFilter
+from workers.words import plural
 
 _CHARTS_MIN_HEIGHT = 30
 """Lines of a terminal from which there are charts; below it the rows have sparklines."""
@@ -95,7 +95,7 @@ class OverviewScreen(ChartedScreen, LetterActions, EventActions):
         self._show_letters_title(snapshot)
 
     def _charted_queues(self, snapshot: Snapshot, max_charts: int) -> list[QueueSnapshot]:
-        """The queues with a chart: if there is no room for all, the worst, in the order of the rows."""
+        """Return the queues with a chart, in the order of the rows: the worst if there is no room for all."""
         tones = {
             queue.name: queue_verdict(queue, snapshot.alerts, snapshot.taken_at).tone
             for queue in snapshot.queues
@@ -117,7 +117,7 @@ class OverviewScreen(ChartedScreen, LetterActions, EventActions):
             self.query_one("#lists").styles.height = "1fr"
 
     def _list_lines(self, height: int) -> int:
-        """Lines of the lists with their titles: what they need, and not so much that no chart fits."""
+        """Return how many lines the lists and titles take: not so many that no chart fits."""
         needed = 2 + max(2 * len(self.details.groups), len(self.details.events or ()), _MIN_LIST_LINES - 2)
         if not self.query_one("#lists").has_class("-side-by-side"):
             needed *= 2
@@ -173,5 +173,5 @@ class OverviewScreen(ChartedScreen, LetterActions, EventActions):
         self.run_exclusive(self.toggle_pause, message.queue)
 
     def _filter_of(self, group: FailureGroup) -> LetterFilter:
-        """The letters that the group counts."""
+        """Return the letters that the group counts."""
         return self.details.groups_filter.model_copy(update={"fingerprint": group.fingerprint})

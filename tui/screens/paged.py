@@ -15,12 +15,12 @@ from tui.screens.base import DashboardScreen
 from tui.session import Session
 from tui.text.completion import Values
 from tui.text.sorting import Order, Sorting
-from tui.text.words import plural
 from tui.widgets.filter_bar import FilterBar
 from tui.widgets.keyed_table import KeyedTable
 from tui.widgets.markable_table import MarkableTable
 from tui.widgets.rule import Rule
 from workers.operations.operations import OPERATION_ERRORS
+from workers.words import plural
 
 FilterT = TypeVar("FilterT")
 ItemT = TypeVar("ItemT")
@@ -70,15 +70,15 @@ class ListState(Generic[FilterT]):
         return len(self.history)
 
     def first(self) -> Self:
-        """The first page."""
+        """Return the first page."""
         return replace(self, history=self.history[:1])
 
     def next(self, cursor: str | None, first_item: int) -> Self:
-        """The page after this one."""
+        """Return the page after this one."""
         return replace(self, history=(*self.history, (cursor, first_item)))
 
     def previous(self) -> Self:
-        """The page before this one."""
+        """Return the page before this one."""
         return replace(self, history=self.history[:-1])
 
 
@@ -132,19 +132,19 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
         raise NotImplementedError
 
     def filter_values(self) -> Values:
-        """The names of the filter's fields, each with what is known of its values: for the completion."""
+        """Return the names of the filter's fields, with what is known of their values, for completion."""
         return {}
 
     def filter_text(self) -> str:
-        """The shown filter, as it is written on the filter bar; empty if it is the default."""
+        """Return the shown filter, as it is written on the filter bar; empty if it is the default."""
         raise NotImplementedError
 
     def with_filter(self, filter_: Any) -> StateT:
-        """The first page of another filter."""
+        """Return the first page of another filter."""
         raise NotImplementedError
 
     def state_before(self) -> StateT | None:
-        """The state to which escape leads; None if there is nothing to leave."""
+        """Return the state to which escape leads; None if there is nothing to leave."""
         raise NotImplementedError
 
     async def fetch_page(self, state: StateT) -> Page[ItemT]:
@@ -160,11 +160,11 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
         raise NotImplementedError
 
     def title_parts(self) -> list[str]:
-        """The parts of the title; empty ones are left out."""
+        """Return the parts of the title; empty ones are left out."""
         raise NotImplementedError
 
     def sorting_of(self, state: StateT) -> Sorting[Any] | None:
-        """The columns by which the rows of a state can be sorted; None if they have one order only."""
+        """Return the columns by which the rows of a state can be sorted; None if they have one order only."""
         return None
 
     # Requests
@@ -298,7 +298,7 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
         self.query_one("#list-title", Rule).show(title, " · ".join(others))
 
     def position_parts(self, *, numbered: bool = True) -> list[str]:
-        """The parts of the title about marks and pages."""
+        """Return the parts of the title about marks and pages."""
         sorting = self.sorting_of(self.state)
         sorted_by = self.state.order if sorting is not None and self.state.order != sorting.default else None
         return [

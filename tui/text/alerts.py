@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from tui.text.format import SHORT_TIME_CHARS, clock_time, escape, escape_lines, lasting
+from tui.text.format import SHORT_TIME_CHARS, clock_time, escape, escape_lines, long_duration
 from tui.text.styles import ACCENT, BREACH, MUTED, WATCH
 from workers.monitoring.alert_rules import BY_NAME
 from workers.monitoring.snapshot import Alert
@@ -20,7 +20,7 @@ _TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|d)\s*")
 
 
 def alert_key(alert: Alert) -> str:
-    """The same for the same alert."""
+    """Return the same for the same alert."""
     return f"{alert.name}|{alert.queue or ''}|{alert.subject}"
 
 
@@ -31,7 +31,7 @@ def alert_lines(alert: Alert, now: float) -> list[Text]:
     first.append(escape(alert.message), style if alert.fires else "")
     details: list[str] = [BY_NAME[alert.name].severity, alert.state]
     if alert.since is not None:
-        details.append(f"for {lasting(max(0.0, now - alert.since))}")
+        details.append(f"for {long_duration(max(0.0, now - alert.since))}")
     if alert.acknowledged_by:
         reason = f": {escape(alert.acknowledge_reason)}" if alert.acknowledge_reason else ""
         details.append(f"by {escape(alert.acknowledged_by)}{reason}")
@@ -51,7 +51,7 @@ def _sign(alert: Alert) -> tuple[str, str]:
 
 
 def parse_time(text: str) -> float:
-    """Seconds of ``30 min``, ``4h`` or ``2 d``.  Raises ValueError."""
+    """Parse ``30 min``, ``4h`` or ``2 d``.  Raises ValueError."""
     match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError("write a number and a unit: 30 min, 4 h, 2 d")
@@ -59,7 +59,7 @@ def parse_time(text: str) -> float:
 
 
 def runbook(name: str) -> Text:
-    """The section of an alert: what it means, and what to do; its rule if the runbook cannot be read."""
+    """Return the section of an alert in the runbook; its rule if the runbook cannot be read."""
     rule = BY_NAME[name]
     text = Text(f"{rule.title}\n", "bold")
     try:

@@ -22,7 +22,7 @@ from tui.text.format import (
     sparkline,
 )
 from tui.text.sorting import Order, SortColumn, Sorting
-from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH, WIDE
+from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH, WIDE_COLUMNS
 from workers.operations.cache import owner_of
 from workers.operations.operations import CacheEntry, CacheOverview
 
@@ -53,7 +53,7 @@ def header(
     if overview is None:
         return Text(f" ▲ {escape(problem)}\n", BREACH) if problem else Text(" reading the figures …\n", MUTED)
     rate, reads, memory = overview_lines(overview, width)
-    lines = [rate + Text("   ") + reads, memory] if width >= WIDE + 10 else [rate, reads, memory]
+    lines = [rate + Text("   ") + reads, memory] if width >= WIDE_COLUMNS + 10 else [rate, reads, memory]
     if problem:
         lines.insert(0, Text(f" ▲ {escape(problem)} · figures of {clock_time(read_at)}", BREACH))
     for line in lines:
@@ -97,7 +97,7 @@ def _memory(overview: CacheOverview, width: int) -> Text:
 
 
 def entry_columns(width: int, longest_key: int = 0) -> dict[str, int]:
-    """The columns of the entries and their widths; the key gets what it needs of what the others leave.
+    """Return the columns of the entries and their widths; the key takes what the others leave.
 
     ``longest_key``: the number of characters of the longest key.
     """
@@ -123,7 +123,7 @@ CACHE_SORTING: Sorting[CacheEntry] = Sorting(
 
 
 def entry_cells(entry: CacheEntry, widths: Mapping[str, int], *, marked: bool) -> list[Text]:
-    """A row of the entries."""
+    """Return a row of the entries."""
     sign, style, _ = _STATES.get(entry.state, ("?", "", ""))
     ttl = entry.ttl if entry.ttl > 0 else None
     cells = {
@@ -138,12 +138,12 @@ def entry_cells(entry: CacheEntry, widths: Mapping[str, int], *, marked: bool) -
 
 
 def mark_cell(*, marked: bool) -> Text:
-    """``●`` if the row is marked."""
+    """Return ``●`` if the row is marked."""
     return Text("●" if marked else " ", "bold")
 
 
 def entry_fields(entry: CacheEntry) -> list[tuple[str, str]]:
-    """An entry's fields: labels and texts."""
+    """Return an entry's fields: labels and texts."""
     bytes_ = f" ({count(entry.size)} bytes)" if entry.size >= 1024 else ""
     _, _, meaning = _STATES.get(entry.state, ("", "", ""))
     return [
@@ -157,7 +157,7 @@ def entry_fields(entry: CacheEntry) -> list[tuple[str, str]]:
 
 
 def detail(entry: CacheEntry, value: Any, *, read_at: float | None, missing_reason: str = "") -> Text:
-    """All of an entry; ``missing_reason`` explains why there is no value."""
+    """Return all of an entry; ``missing_reason`` explains why there is no value."""
     text = Text()
     for label, field in (*entry_fields(entry), ("as of", local_time(read_at, "%H:%M:%S %Z"))):
         text.append(f"  {label:<10}", MUTED)

@@ -103,7 +103,7 @@ _MARKS = {
 
 
 def marks_of(events: Sequence[Event], queue: str) -> tuple[Mark, ...]:
-    """The marks that events leave on the charts of a queue, the newest first."""
+    """Return the marks that events leave on the charts of a queue, the newest first."""
     marks = []
     for event in events:
         if event.kind in _MARKS and event.queue in (None, queue):
@@ -115,12 +115,12 @@ def marks_of(events: Sequence[Event], queue: str) -> tuple[Mark, ...]:
 
 
 def plot_size(width: int, height: int) -> tuple[int, int]:
-    """Columns and rows of the plot in a chart of this size."""
+    """Return the columns and rows of the plot in a chart of this size."""
     return max(1, width - LABEL_CHARS - 1), max(1, height - _FURNITURE_LINES)
 
 
 def draw(chart: Chart, width: int, height: int) -> list[Text]:
-    """The lines of a chart, each exactly ``width`` wide."""
+    """Return the lines of a chart, each exactly ``width`` wide."""
     columns, rows = plot_size(width, height)
     series = chart.series
     lines = [_title(chart)]
@@ -148,7 +148,7 @@ def _title(chart: Chart) -> Text:
 
 
 def _top(chart: Chart) -> float:
-    """The value at the top of the scale."""
+    """Return the value at the top of the scale."""
     greatest = (chart.series.greatest if chart.series is not None else None) or 0.0
     if chart.threshold is not None and greatest >= _THRESHOLD_SHARE * chart.threshold:
         greatest = max(greatest, chart.threshold)
@@ -177,7 +177,7 @@ def _plot(chart: Chart, values: Sequence[float | None], top: float, rows: int) -
 
 
 def _scale(chart: Chart, top: float, rows: int, dotted: int | None) -> dict[int, tuple[str, str]]:
-    """The labels by row: the greatest value, the threshold, and the middle if that is not next to it."""
+    """Return the labels by row: the greatest value, the threshold, and the middle if it is apart."""
     if top <= 0:
         return {}
     scale = {0: (chart.form(top), MUTED)}
@@ -207,7 +207,7 @@ def _threshold_row(chart: Chart, top: float, rows: int) -> int | None:
 
 
 def _axis(chart: Chart, series: Series, columns: int) -> list[Text]:
-    """The axis with the signs of the marks; below it their words, and times where these leave room."""
+    """Return the axis with the signs of the marks; below it their words, and times if these leave room."""
     span = (series.end - series.start) / columns
     labels = _Labels(columns)
     axis: list[tuple[str, str]] = [("─", RULE)] * columns
@@ -229,7 +229,7 @@ def _axis(chart: Chart, series: Series, columns: int) -> list[Text]:
 
 
 def _ticks(series: Series, columns: int) -> list[float]:
-    """Times within the series that are round in the zone of the terminal."""
+    """Return the times within the series that are round in the zone of the terminal."""
     seconds = (series.end - series.start) / max(1, columns // _TICK_CHARS)
     step = next((tick for tick in _TICK_SECONDS if tick >= seconds), _TICK_SECONDS[-1])
     offset = utc_offset(series.end)
@@ -256,7 +256,7 @@ class _Labels:
         return True
 
     def line(self) -> Text:
-        """The line, below the plot."""
+        """Return the line, below the plot."""
         text = Text(" " * (LABEL_CHARS + 1))
         for column, (words, style) in sorted(self._words.items()):
             text.append(" " * (column + LABEL_CHARS + 1 - text.cell_len))

@@ -11,7 +11,7 @@ Values = Mapping[str, Iterable[str]]
 
 
 def split_last(text: str) -> tuple[str, str]:
-    """The text before its last word, and that word; there is none inside of quotation marks."""
+    """Return the text before its last word, and that word; there is none inside of quotation marks."""
     try:
         shlex.split(text)
     except ValueError:
@@ -21,7 +21,7 @@ def split_last(text: str) -> tuple[str, str]:
 
 
 def candidates(text: str, values: Values) -> Sequence[str]:
-    """The words that the last one can become: names of fields, or values after such a name."""
+    """Return the words that the last one can become: names of fields, or values after such a name."""
     _, word = split_last(text)
     name, colon, start = word.partition(":")
     if colon:
@@ -32,8 +32,8 @@ def candidates(text: str, values: Values) -> Sequence[str]:
     return [value for value in dict.fromkeys(words) if value != word][:MAX_CANDIDATES]
 
 
-def completed(text: str, values: Values) -> str | None:
-    """The text with its last word completed; None if nothing is known that it can become."""
+def complete(text: str, values: Values) -> str | None:
+    """Return the text with its last word completed; None if nothing is known that it can become."""
     before, word = split_last(text)
     words = candidates(text, values)
     return before + words[0] if word and words else None

@@ -24,7 +24,7 @@ from tui.text.format import (
     sparkline,
 )
 from tui.text.sorting import Order, SortColumn, Sorting
-from tui.text.styles import ACCENT, BREACH, MUTED, WIDE
+from tui.text.styles import ACCENT, BREACH, MUTED, WIDE_COLUMNS
 from tui.text.words import DATE_TIME_ZONE, class_name, error_line, replay_state, times
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.operations.operations import (
@@ -47,13 +47,13 @@ Lineage = Sequence[tuple[DeadLetter, Sequence[PlanItem]]]
 
 
 def letter_columns(width: int, *, marks: bool = False, state: bool = False) -> dict[str, int]:
-    """The columns of the letter table and their widths; the error gets what the others leave.
+    """Return the columns of the letter table and their widths; the error gets what the others leave.
 
     ``marks`` adds a column for marks and poison, ``state`` one for the letters' state.
     """
     wide = {"when": 11, "queue": 17, "job": 22, "function": 14, "att": 3}
     compact = {"when": 11, "queue": 17, "att": 3}
-    columns = wide if width >= WIDE else compact
+    columns = wide if width >= WIDE_COLUMNS else compact
     columns = ({"": 3} if marks else {}) | columns | ({"state": 9} if state else {})
     return columns | {"error": max(20, width - _used_width(columns))}
 
@@ -67,7 +67,7 @@ _ORDER_COLUMNS: dict[str, OrderColumn] = {
 
 
 def letter_sorting(letter_filter: LetterFilter) -> Sorting[DeadLetter]:
-    """The columns by which the database can sort the letters of a filter without reading all of them."""
+    """Return the columns by which the database can sort a filter's letters without reading all of them."""
     sortable = sortable_columns(letter_filter)
     columns = [name for name, column in _ORDER_COLUMNS.items() if column in sortable]
     note = "Only columns with an index sort a million letters at once. error: those of one group together."
@@ -90,7 +90,7 @@ _TIMES = ("15m", "1h", "2h", "24h", "7d", "30d")
 
 
 def filter_values(queues: Sequence[QueueSnapshot], letters: Sequence[DeadLetter]) -> Values:
-    """The fields of a filter, with the values that these queues and letters have."""
+    """Return the fields of a filter, with the values that these queues and letters have."""
     names = [queue.name for queue in queues]
     values: dict[str, Iterable[str]] = {
         "queue:": dict.fromkeys([*names, *(letter.queue_name for letter in letters)]),
@@ -108,7 +108,7 @@ def filter_values(queues: Sequence[QueueSnapshot], letters: Sequence[DeadLetter]
 
 
 def _argument_values(letters: Sequence[DeadLetter]) -> dict[str, list[str]]:
-    """The short values of the arguments of these letters, by ``arg.NAME:``; no masks of secrets."""
+    """Return the short values of the arguments of these letters, by ``arg.NAME:``; no masks of secrets."""
     values: dict[str, list[str]] = {}
     for letter in letters:
         arguments = letter.job_data.get("kwargs")
@@ -125,14 +125,14 @@ def _argument_values(letters: Sequence[DeadLetter]) -> dict[str, list[str]]:
 
 
 def letter_order(order: Order | None) -> LetterOrder:
-    """The order as the operation takes it."""
+    """Return the order as the operation takes it."""
     return NEWEST_FIRST if order is None else LetterOrder(_ORDER_COLUMNS[order.column], order.descending)
 
 
 def letter_cells(
     letter: DeadLetter, columns: Mapping[str, int], *, now: float, marked: bool = False
 ) -> list[Text]:
-    """A row of the letter table with these columns."""
+    """Return a row of the letter table with these columns."""
     cells = {
         "when": _short_time(letter.failed_at, now),
         "queue": letter.queue_name,
@@ -149,7 +149,7 @@ def letter_cells(
 
 
 def mark_cell(letter: DeadLetter, *, marked: bool) -> Text:
-    """``●`` if it is marked, ``×3`` if it died three times in a row of the same error."""
+    """Return ``●`` if it is marked, ``×3`` if it died three times in a row of the same error."""
     text = Text("●" if marked else " ", "bold")
     if letter.deaths >= POISON_DEATHS:
         text.append(f"×{letter.deaths}" if letter.deaths < 10 else "×+", BREACH)
@@ -157,19 +157,19 @@ def mark_cell(letter: DeadLetter, *, marked: bool) -> Text:
 
 
 def group_columns(width: int) -> dict[str, int]:
-    """The columns of the groups and their widths."""
+    """Return the columns of the groups and their widths."""
     wide = {"count": 9, "function": 16, "first": 11, "last": 11, "24 hours": _TREND_HOURS}
     compact = {"count": 7, "last": 11, "24 hours": 12}
-    columns = wide if width >= WIDE else compact
+    columns = wide if width >= WIDE_COLUMNS else compact
     error_width = max(20, width - _used_width(columns))
     names = list(columns)
-    error_index = 2 if width >= WIDE else 1
+    error_index = 2 if width >= WIDE_COLUMNS else 1
     names.insert(error_index, "error")
     return {name: columns.get(name, error_width) for name in names}
 
 
 def group_cells(group: FailureGroup, columns: Mapping[str, int], *, now: float) -> list[Text]:
-    """A row of the groups with these columns."""
+    """Return a row of the groups with these columns."""
     trend_width = columns["24 hours"]
     cells = {
         "count": count(group.count).rjust(columns["count"]),
@@ -206,7 +206,7 @@ def _sum_hours(hours: Sequence[int], cells: int) -> list[int]:
 
 
 def letter_detail(letter: DeadLetter, lineage: Lineage | None = None) -> Text:
-    """All of a letter: its fields, payload and replays, and each attempt with its traceback."""
+    """Return all of a letter: its fields, payload and replays, and each attempt with its traceback."""
     text = Text()
     state = letter.state + (", archived" if letter.archived else "")
     state += f", replayed {times(letter.replay_count)}" if letter.replay_count else ""
@@ -253,7 +253,7 @@ def _attempt(attempt: Mapping[str, Any]) -> Text:
 
 
 def _lineage(letter: DeadLetter, lineage: Lineage | None) -> Text:
-    """The letters that replays led from and to, and how each replay ended; empty if there was none."""
+    """Return the letters that replays led from and to, and their ends; empty without a replay."""
     text = Text()
     if lineage is None or (len(lineage) == 1 and not lineage[0][1]):
         return text
@@ -277,7 +277,7 @@ def _replay(item: PlanItem) -> str:
 
 
 def newest_title(snapshot: Snapshot | None, letters: Sequence[DeadLetter], *, complete: bool) -> str:
-    """The title above the newest dead letters; ``complete`` if there are no others.
+    """Return the title above the newest dead letters; ``complete`` if there are no others.
 
     Then these are counted: the snapshot's number is some seconds old.
     """
@@ -296,12 +296,12 @@ def _error(letter: DeadLetter) -> str:
 
 
 def _short_time(time: datetime, now: float) -> str:
-    """A time of today, else date and time without seconds."""
+    """Return a time of today, else date and time without seconds."""
     return clock_time(time, now, SHORT_TIME_CHARS)
 
 
 def _used_width(columns: Mapping[str, int]) -> int:
-    """Width of these columns, with a space on each side of each, another column, and the scroll bar."""
+    """Return the width of these columns, with a space on both sides, another column, and the scroll bar."""
     return sum(columns.values()) + 2 * (len(columns) + 1) + 2
 
 

@@ -36,7 +36,7 @@ _MAX_MESSAGE_CHARS = 300
 
 
 def event_line(event: Event, now: float, time_chars: int = 0) -> Text:
-    """One event on one line; its time, with the date if it is not of today, has ``time_chars`` columns."""
+    """Return one event on one line; its time, maybe with a date, has ``time_chars`` columns."""
     sign, style = SIGNS.get(event.kind, ("·", MUTED))
     when = short_time(event, now).ljust(time_chars)
     text = Text.assemble((f" {when}  ", MUTED), (f"{sign} ", style), no_wrap=True, overflow="ellipsis")
@@ -44,7 +44,7 @@ def event_line(event: Event, now: float, time_chars: int = 0) -> Text:
 
 
 def short_time(event: Event, now: float) -> str:
-    """When it happened, with the date if that is not today."""
+    """Return when it happened, with the date if that is not today."""
     return clock_time(event.at, now, SHORT_TIME_CHARS)
 
 
@@ -57,12 +57,12 @@ def describe(event: Event) -> Text:
 
 
 def queue_prefix(event: Event) -> str:
-    """The queue, to be put before a sentence that does not name it; else empty."""
+    """Return the queue, to be put before a sentence that does not name it; else empty."""
     return f"{event.queue}  " if event.queue and event.queue not in event.message else ""
 
 
 def event_lines(events: Sequence[Event] | None, now: float, rows: int | None = None) -> Text:
-    """The newest ``rows`` events, one a line; ``events`` is None if they were not read."""
+    """Return the newest ``rows`` events, one a line; ``events`` is None if they were not read."""
     if not events:
         return Text("  not read yet" if events is None else "  nothing has happened yet", MUTED)
     events = events[:rows]

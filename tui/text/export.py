@@ -9,7 +9,7 @@ _RECORD_END = "\r\n"
 
 
 def escape_piece(piece: str, form: str) -> str:
-    """A piece of an export without control characters; the JSON in it stays valid."""
+    """Return a piece of an export without control characters; the JSON in it stays valid."""
     if form == "markdown":
         return escape_lines(piece)
     return _RECORD_END.join(line.translate(_JSON_ESCAPES) for line in piece.split(_RECORD_END))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tui.text.format import MISSING, clip_middle, clock_time, count, escape, lasting
-from tui.text.words import plural
+from tui.text.format import MISSING, clip_middle, clock_time, count, escape, long_duration
 from workers.operations.alike import Finding
+from workers.words import plural
 
 _MAX_WORKERS = 3
 _MAX_FILE_CHARS = 70
@@ -18,18 +18,20 @@ def title(finding: Finding) -> str:
 
 
 def parts(finding: Finding) -> list[str]:
-    """On which workers, since when, of which release, and which slots they take."""
+    """Return on which workers, since when, of which release, and which slots they take."""
     workers = [escape(name) for name in finding.workers]
     more = f" and {len(workers) - _MAX_WORKERS} more" if len(workers) > _MAX_WORKERS else ""
     place = f"{'all ' if len(workers) == 1 else ''}on {', '.join(workers[:_MAX_WORKERS]) or MISSING}{more}"
-    since = f"since {clock_time(finding.since)}, {lasting(finding.running_for)}" if finding.since else ""
+    since = (
+        f"since {clock_time(finding.since)}, {long_duration(finding.running_for)}" if finding.since else ""
+    )
     return list(filter(None, [place, since, _release(finding), *_slots(finding)]))
 
 
 def _release(finding: Finding) -> str:
     names = ", ".join(escape(release) for release in finding.releases)
     if finding.release_age is not None:
-        return f"the first {lasting(finding.release_age)} after release {names} started"
+        return f"the first {long_duration(finding.release_age)} after release {names} started"
     return f"{'release' if len(finding.releases) == 1 else 'releases'} {names}" if names else ""
 
 

@@ -24,7 +24,7 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def duration(seconds: float | None, max_chars: int | None = None) -> str:
-    """``4 ms``, ``1.2 s``, ``41 s``, ``1 min 58 s``, ``3 h 5 min``, ``2 d 4 h``.
+    """Return ``4 ms``, ``1.2 s``, ``41 s``, ``1 min 58 s``, ``3 h 5 min``, ``2 d 4 h``.
 
     With ``max_chars`` shortened to fit: ``1m 58s``, else ``1m58s``, else ``1m``.
     """
@@ -42,7 +42,7 @@ def duration(seconds: float | None, max_chars: int | None = None) -> str:
 
 
 def _duration_parts(seconds: float | None) -> list[tuple[str, str]]:
-    """The two greatest units with their numbers, or one of them; empty if the duration is unknown."""
+    """Return the two greatest units with their numbers, or one of them; empty if the duration is unknown."""
     if seconds is None or not math.isfinite(seconds) or abs(seconds) > _MAX_DURATION_SECONDS:
         return []
     if seconds < 0.9995:
@@ -57,8 +57,8 @@ def _duration_parts(seconds: float | None) -> list[tuple[str, str]]:
     return parts if parts[1][0] != "0" else parts[:1]
 
 
-def lasting(seconds: float | None) -> str:
-    """A duration in a sentence: ``310 ms``, ``1 s``, ``31 s``, ``4 min``, ``3 h 20 min``, ``2 d``."""
+def long_duration(seconds: float | None) -> str:
+    """Return a duration in a sentence: ``310 ms``, ``1 s``, ``31 s``, ``4 min``, ``3 h 20 min``, ``2 d``."""
     if seconds is None or not math.isfinite(seconds) or abs(seconds) > _MAX_DURATION_SECONDS:
         return MISSING
     if seconds < 59.5:
@@ -73,7 +73,7 @@ def lasting(seconds: float | None) -> str:
 
 
 def clock_time(time: object, now: float | None = None, max_chars: int | None = None) -> str:
-    """``14:32:07``, of another day than ``now`` with the date: ``2026-03-01 14:32:07``, else ``03-01 14:32``.
+    """Return ``14:32:07``, on another day than ``now`` ``2026-03-01 14:32:07`` or ``03-01 14:32``.
 
     ``now`` is in Unix seconds, None is this moment.  See `local_time` for times and their zone.
     """
@@ -88,7 +88,7 @@ def clock_time(time: object, now: float | None = None, max_chars: int | None = N
 
 
 def local_time(time: object, form: str = "%H:%M:%S") -> str:
-    """A datetime, or Unix seconds from any record, in the zone of the terminal; ``–`` if it is not a time.
+    """Write a datetime, or any Unix seconds, in the terminal's zone; ``–`` if it is not a time.
 
     The environment's ``TZ`` names the zone, else the system does.
     """
@@ -97,7 +97,7 @@ def local_time(time: object, form: str = "%H:%M:%S") -> str:
 
 
 def utc_offset(time: float) -> float:
-    """Seconds by which the terminal's zone is ahead of UTC at a Unix second."""
+    """Return the seconds by which the terminal's zone is ahead of UTC at a Unix second."""
     when = _parse_time(time)
     offset = when.utcoffset() if when is not None else None
     return offset.total_seconds() if offset is not None else 0.0
@@ -112,7 +112,7 @@ def _parse_time(time: object) -> datetime | None:
 
 
 def number(value: object) -> float | None:
-    """``value`` from any record if it is a finite number, else None."""
+    """Return ``value`` from any record if it is a finite number, else None."""
     try:
         result = float(value) if isinstance(value, int | float) else math.nan
     except OverflowError:
@@ -121,19 +121,19 @@ def number(value: object) -> float | None:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A share from 0 to 1 as ``7.1 %``."""
+    """Return a share from 0 to 1 as ``7.1 %``."""
     return MISSING if share is None else shares.percent(share, digits)
 
 
 def rate(per_second: float | None) -> str:
-    """Jobs a second as ``4.4``, from 100 on without a fraction."""
+    """Write jobs a second as ``4.4``, from 100 on without a fraction."""
     if per_second is None:
         return MISSING
     return f"{per_second:.1f}" if per_second < 99.95 else f"{per_second:,.0f}"
 
 
 def count(number: int | None, max_chars: int | None = None) -> str:
-    """``1,234``; if that is longer than ``max_chars``, ``12.3k`` or ``1.23M``."""
+    """Return ``1,234``; if that is longer than ``max_chars``, ``12.3k`` or ``1.23M``."""
     text = MISSING if number is None else f"{number:,}"
     if number is None or max_chars is None or len(text) <= max_chars:
         return text
@@ -143,7 +143,7 @@ def count(number: int | None, max_chars: int | None = None) -> str:
 
 
 def byte_size(number: int | None) -> str:
-    """Bytes as ``212 MB``, by powers of 1024."""
+    """Write bytes as ``212 MB``, by powers of 1024."""
     if number is None:
         return MISSING
     value = float(number)
@@ -155,7 +155,10 @@ def byte_size(number: int | None) -> str:
 
 
 def sparkline(values: Sequence[float | int | None], width: int, *, scale: float | None = None) -> str:
-    """The last ``width`` values as blocks, scaled to ``scale`` or the greatest; a missing one is a space."""
+    """Return the last ``width`` values as blocks, scaled to ``scale`` or the greatest.
+
+    A missing one is a space.
+    """
     newest = values[-width:]
     top = max((value for value in newest if value is not None), default=0) if scale is None else scale
     cells = [
@@ -166,23 +169,26 @@ def sparkline(values: Sequence[float | int | None], width: int, *, scale: float 
 
 
 def gauge(used: int, limit: int, width: int) -> str:
-    """``██░░░``."""
+    """Return ``██░░░``."""
     full = 0 if limit <= 0 else min(width, -(-used * width // limit))
     return "█" * full + "░" * (width - full)
 
 
 def first_fitting(max_chars: int, *texts: str) -> str:
-    """The first of ``texts`` with at most ``max_chars`` characters; if none has, the last one, clipped."""
+    """Return the first of ``texts`` with at most ``max_chars`` characters, else the last one, clipped."""
     return next((text for text in texts if len(text) <= max_chars), clip(texts[-1], max_chars))
 
 
 def clip(text: str, max_chars: int) -> str:
-    """At most ``max_chars`` characters of ``text``; ``…`` at the end stands for the rest."""
+    """Return at most ``max_chars`` characters of ``text``; ``…`` at the end stands for the rest."""
     return text if len(text) <= max_chars else text[: max(0, max_chars - 1)] + "…"
 
 
 def clip_middle(text: str, max_chars: int) -> str:
-    """At most ``max_chars`` characters of ``text``; ``…`` in its middle, since a key's end matters, too."""
+    """Return at most ``max_chars`` characters of ``text``.
+
+    ``…`` in its middle, since a key's end matters, too.
+    """
     if len(text) <= max_chars:
         return text
     tail = max(0, max_chars - 1) * 2 // 3
@@ -190,7 +196,10 @@ def clip_middle(text: str, max_chars: int) -> str:
 
 
 def escape(text: str) -> str:
-    """Text from anywhere on one line; control characters are escaped, so that no terminal obeys them."""
+    """Write text from anywhere on one line.
+
+    Control characters are escaped, so that no terminal obeys them.
+    """
     return text.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode()
 
 

@@ -48,7 +48,7 @@ def to_ascii(text: str, escape: Callable[[str], str]) -> str:
 
 
 def terminal_encoding(stream: TextIO) -> str:
-    """The encoding of the terminal behind ``stream``.
+    """Return the encoding of the terminal behind ``stream``.
 
     Python also assumes UTF-8 in the C locale.  If the environment names that locale, or one that is not
     installed, its name decides.  If it names none, as in many containers, the encoding is UTF-8.
@@ -63,11 +63,11 @@ def terminal_encoding(stream: TextIO) -> str:
 
 
 def is_utf8(encoding: str) -> bool:
-    """Whether an encoding, however it is spelled, is UTF-8."""
+    """Return whether an encoding, however it is spelled, is UTF-8."""
     return encoding.lower().replace("-", "").replace("_", "") == "utf8"
 
 
-def _replacing(escape: Callable[[str], str]) -> Callable[[UnicodeError], tuple[str, int]]:
+def _replacer(escape: Callable[[str], str]) -> Callable[[UnicodeError], tuple[str, int]]:
     def replace(error: UnicodeError) -> tuple[str, int]:
         if not isinstance(error, UnicodeEncodeError):
             raise error
@@ -84,5 +84,5 @@ def _escape(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode()
 
 
-codecs.register_error(SCREEN_ERRORS, _replacing(_question_marks))
-codecs.register_error(TEXT_ERRORS, _replacing(_escape))
+codecs.register_error(SCREEN_ERRORS, _replacer(_question_marks))
+codecs.register_error(TEXT_ERRORS, _replacer(_escape))

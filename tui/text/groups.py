@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from tui.text.format import clip, count, escape, lasting, local_time, sparkline
+from tui.text.format import clip, count, escape, local_time, long_duration, sparkline
 from tui.text.styles import MUTED, WATCH
-from tui.text.words import error_line, plural
+from tui.text.words import error_line
 from workers.operations.operations import FailureGroup
+from workers.words import plural
 
 _COUNT_CHARS = 6
 _TREND_HOURS = 24
@@ -18,7 +19,7 @@ _MAX_RELEASES = 2
 
 
 def group_lines(group: FailureGroup, *, now: float, width: int) -> list[Text]:
-    """Count, function, error and trend; below it since when, the last one, and on which releases."""
+    """Return count, function, error and trend; below it since when, the last one, and on which releases."""
     sample = group.sample
     error = error_line(sample.error_type, sample.error_message)
     trend = sparkline(pairs(group.trend), _TREND_CELLS)
@@ -37,8 +38,8 @@ def _times(group: FailureGroup, now: float) -> str:
     today = local_time(first, "%F") == local_time(now, "%F")
     parts = [f"since {local_time(first, '%H:%M' if today else '%m-%d %H:%M')}"]
     if last - first >= 60:
-        parts[0] += f", {lasting(last - first)}"
-    parts.append(f"last {lasting(max(0.0, now - last))} ago")
+        parts[0] += f", {long_duration(last - first)}"
+    parts.append(f"last {long_duration(max(0.0, now - last))} ago")
     if group.releases:
         releases = ", ".join(clip(escape(release), 12) for release in group.releases[:_MAX_RELEASES])
         others = len(group.releases) - _MAX_RELEASES
@@ -49,7 +50,7 @@ def _times(group: FailureGroup, now: float) -> str:
 
 
 def pairs(hours: Sequence[int]) -> list[int]:
-    """Two hours a cell."""
+    """Sum two hours a cell."""
     newest = list(hours[-_TREND_HOURS:])
     return [sum(newest[start : start + 2]) for start in range(0, len(newest), 2)]
 

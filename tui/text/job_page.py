@@ -12,9 +12,9 @@ from tui.text.format import MISSING, clip, clock_time, duration, escape, escape_
 from tui.text.jobs import is_slow, short_time
 from tui.text.payload import json_lines
 from tui.text.styles import ACCENT, BREACH, MUTED, WATCH
-from tui.text.words import plural
 from workers.operations.jobs import Finding, JobDetail, JobStack
 from workers.operations.schedules import ScheduleView
+from workers.words import plural
 
 _LABEL_CHARS = 10
 _PANE_CHARS, _WHOLE_CHARS = 2_000, 50_000
@@ -55,7 +55,7 @@ def _facts(job: JobDetail, now: float, letters: str) -> Fields:
 
 
 def payload(job: JobDetail, *, whole: bool = False) -> Text:
-    """Its payload as it is; only the beginning of a long one unless ``whole``."""
+    """Return its payload as it is; only the beginning of a long one unless ``whole``."""
     max_chars = _WHOLE_CHARS if whole else _PANE_CHARS
     parts: list[tuple[str, Text | str]] = []
     if job.unreadable is not None:
@@ -70,7 +70,7 @@ def payload(job: JobDetail, *, whole: bool = False) -> Text:
 
 
 def attempts(job: JobDetail) -> Text:
-    """Each failed attempt with its traceback."""
+    """Return each failed attempt with its traceback."""
     text = Text()
     for attempt in job.attempts:
         text.append(f"  attempt {attempt.attempt}", "bold")
@@ -88,7 +88,7 @@ def attempts(job: JobDetail) -> Text:
 
 
 def stack(job_stack: JobStack | None, problem: str | None, max_frames: int | None = None) -> Text:
-    """The frames, the innermost first, and where they run; ``problem``: why there are none."""
+    """Return the frames, the innermost first, and where they run; ``problem``: why there are none."""
     if job_stack is None:
         return Text(f"  {problem or 'not read yet'}", MUTED)
     text = Text(no_wrap=True, overflow="ellipsis")
@@ -108,7 +108,7 @@ def stack(job_stack: JobStack | None, problem: str | None, max_frames: int | Non
 
 
 def alike(finding: Finding | None, width: int) -> Text:
-    """The jobs that stand at the same line as this one, on ``width`` columns; None: it stands there alone."""
+    """Return the jobs at the same line as this one, on ``width`` columns; None: it is there alone."""
     if finding is None:
         return Text("  no other running job stands at its line", MUTED)
     margin, columns = "\n  ", max(20, width - 5)
@@ -118,14 +118,17 @@ def alike(finding: Finding | None, width: int) -> Text:
 
 
 def log(job_stack: JobStack | None) -> Text:
-    """The newest lines that it has logged."""
+    """Return the newest lines that it has logged."""
     if job_stack is None or not job_stack.log:
         return Text("  nothing was logged" if job_stack is not None else f"  {MISSING}", MUTED)
     return Text("\n".join(f"  {clip(escape(line), _MAX_LINE_CHARS)}" for line in job_stack.log))
 
 
 def schedule_facts(schedule: ScheduleView, now: float, width: int, enable: str) -> Text:
-    """A schedule: what it enqueues, when, and what was missed; ``enable`` is the key that enables it."""
+    """Return a schedule: what it enqueues, when, and what was missed.
+
+    ``enable`` is the key that enables it.
+    """
     every = f"{escape(schedule.expression)}, every {duration(schedule.interval_seconds)}, in UTC"
     lines: list[tuple[str, Text | str]] = [
         ("runs", f"{escape(schedule.function)} in {schedule.queue}"),
@@ -148,7 +151,7 @@ def schedule_facts(schedule: ScheduleView, now: float, width: int, enable: str) 
 
 
 def _lines(fields: Fields, width: int | None = None) -> Text:
-    """Labels and values; with ``width`` long values are wrapped below themselves."""
+    """Lay out labels and values; with ``width`` long values are wrapped below themselves."""
     text = Text()
     margin = " " * (_LABEL_CHARS + 3)
     for number, (label, value) in enumerate(fields):
@@ -166,6 +169,6 @@ def _indent(block: str) -> str:
 
 
 def names(keys: Sequence[str], max_names: int = 3) -> str:
-    """A few keys for a sentence."""
+    """Return a few keys for a sentence."""
     listed = ", ".join(clip(escape(key), 60) for key in keys[:max_names])
     return f"{listed} and {len(keys) - max_names:,} more" if len(keys) > max_names else listed

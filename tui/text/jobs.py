@@ -20,7 +20,7 @@ from tui.text.format import (
 )
 from tui.text.queues import thin_gauge
 from tui.text.sorting import SortColumn, Sorting
-from tui.text.styles import ACCENT, BREACH, MUTED, OK, PAUSED, WATCH, WIDE
+from tui.text.styles import ACCENT, BREACH, MUTED, OK, PAUSED, WATCH, WIDE_COLUMNS
 from workers.operations.jobs import JobSummary
 from workers.operations.schedules import ScheduleView
 
@@ -72,9 +72,9 @@ _MIN_FLEXIBLE = 14
 def tab_bar(
     current: str, counts: Mapping[str, int | None], query: str, width: int
 ) -> tuple[Text, dict[str, range]]:
-    """The line of states with their counts, and the columns of each; ``query``: the filter."""
+    """Return the line of states with their counts, and the columns of each; ``query``: the filter."""
     text, columns = Text(" ", no_wrap=True, overflow="crop"), {}
-    gap = 3 if width >= WIDE else 1
+    gap = 3 if width >= WIDE_COLUMNS else 1
     for name in TABS:
         start = text.cell_len
         number = counts.get(name)
@@ -90,18 +90,21 @@ def tab_bar(
 
 
 def columns_for(tab: str, width: int) -> dict[str, int]:
-    """The columns of a tab and their widths; the last one without a width of its own gets what is left."""
-    names = [name for name in _COLUMNS[tab] if width >= WIDE or name not in _ONLY_WIDE]
+    """Return the columns of a tab and their widths.
+
+    The last column without a width of its own gets the rest.
+    """
+    names = [name for name in _COLUMNS[tab] if width >= WIDE_COLUMNS or name not in _ONLY_WIDE]
     flexible = [name for name in names if name not in _WIDTHS]
     fixed = {name: _WIDTHS[name] for name in names if name in _WIDTHS}
     if len(flexible) > 1:
-        fixed["job"] = 26 if width >= WIDE else _MIN_FLEXIBLE
+        fixed["job"] = 26 if width >= WIDE_COLUMNS else _MIN_FLEXIBLE
     rest = width - sum(fixed.values()) - 2 * len(names) - 2
     return {name: fixed.get(name, max(_MIN_FLEXIBLE, rest)) for name in names}
 
 
 def job_cells(job: JobSummary, columns: Mapping[str, int], *, now: float, marked: bool) -> list[Text]:
-    """A row with these columns."""
+    """Return a row with these columns."""
     cells = _figures(job, now) | {
         "job": Text(clip_middle(escape(job.key), columns["job"]), "bold"),
         "queue": Text(clip(job.queue, columns["queue"]), MUTED),
@@ -135,7 +138,7 @@ def _figures(job: JobSummary, now: float) -> dict[str, Text]:
 
 
 def _run_seconds(job: JobSummary) -> float | None:
-    """Seconds that its newest attempt has run, if it has ended."""
+    """Return the seconds that its newest attempt has run, if it has ended."""
     if job.ended_at is None or job.started_at is None:
         return None
     return (job.ended_at - job.started_at).total_seconds()
@@ -188,7 +191,7 @@ SCHEDULE_SORTING: Sorting[ScheduleView] = Sorting(
 
 
 def mark_cell(job: JobSummary, *, marked: bool) -> Text:
-    """Whether it is marked, and the sign of its state."""
+    """Return whether it is marked, and the sign of its state."""
     sign, style = _sign(job)
     return Text.assemble((MARK if marked else " ", ACCENT), (sign, style))
 
@@ -207,14 +210,14 @@ def _sign(job: JobSummary) -> tuple[str, str]:
 
 
 def is_slow(job: JobSummary) -> bool:
-    """Whether it runs far longer than usual."""
+    """Return whether it runs far longer than usual."""
     if job.running_for is None or not job.usual_run:
         return False
     return job.running_for > _SLOW_TIMES * job.usual_run
 
 
 def progress(share: float | None) -> Text:
-    """A bar and a share; ``–`` if its handler reports none."""
+    """Return a bar and a share; ``–`` if its handler reports none."""
     if share is None:
         return Text(MISSING, MUTED)
     bar = thin_gauge(round(share * 100), 100, _GAUGE_CHARS, ACCENT)
@@ -222,7 +225,7 @@ def progress(share: float | None) -> Text:
 
 
 def schedule_cells(schedule: ScheduleView, columns: Mapping[str, int], *, now: float) -> list[Text]:
-    """A row of the schedules."""
+    """Return a row of the schedules."""
     disabled = not schedule.enabled
     note = ""
     if disabled:
@@ -244,13 +247,13 @@ def schedule_cells(schedule: ScheduleView, columns: Mapping[str, int], *, now: f
 
 
 def short_error(error: str | None) -> str:
-    """An error without the module of its type."""
+    """Return an error without the module of its type."""
     name, colon, rest = (error or "").partition(":")
     return f"{name.rpartition('.')[2] if ' ' not in name else name}{colon}{rest}"
 
 
 def short_time(time: datetime | None, now: float) -> str:
-    """A time of today, else date and time without seconds."""
+    """Return a time of today, else date and time without seconds."""
     return clock_time(time, now, SHORT_TIME_CHARS)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
-from tui.text.format import MISSING, clip, count, escape, escape_lines, lasting, local_time, sparkline
+from tui.text.format import MISSING, clip, count, escape, escape_lines, local_time, long_duration, sparkline
 from tui.text.payload import json_lines
 from tui.text.styles import ACCENT, BREACH, MUTED, WATCH
 from tui.text.words import DATE_TIME_ZONE, class_name, times
@@ -22,7 +22,7 @@ _TREND_HOURS = 24
 
 
 def letter_preview(letter: DeadLetter) -> Text:
-    """A letter: its error, what it was, its payload, and the end of its last traceback."""
+    """Return a letter: its error, what it was, its payload, and the end of its last traceback."""
     text = _error(letter)
     replayed = f", replayed {times(letter.replay_count)}" if letter.replay_count else ""
     fields = [
@@ -42,7 +42,7 @@ def letter_preview(letter: DeadLetter) -> Text:
 
 
 def group_preview(group: FailureGroup, now: float) -> Text:
-    """A group: its error, how many since when and on which releases, and its newest letter."""
+    """Return a group: its error, how many since when and on which releases, and its newest letter."""
     sample = group.sample
     text = _error(sample)
     first, last = group.first_at.timestamp(), group.last_at.timestamp()
@@ -51,7 +51,7 @@ def group_preview(group: FailureGroup, now: float) -> Text:
         ("queue", sample.queue_name),
         ("function", sample.function),
         ("first", local_time(first, DATE_TIME_ZONE)),
-        ("last", f"{local_time(last, DATE_TIME_ZONE)}, {lasting(max(0.0, now - last))} ago"),
+        ("last", f"{local_time(last, DATE_TIME_ZONE)}, {long_duration(max(0.0, now - last))} ago"),
     ]
     text.append_text(_fields(fields))
     text.append_text(_trend(group.trend))
@@ -83,7 +83,7 @@ def _trend(hours: Sequence[int]) -> Text:
 
 
 def _releases(releases: Sequence[str]) -> Text:
-    """Every release in which a letter of the group died, the newest letter's first."""
+    """Return every release in which a letter of the group died, the newest letter's first."""
     text = Text(f" {'releases':<{_LABEL_CHARS}} ", MUTED)
     if not releases:
         return text.append(f"{MISSING}\n")

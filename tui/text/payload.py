@@ -9,7 +9,10 @@ from tui.text.format import clip, escape_lines
 
 
 def json_lines(value: Any, max_chars: int) -> str:
-    """Indented JSON of at most ``max_chars``.  No more than that is encoded: jobs share the event loop."""
+    """Write indented JSON of at most ``max_chars``.
+
+    No more than that is encoded: jobs share the event loop.
+    """
     chunks, chars = [], 0
     try:
         for chunk in json.JSONEncoder(indent=2, ensure_ascii=False, default=repr).iterencode(value):

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tui.text.format import clip, escape_lines
 from tui.text.styles import BREACH, MUTED, OK
-from tui.text.words import plural
+from workers.words import plural
 
 _CONTEXT_LINES = 3
 _MAX_COMPARED_LINES = 2_000
@@ -21,7 +21,7 @@ _MAX_LINE_CHARS = 500
 
 
 def payload_diff(before: Any, after: Any) -> Text:
-    """The lines of indented JSON that are removed (``-``) and added (``+``), with some around them."""
+    """Return the lines of indented JSON that are removed (``-``) and added (``+``), with some around them."""
     old, new = _lines(before), _lines(after)
     text = Text()
     shown = 0

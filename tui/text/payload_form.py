@@ -30,7 +30,7 @@ class FormField:
     """Whether its choices are texts."""
 
     def parse(self, typed: str) -> Any:
-        """The value of what was typed.  Raises ValueError, whose text has what to type."""
+        """Return the value of what was typed.  Raises ValueError, whose text has what to type."""
         if self.kind == "text" or (self.kind == "choice" and self.is_text):
             return typed
         try:
@@ -46,7 +46,7 @@ class FormField:
 
 
 def form_fields(schema: Mapping[str, Any]) -> list[FormField]:
-    """The fields of a JSON schema as pydantic makes it, in its order."""
+    """Return the fields of a JSON schema as pydantic makes it, in its order."""
     required = set(schema.get("required", ()))
     return [
         _field(name, _resolve(own, schema), own, name in required)
@@ -57,7 +57,7 @@ def form_fields(schema: Mapping[str, Any]) -> list[FormField]:
 def parse_form(
     fields: Sequence[FormField], typed: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The payload without empty fields, and the problem of each field that cannot be read."""
+    """Return the payload without empty fields, and the problem of each field that cannot be read."""
     payload: dict[str, Any] = {}
     problems: dict[str, str] = {}
     for field in fields:
@@ -72,7 +72,7 @@ def parse_form(
 
 
 def _resolve(own: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema of a value: without the alternative null, and with references followed."""
+    """Return the schema of a value: without the alternative null, and with references followed."""
     variants = [variant for variant in own.get("anyOf", ()) if variant.get("type") != "null"]
     variant = variants[0] if len(variants) == 1 else own
     name = str(variant.get("$ref", "")).removeprefix("#/$defs/")

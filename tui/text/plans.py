@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from rich.text import Text
 
 from tui.text.format import SHORT_TIME_CHARS, clip, clock_time, count, duration, escape, gauge, local_time
-from tui.text.styles import BREACH, MUTED, OK, WATCH, WIDE
+from tui.text.styles import BREACH, MUTED, OK, WATCH, WIDE_COLUMNS
 from tui.text.words import (
     DAY_AND_MINUTE,
     REPLAY_STATE_LABELS,
     KeyNames,
-    plural,
     replay_options,
     replay_state,
     selection,
 )
 from workers.operations.operations import Ledger, Plan, PlanItem, Preview
+from workers.words import plural
 
 _STYLES = {
     "running": OK,
@@ -50,7 +50,7 @@ RIGHT_ALIGNED = ("id", "total", "replayed", "died")
 
 
 def has_ended(plan: Plan) -> bool:
-    """Whether nothing of it will change any more."""
+    """Return whether nothing of it will change any more."""
     return plan.state in ("done", "cancelled") and plan.ledger.enqueued == 0
 
 
@@ -89,7 +89,7 @@ def _sources(preview: Preview) -> str:
 
 
 def title(plan: Plan, width: int) -> str:
-    """The plan's id and selection."""
+    """Return the plan's id and selection."""
     return clip(f"Plan {plan.id} · {selection(plan.selection)}", width)
 
 
@@ -101,7 +101,7 @@ def summary(plan: Plan) -> Text:
 
 
 def progress_bars(plan: Plan, width: int) -> Text:
-    """A bar for the canary, and one for all other letters."""
+    """Return a bar for the canary, and one for all other letters."""
     ledger, text = plan.ledger, Text()
     total = plan.total - ledger.skipped
     canary = min(plan.canary, total)
@@ -129,7 +129,7 @@ def ledger_line(ledger: Ledger) -> Text:
 
 
 def state_line(plan: Plan, key: KeyNames) -> Text:
-    """The plan's state, and what can be done about it."""
+    """Return the plan's state, and what can be done about it."""
     state, running, pause = plan.standing, plan.ledger.enqueued, key("plan.pause")
     text = Text(f"{_SIGNS.get(state, '–')} {state}", _STYLES.get(state, ""))
     explanations = {
@@ -146,18 +146,18 @@ def state_line(plan: Plan, key: KeyNames) -> Text:
 
 
 def plan_columns(width: int) -> dict[str, int]:
-    """The columns of the list of plans and their widths."""
+    """Return the columns of the list of plans and their widths."""
     compact = {"id": 5, "when": 11, "state": 13, "total": 7, "replayed": 8, "died": 5}
     wide = {"id": 6, "when": 11, "who": 15, "state": 13, "total": 9, "replayed": 9, "died": 8}
-    columns = wide if width >= WIDE else compact
+    columns = wide if width >= WIDE_COLUMNS else compact
     left = max(12, width - sum(columns.values()) - 2 * (len(columns) + 1) - 2)
-    if width < WIDE:
+    if width < WIDE_COLUMNS:
         return columns | {"selection": left}
     return columns | {"selection": left // 2, "note": max(8, left - left // 2 - 2)}
 
 
 def plan_cells(plan: Plan, columns: Mapping[str, int]) -> list[Text]:
-    """A row of the list of plans."""
+    """Return a row of the list of plans."""
     state = plan.standing
     numbers = zip(RIGHT_ALIGNED, (plan.id, plan.total, plan.ledger.sent, plan.ledger.died), strict=True)
     cells = {
@@ -172,14 +172,14 @@ def plan_cells(plan: Plan, columns: Mapping[str, int]) -> list[Text]:
 
 
 def item_columns(width: int) -> dict[str, int]:
-    """The columns of a plan's letters and their widths."""
+    """Return the columns of a plan's letters and their widths."""
     times = dict.fromkeys(("enqueued", "ended"), SHORT_TIME_CHARS) if width >= 84 else {}
     columns = {"letter": 9, "state": 17} | times
     return columns | {"note": max(10, width - sum(columns.values()) - 2 * (len(columns) + 1) - 2)}
 
 
 def item_cells(item: PlanItem, columns: Mapping[str, int]) -> list[Text]:
-    """A row of a plan's letters: letter, state, when its job was enqueued and when it ended, note."""
+    """Return a row of a plan's letters: letter, state, when its job was enqueued and when it ended, note."""
     cells = {
         "letter": str(item.letter_id).rjust(columns["letter"]),
         "state": replay_state(item.state),
@@ -198,7 +198,7 @@ def _row(cells: Mapping[str, str], columns: Mapping[str, int], state_style: str)
 
 
 def key_hints(plan: Plan, key: KeyNames) -> str:
-    """The keys that work now."""
+    """Return the keys that work now."""
     state = plan.standing
     verb = {"running": "pause", "frozen": "start", "unknown": ""}.get(state, "resume")
     pause = f"{key('plan.pause')} {verb}" if verb else ""

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from tui.text.format import MISSING, clock_time, count, duration, escape, lasting, percent
+from tui.text.format import MISSING, clock_time, count, duration, escape, long_duration, percent
 from tui.text.queues import thin_gauge
 from tui.text.styles import ACCENT, MUTED
 from tui.text.verdict import queue_verdict
-from tui.text.words import plural
 from workers.engine.histogram import Percentiles
 from workers.engine.policy import DEFAULT_POLICIES, QueuePolicy, RateLimit
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
 from workers.operations.job_views import start_facts
 from workers.operations.why import explain
+from workers.words import plural
 
 _LABEL_CHARS = 13
 _GAUGE_CHARS = 20
@@ -23,7 +23,7 @@ _MAX_WORKERS = 6
 
 
 def why(queue: QueueSnapshot, snapshot: Snapshot, policy: QueuePolicy) -> Text:
-    """One sentence: why nothing more starts, or that it does."""
+    """Return one sentence: why nothing more starts, or that it does."""
     verdict = queue_verdict(queue, snapshot.alerts, snapshot.taken_at)
     sentence = explain(start_facts(policy, snapshot, None), clock_time).sentence
     return Text.assemble((" why  ", MUTED), (escape(sentence), verdict.style if queue.depth else ""))
@@ -32,7 +32,7 @@ def why(queue: QueueSnapshot, snapshot: Snapshot, policy: QueuePolicy) -> Text:
 def facts(queue: QueueSnapshot, snapshot: Snapshot, policy: QueuePolicy) -> Text:
     """Return what runs and waits, percentiles, outcomes, and the settings with where they come from."""
     text = Text(no_wrap=True, overflow="ellipsis")
-    lines = [*_now(queue, snapshot), *_settings(queue, policy)]
+    lines = [*_current_rows(queue, snapshot), *_settings(queue, policy)]
     for number, (label, value) in enumerate(lines):
         text.append("\n" if number else "")
         text.append(f" {label:<{_LABEL_CHARS}}", MUTED)
@@ -40,13 +40,13 @@ def facts(queue: QueueSnapshot, snapshot: Snapshot, policy: QueuePolicy) -> Text
     return text
 
 
-def _now(queue: QueueSnapshot, snapshot: Snapshot) -> Iterator[tuple[str, Text | str]]:
+def _current_rows(queue: QueueSnapshot, snapshot: Snapshot) -> Iterator[tuple[str, Text | str]]:
     running = f"{queue.in_flight} of {queue.concurrency}"
     if queue.oldest_running is not None and queue.in_flight:
-        running += f", the oldest for {lasting(queue.oldest_running)}"
-        running += f", usually {lasting(queue.usual_run)}" if queue.usual_run is not None else ""
+        running += f", the oldest for {long_duration(queue.oldest_running)}"
+        running += f", usually {long_duration(queue.usual_run)}" if queue.usual_run is not None else ""
     yield "runs", running
-    oldest = f", the oldest for {lasting(queue.oldest_age)}" if queue.oldest_age is not None else ""
+    oldest = f", the oldest for {long_duration(queue.oldest_age)}" if queue.oldest_age is not None else ""
     yield "waits", f"{count(queue.depth)} ready{oldest}; {count(queue.scheduled)} scheduled"
     if queue.rate_limit is not None:
         yield "rate window", _rate(queue, queue.rate_limit)

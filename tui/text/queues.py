@@ -15,7 +15,7 @@ from tui.text.format import (
     count,
     duration,
     first_fitting,
-    lasting,
+    long_duration,
     percent,
     rate,
     sparkline,
@@ -27,7 +27,7 @@ from workers.engine.policy import WEATHER
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.snapshot import Alert, QueueSnapshot
 
-GAP = 2
+GAP_COLUMNS = 2
 """Spaces between two columns, which each column's width includes."""
 _SPARKLINE_MINUTES = 24
 _GAUGE_MIN_WIDTH = 12
@@ -71,7 +71,7 @@ QUEUE_SORTING: Sorting[Judged] = Sorting(
 
 
 def columns(width: int) -> tuple[Column, ...]:
-    """The columns for a terminal of this width; what is left of it is for the state."""
+    """Return the columns for a terminal of this width; what is left of it is for the state."""
     layout: tuple[Column, ...] = _FULL if width >= 190 else _WIDE if width >= 150 else _MIDDLE
     if is_compact(width):
         layout = _COMPACT
@@ -84,12 +84,12 @@ def columns(width: int) -> tuple[Column, ...]:
 
 
 def is_compact(width: int) -> bool:
-    """Whether a terminal of this width shows fewer columns, and the state on a line of its own."""
+    """Return whether a terminal of this width shows fewer columns, and the state on a line of its own."""
     return width < _COMPACT_WIDTH
 
 
 def heading(width: int, order: Order | None = None) -> Text:
-    """The headings of the queue table, with an arrow at that of the column which sorts it."""
+    """Return the headings of the queue table, with an arrow at that of the column which sorts it."""
     text = heading_of(columns(width), order)
     if is_compact(width):
         return text
@@ -97,9 +97,9 @@ def heading(width: int, order: Order | None = None) -> Text:
 
 
 def heading_of(columns: Sequence[Column], order: Order | None = None) -> Text:
-    """The headings of these columns."""
+    """Return the headings of these columns."""
     name, *others = columns
-    cells = [f"   {sorting.heading(name.title, order, name.width - GAP)}".ljust(name.width)]
+    cells = [f"   {sorting.heading(name.title, order, name.width - GAP_COLUMNS)}".ljust(name.width)]
     for column in others:
         sorts = order is not None and order.column == (column.sorts or column.title)
         own = replace(order, column=column.title) if order is not None and sorts else None
@@ -113,7 +113,7 @@ def heading_of(columns: Sequence[Column], order: Order | None = None) -> Text:
 def rows(
     queue: QueueSnapshot, verdict: Verdict, alerts: Sequence[Alert], *, offline: bool, width: int
 ) -> list[Text]:
-    """The row of a queue, and a second line for words that have no room on it."""
+    """Return the row of a queue, and a second line for words that have no room on it."""
     row = row_of(queue, verdict, alerts, columns(width))
     words = state_words(queue, verdict, offline=offline)
     if is_compact(width):
@@ -127,7 +127,7 @@ def rows(
 
 
 def state_words(queue: QueueSnapshot, verdict: Verdict, *, offline: bool) -> str:
-    """Its state in words; empty if all is well.  ``offline``: the weather is made up."""
+    """Return its state in words; empty if all is well.  ``offline``: the weather is made up."""
     offline_words = "offline weather" if offline and queue.name == WEATHER else ""
     return ", ".join(filter(None, (verdict.text, offline_words)))
 
@@ -135,7 +135,7 @@ def state_words(queue: QueueSnapshot, verdict: Verdict, *, offline: bool) -> str
 def row_of(
     queue: QueueSnapshot, verdict: Verdict, alerts: Sequence[Alert], columns: Sequence[Column]
 ) -> Text:
-    """The row of a queue in these columns."""
+    """Return the row of a queue in these columns."""
     states = _states(queue, alerts)
     name, *others = columns
     sign_style = "ok" if verdict.tone == "fine" else verdict.style
@@ -144,18 +144,18 @@ def row_of(
     row.truncate(name.width, pad=True)
     for column in others:
         is_old = queue.redis_error is not None
-        cell = Text(MISSING, MUTED) if is_old else column.cell(queue, column.width - GAP, states)
+        cell = Text(MISSING, MUTED) if is_old else column.cell(queue, column.width - GAP_COLUMNS, states)
         row.append(" " * (column.width - cell.cell_len))
         row.append_text(cell)
     return row
 
 
 def _second_line(queue: QueueSnapshot, verdict: Verdict, words: str, width: int) -> Text:
-    """The last minutes and the state; the state alone if there is no room for both."""
+    """Return the last minutes and the state; the state alone if there is no room for both."""
     line = Text("   ", no_wrap=True, overflow="ellipsis")
-    if len(words) <= width - line.cell_len - _SPARKLINE_MINUTES - GAP:
+    if len(words) <= width - line.cell_len - _SPARKLINE_MINUTES - GAP_COLUMNS:
         line.append(sparkline(queue.depth_history, _SPARKLINE_MINUTES), CHART_STYLES[verdict.tone])
-        line.append(" " * GAP)
+        line.append(" " * GAP_COLUMNS)
     return line.append(words, verdict.style)
 
 
@@ -168,7 +168,7 @@ def _states(queue: QueueSnapshot, alerts: Sequence[Alert]) -> AlertStates:
 
 
 def _breach_style(states: AlertStates, name: str, *, over: bool = False) -> str:
-    """The style of a figure: that of its alert; of one that is over its limit without one yet, ``watch``."""
+    """Return the style of a figure: that of its alert, or ``watch`` over its limit without an alert."""
     state = states.get(name)
     if state is None or state == "silenced":
         return WATCH if over else ""
@@ -203,7 +203,7 @@ def _in_flight_gauge(queue: QueueSnapshot, width: int, states: AlertStates) -> T
 
 
 def thin_gauge(used: float, limit: float, width: int, style: str) -> Text:
-    """A thin bar: the part that is used has ``style``."""
+    """Return a thin bar: the part that is used has ``style``."""
     full = 0 if limit <= 0 else min(width, math.ceil(used * width / limit))
     return Text.assemble(("━" * full, style), ("─" * (width - full), RULE))
 
@@ -215,13 +215,13 @@ def _rate_limit(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
     if queue.next_start_in is None:
         return Text(first_fitting(width, exact, rough))
     wait = queue.next_start_in
-    waits = [lasting(wait)] if wait < 59.5 else [duration(wait, chars) for chars in (6, 5, 3)]
+    waits = [long_duration(wait)] if wait < 59.5 else [duration(wait, chars) for chars in (6, 5, 3)]
     texts = [f"{used} {after}" for used in (exact, rough) for after in waits]
     return Text(first_fitting(width, *texts, waits[-1]), WATCH if queue.depth else "")
 
 
 def _used_of_limit(used: int, limit: int) -> tuple[str, str]:
-    """Exactly, and rounded."""
+    """Return the numbers exactly, and rounded."""
     return f"{used}/{limit}", f"{count(used, 4)}/{count(limit, 4)}"
 
 
@@ -254,7 +254,7 @@ _RUN_P99 = _duration(lambda queue: queue.run.p99)
 
 
 def _last(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
-    """Since when no job has completed, in whole seconds."""
+    """Return since when no job has completed, in whole seconds."""
     age = queue.succeeded_age
     if age is None or age >= 59.5:
         return _figure(duration(age, width))

@@ -6,13 +6,14 @@ from collections import Counter
 
 from rich.text import Text
 
-from tui.text.format import byte_size, clip, clock_time, duration, escape, lasting, local_time, percent
+from tui.text.format import byte_size, clip, clock_time, duration, escape, local_time, long_duration, percent
 from tui.text.queues import thin_gauge
 from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH
 from tui.text.verdict import prognosis
-from tui.text.words import KeyNames, plural
+from tui.text.words import KeyNames
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.snapshot import Alert, DatabaseSnapshot, Snapshot
+from workers.words import plural
 
 _SLOW_LOOP_SECONDS = 0.1
 _GAUGE_MIN_WIDTH = 120
@@ -42,7 +43,7 @@ _PASSES = {
 
 
 def header(snapshot: Snapshot | None, width: int, error: str | None) -> Text:
-    """Environment, release, workers and servers; ``error`` is why the snapshot is old."""
+    """Return environment, release, workers and servers; ``error`` is why the snapshot is old."""
     if snapshot is None:
         return _NAME + Text(error or "reading the queues …", BREACH if error else MUTED)
     whole, right = _cluster(snapshot, width), _servers(snapshot, width)
@@ -58,7 +59,7 @@ def header(snapshot: Snapshot | None, width: int, error: str | None) -> Text:
 
 
 def _cluster(snapshot: Snapshot, width: int, environment_chars: int | None = None) -> Text:
-    """Environment, release and workers; with ``environment_chars`` without the name of the program."""
+    """Return environment, release and workers; with ``environment_chars`` without the name of the program."""
     wide = width >= _WORDS_MIN_WIDTH
     left = Text(" ") if environment_chars else _NAME.copy()
     left.append(clip(escape(snapshot.environment), environment_chars or _MAX_ENVIRONMENT_CHARS), ACCENT)
@@ -71,7 +72,7 @@ def _cluster(snapshot: Snapshot, width: int, environment_chars: int | None = Non
 
 
 def releases(snapshot: Snapshot) -> str:
-    """``release 7f3c2a1``, and how many others run while a deploy goes on."""
+    """Return ``release 7f3c2a1``, and how many others run while a deploy goes on."""
     counts = Counter(worker.release for worker in snapshot.workers if worker.alive and worker.release)
     if not counts:
         return ""
@@ -96,7 +97,7 @@ def _servers(snapshot: Snapshot, width: int, *, with_limit: bool = True) -> Text
 
 
 def living_workers(snapshot: Snapshot) -> int:
-    """Worker processes that are neither blocked nor dead."""
+    """Count worker processes that are neither blocked nor dead."""
     return sum(worker.alive for worker in snapshot.workers)
 
 
@@ -136,13 +137,13 @@ def verdict_line(
     well_for: float | None,
     age: float | None = None,
 ) -> Text:
-    """One line: all is well, or the worst alert, for how long, and whether it will pass.
+    """Return one line: all is well, or the worst alert, for how long, and whether it will pass.
 
     With an ``error`` the snapshot is ``age`` seconds old, so nothing is called well.  ``well_for``: seconds,
     None if unknown.
     """
     if error is not None:
-        old = f"{lasting(age)} old" if age is not None else "old"
+        old = f"{long_duration(age)} old" if age is not None else "old"
         words = error if snapshot is None else f"these figures are {old}: {error}"
         others = other_alerts(0 if snapshot is None else len(_watched_alerts(snapshot)))
         return _align_both_ends(
@@ -152,7 +153,7 @@ def verdict_line(
         return Text()
     left, others = verdict(snapshot, key)
     if well_for is not None and well_for >= 1 and not _watched_alerts(snapshot):
-        left.append(f", for {lasting(well_for)}", MUTED)
+        left.append(f", for {long_duration(well_for)}", MUTED)
     return _align_both_ends(left, others.append_text(_asides(snapshot, key)), width)
 
 
@@ -167,7 +168,7 @@ def verdict(snapshot: Snapshot, key: KeyNames | None = None) -> tuple[Text, Text
 
 
 def _watched_alerts(snapshot: Snapshot) -> list[Alert]:
-    """The alerts that fire; without any those that are pending: not all is well then."""
+    """Return the alerts that fire; without any those that are pending: not all is well then."""
     urgent = [alert for alert in snapshot.alerts if alert.severity != "information"]
     pending = [alert for alert in urgent if alert.state == "pending"]
     return [alert for alert in snapshot.alerts if alert.fires] or pending
@@ -178,7 +179,7 @@ def other_alerts(number: int) -> Text:
 
 
 def _worst(alert: Alert, snapshot: Snapshot, key: KeyNames | None) -> Text:
-    """An alert, for how long it lasts, and whether it will pass."""
+    """Return an alert, for how long it lasts, and whether it will pass."""
     pending = alert.state == "pending"
     style = WATCH if pending else BREACH
     text = Text.assemble((" ◐ pending: " if pending else " ▲ ", style))
@@ -186,7 +187,7 @@ def _worst(alert: Alert, snapshot: Snapshot, key: KeyNames | None) -> Text:
         text.append(f"{escape(alert.queue)}  ", "bold")
     text.append(escape(alert.message), style)
     if alert.since is not None and not rules.states_duration(alert.name, alert.value):
-        text.append(f", for {lasting(max(0.0, snapshot.taken_at - alert.since))}", MUTED)
+        text.append(f", for {long_duration(max(0.0, snapshot.taken_at - alert.since))}", MUTED)
     if passes := will_pass(alert, snapshot):
         text.append(f" · {passes}", MUTED)
     if alert.acknowledged_by:
@@ -197,7 +198,7 @@ def _worst(alert: Alert, snapshot: Snapshot, key: KeyNames | None) -> Text:
 
 
 def will_pass(alert: Alert, snapshot: Snapshot) -> str:
-    """Whether an alert will end by itself, as far as that can be foreseen."""
+    """Return whether an alert will end by itself, as far as that can be foreseen."""
     if alert.name == rules.BACKLOG:
         return next(
             (prognosis(queue, snapshot.taken_at) for queue in snapshot.queues if queue.name == alert.queue),
@@ -221,7 +222,7 @@ def banner(
     frozen: bool = False,
     key: KeyNames = str,
 ) -> Text | None:
-    """In place of the verdict: that this process drains, or which server is unavailable.
+    """Return in place of the verdict that this process drains, or which server is unavailable.
 
     ``figures_age``: seconds since Redis was last read, None if it was not.
     """
@@ -242,7 +243,9 @@ def banner(
     if not down:
         return None
     how_old = (
-        f"figures are {lasting(figures_age)} old · " if figures_age is not None and figures_age >= 1 else ""
+        f"figures are {long_duration(figures_age)} old · "
+        if figures_age is not None and figures_age >= 1
+        else ""
     )
     return _align_both_ends(Text(f" ▲ {' · '.join(down)}"), Text(f" {how_old}reconnecting "), width)
 

@@ -24,7 +24,7 @@ class Order:
         return DESCENDING if self.descending else ASCENDING
 
     def __str__(self) -> str:
-        """``queue ↑``: as it is shown, and as it is remembered."""
+        """Return ``queue ↑``: as it is shown, and as it is remembered."""
         return f"{self.column} {self.arrow}"
 
 
@@ -55,11 +55,11 @@ class Sorting(Generic[ItemT]):
     note: str = ""
 
     def parse(self, text: str | None) -> Order | None:
-        """The order that was remembered; the default if it is unknown."""
+        """Return the order that was remembered; the default if it is unknown."""
         return next((order for order in self._orders() if str(order) == text), self.default)
 
     def choose(self, column: str, present: Order | None) -> Order | None:
-        """The order after a choice of a column: if it is the present one, reversed.  None: no such column."""
+        """Return the order after a choice of a column, reversed if chosen again; None: no such column."""
         if present is not None and present.column == column:
             return Order(column, not present.descending)
         return next(
@@ -82,7 +82,7 @@ class Sorting(Generic[ItemT]):
 
 
 def heading(name: str, order: Order | None, width: int) -> str:
-    """The heading of a column, with an arrow if rows are sorted by it: at most ``width`` characters."""
+    """Return the heading of a column in ``width`` characters, with an arrow if rows are sorted by it."""
     if order is None or order.column != name:
         return name
     return f"{name} {order.arrow}" if len(name) + 2 <= width else f"{name[: width - 1]}{order.arrow}"

@@ -1,6 +1,6 @@
 """Names of the styles of texts, by meaning: the theme gives them their colours.
 
-`WIDE` is the width from which tables show everything.
+`WIDE_COLUMNS` is the width from which tables show everything.
 """
 
 OK = "ok"
@@ -12,5 +12,5 @@ MUTED = "muted"
 ACCENT = "accent"
 RULE = "rule"
 """Lines that carry no text."""
-WIDE = 112
+WIDE_COLUMNS = 112
 """Columns of a terminal from which tables show everything."""

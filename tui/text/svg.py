@@ -80,7 +80,7 @@ def _kind(character: str) -> str:
 
 
 def _rectangles(style: str, left: float, top: float, run: str) -> Iterator[str]:
-    """A run of one character: a shape that fills the width of its cell is drawn once."""
+    """Yield a shape for a run of one character: one that fills the width of its cell is drawn once."""
     for x, y, width, height in _SHAPES[run[0]]:
         cells = [0.0] if width == 1 else [number * _CELL_WIDTH for number in range(len(run))]
         extent = _CELL_WIDTH * (len(run) if width == 1 else width)

@@ -16,12 +16,12 @@ _MAX_COUNT_CHARS = 6
 
 
 def no_count(snapshot: Snapshot) -> str:
-    """The count of a view without one."""
+    """Return the count of a view without one."""
     return ""
 
 
 def count_alerts(snapshot: Snapshot) -> str:
-    """``▲2`` while two alerts fire."""
+    """Return ``▲2`` while two alerts fire."""
     firing = sum(alert.fires for alert in snapshot.alerts)
     return f"▲{firing}" if firing else ""
 
@@ -46,7 +46,7 @@ def count_workers(snapshot: Snapshot) -> str:
 
 
 def count_drains(snapshot: Snapshot) -> str:
-    """``▼1`` while a process drains."""
+    """Return ``▼1`` while a process drains."""
     draining = sum(worker.state == "draining" for worker in snapshot.workers)
     return f"▼{draining}" if draining else ""
 
@@ -64,7 +64,10 @@ class Tab:
 def tab_line(
     tabs: Sequence[Tab], current: str, snapshot: Snapshot | None, width: int
 ) -> tuple[Text, dict[str, range]]:
-    """The line of tabs, and the columns of each; gaps, then titles are left out if ``width`` is too small."""
+    """Return the line of tabs, and the columns of each.
+
+    If ``width`` is too small, gaps are left out, then titles.
+    """
     for compact, gap in ((False, " "), (False, ""), (True, " ")):
         text, columns = _line(tabs, current, snapshot, compact=compact, gap=gap)
         if text.cell_len <= width:

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tui.text.format import count, escape, lasting
+from tui.text.format import count, escape, long_duration
 from tui.text.styles import ACCENT, BREACH, MUTED, PAUSED, WATCH
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.descriptions import (
-    broken,
+    describe_broken_keys,
     full_and_stalled,
     held_by_blocked,
     held_by_dead,
@@ -65,10 +65,10 @@ def queue_verdict(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> 
 
 
 def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Iterator[Verdict]:
-    """From the worst on; the last one is always there."""
+    """Yield them from the worst on; the last one is always there."""
     yield from _without_progress(queue, alerts)
     if queue.paused is not None:
-        yield _paused(queue, now)
+        yield _paused_verdict(queue, now)
     outlook = prognosis(queue, now)
     trend = _trend(queue, now) if queue.depth else ""  # its rate limit has a column of its own
     for alert in alerts:
@@ -86,7 +86,7 @@ def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Iter
 
 
 def fails_often(queue: QueueSnapshot) -> bool:
-    """Whether too many fail: a share of few attempts is not."""
+    """Return whether too many fail: a share of few attempts is not."""
     few = queue.recent_attempts < rules.BY_NAME[rules.FAILING].minimum
     return not few and (queue.failure_rate or 0) > queue.failure_limit
 
@@ -96,12 +96,12 @@ def _without_progress(queue: QueueSnapshot, alerts: Sequence[Alert]) -> Iterator
     held, dead = held_by_dead(queue), _tone(alerts, rules.HELD_BY_DEAD)
     unserved = "" if queue.workers else "; ".join(filter(None, ("no worker serves it", held)))
     causes: list[tuple[Tone, str, str]] = [
-        (_tone(alerts, rules.BROKEN_KEYS), escape(broken(queue)), "a key of another type"),
+        (_tone(alerts, rules.BROKEN_KEYS), escape(describe_broken_keys(queue)), "a key of another type"),
         ("unserved", unserved, "no worker"),
         (dead, held, f"{queue.held_by_dead} held by the dead"),
         ("breach", escape(held_by_blocked(queue)), f"{queue.held_by_blocked} held by a blocked worker"),
         ("breach", escape(unable_to_run(queue)), "its handler cannot run"),
-        ("breach", full_and_stalled(queue), f"stalled, {lasting(queue.full_for)}"),
+        ("breach", full_and_stalled(queue), f"stalled, {long_duration(queue.full_for)}"),
     ]
     for tone, words, short in causes:
         if words:
@@ -109,23 +109,23 @@ def _without_progress(queue: QueueSnapshot, alerts: Sequence[Alert]) -> Iterator
 
 
 def _tone(alerts: Sequence[Alert], name: str) -> Tone:
-    """``watch`` while its alert is only pending or silenced."""
+    """Return ``watch`` while its alert is only pending or silenced."""
     states = {alert.state for alert in alerts if alert.name == name}
     return "watch" if states and states <= {"pending", "silenced"} else "breach"
 
 
-def _paused(queue: QueueSnapshot, now: float) -> Verdict:
+def _paused_verdict(queue: QueueSnapshot, now: float) -> Verdict:
     pause = queue.paused
     if pause is None:
         raise ValueError(f"{queue.name} is not paused")
-    ago = f" {lasting(max(0.0, now - pause.since))} ago" if pause.since is not None else ""
+    ago = f" {long_duration(max(0.0, now - pause.since))} ago" if pause.since is not None else ""
     reason = f": {escape(pause.reason)}" if pause.reason else ""
     by = escape(pause.by)
     return Verdict("paused", f"paused{ago} by {by}{reason}", f"paused by {by}", needs_text=True)
 
 
 def prognosis(queue: QueueSnapshot, now: float) -> str:
-    """Whether waiting jobs will pass: ``clears in 4 min``, ``growing by 12 a minute``; empty if unknown."""
+    """Return ``clears in 4 min`` or ``growing by 12 a minute`` for waiting jobs; empty if unknown."""
     if queue.depth == 0:
         return ""
     limited = "waits for its rate limit" if queue.next_start_in is not None else ""
@@ -145,4 +145,4 @@ def _trend(queue: QueueSnapshot, now: float) -> str:
     clears_in = queue.depth / -a_minute * 60
     if not _MIN_CLEARS_SECONDS <= clears_in <= _MAX_CLEARS_SECONDS:
         return ""
-    return f"clears in {lasting(clears_in)}"
+    return f"clears in {long_duration(clears_in)}"

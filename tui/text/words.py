@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from tui.text.format import MISSING, count, escape
 from workers.percent import percent
+from workers.words import plural
 
 DATE_TIME: Final = "%Y-%m-%d %H:%M:%S"
 """A date and a time of day, in a column."""
@@ -30,36 +31,23 @@ REPLAY_STATE_LABELS: Final[Mapping[str, str]] = {
 """The states of a replayed letter, as stored and as shown, in the order in which a letter passes them."""
 
 
-def plural(number: int, noun: str) -> str:
-    """``1 letter``, ``1,234 letters``, ``2 entries``."""
-    return f"{count(number)} {noun if number == 1 else _plural_of(noun)}"
-
-
-def _plural_of(noun: str) -> str:
-    if noun.endswith(("s", "x", "ch", "sh")):
-        return f"{noun}es"
-    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
-        return f"{noun[:-1]}ies"
-    return f"{noun}s"
-
-
 def class_name(error_type: str) -> str:
-    """The class of a recorded error, without its module."""
+    """Return the class of a recorded error, without its module."""
     return error_type.rpartition(".")[2]
 
 
 def error_line(error_type: str, message: str) -> str:
-    """``DownloadError: 503 from cdn``, as lists show a recorded error; not escaped."""
+    """Return ``DownloadError: 503 from cdn``, as lists show a recorded error; not escaped."""
     return f"{class_name(error_type)}: {message}"
 
 
 def times(number: int) -> str:
-    """``once``, ``3 times``."""
+    """Return ``once``, ``3 times``."""
     return "once" if number == 1 else plural(number, "time")
 
 
 def replay_state(state: str) -> str:
-    """The label of a replayed letter's state; an unknown state is its own label."""
+    """Return the label of a replayed letter's state; an unknown state is its own label."""
     return REPLAY_STATE_LABELS.get(state, state)
 
 

@@ -9,11 +9,12 @@ from rich.text import Text
 
 from tui.text.format import MISSING, clip, clock_time, duration, escape, gauge
 from tui.text.styles import BREACH, MUTED, WATCH
-from tui.text.words import KeyNames, plural
+from tui.text.words import KeyNames
 from tui.text.workers import cpu, in_flight, memory, readiness, state_word
 from workers.engine.attempt_log import LogLine
 from workers.monitoring.snapshot import WorkerSnapshot
 from workers.operations.worker_list import DrainForecast, Worker
+from workers.words import plural
 
 _QUEUE_CHARS = 20
 _BAR_CHARS = 20
@@ -41,7 +42,7 @@ def facts(worker: Worker, undo: str) -> Text:
 
 
 def jobs(worker: Worker, forecasts: Sequence[DrainForecast]) -> Text:
-    """The jobs that it holds, by queue."""
+    """Return the jobs that it holds, by queue."""
     if not worker.held:
         return Text("  it holds no jobs", MUTED)
     if worker.state == "dead":
@@ -51,22 +52,25 @@ def jobs(worker: Worker, forecasts: Sequence[DrainForecast]) -> Text:
 
 
 def forecast_table(forecasts: Sequence[DrainForecast], *, draining: bool) -> Text:
-    """A line a queue; while the process drains also what is likely to go back to its queue."""
+    """Return a line for each queue; while the process drains also what is likely to be requeued."""
     titles = "".join(f"  {title:>9}" for title in _HEAD) + ("   at the deadline" if draining else "")
     text = Text.assemble((f"   {'queue'.ljust(_QUEUE_CHARS)}{titles}", MUTED), no_wrap=True)
     for forecast in forecasts:
         text.append("\n   " + clip(escape(forecast.queue), _QUEUE_CHARS).ljust(_QUEUE_CHARS))
         text.append(f"  {forecast.in_flight:>9}  {duration(forecast.longest, 9):>9}")
         text.append(f"  {duration(forecast.usual, 9):>9}   ")
-        if draining and forecast.put_back:
-            text.append(f"likely put back: {forecast.put_back}", WATCH)
+        if draining and forecast.requeued:
+            text.append(f"likely requeued: {forecast.requeued}", WATCH)
         elif draining:
-            text.append(MISSING if forecast.put_back is None else "all done", MUTED)
+            text.append(MISSING if forecast.requeued is None else "all done", MUTED)
     return text
 
 
 def drain_panel(worker: Worker, forecasts: Sequence[DrainForecast], key: KeyNames, *, more: int) -> Text:
-    """The drain of a process: its countdown, and what becomes of its jobs.  ``more``: others that drain."""
+    """Return the drain of a process: its countdown, and what becomes of its jobs.
+
+    ``more``: others that drain.
+    """
     left, total = worker.drain_deadline_in, worker.drain_seconds
     text = Text.assemble((" Graceful drain of ", "bold"), no_wrap=True, overflow="ellipsis")
     text.append(escape(worker.name)).append(" · finishes what runs, deletes nothing", MUTED)
@@ -82,7 +86,7 @@ def drain_panel(worker: Worker, forecasts: Sequence[DrainForecast], key: KeyName
     by = f" Begun by {escape(worker.drained_by)}." if worker.drained_by else ""
     undo = f"{key('events.undo-drain')} undo" if worker.drain_undoable else "it cannot be undone"
     text.append(
-        f"\n No new job starts there.{by} {undo} · {key('events.put-back-worker')} put back now", MUTED
+        f"\n No new job starts there.{by} {undo} · {key('events.put-back-worker')} requeue now", MUTED
     )
     if more:
         workers = key("app.view-workers")
@@ -92,7 +96,7 @@ def drain_panel(worker: Worker, forecasts: Sequence[DrainForecast], key: KeyName
 
 
 def settings(worker: WorkerSnapshot, others: Sequence[WorkerSnapshot]) -> Text:
-    """The settings in which it differs from most others, by queue."""
+    """Return the settings in which it differs from most others, by queue."""
     lines = []
     for queue, own in worker.settings.items():
         for name, value in own.items():
@@ -119,7 +123,7 @@ def _setting(settings: Mapping[str, Mapping[str, object]], queue: str, name: str
 
 
 def log_lines(lines: Sequence[LogLine] | None, problem: str) -> Text:
-    """The newest lines of its log, the newest first; None if they were not read (``problem``: why not)."""
+    """Return its newest log lines, newest first; None: they were not read (``problem``: why not)."""
     if lines is None:
         return Text(f"  {problem or 'asked for …'}", MUTED)
     if not lines:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from tui.text.format import MISSING, clip, clip_middle, duration, escape
 from tui.text.sorting import Order, SortColumn, Sorting, heading
-from tui.text.styles import ACCENT, BREACH, MUTED, WATCH, WIDE
+from tui.text.styles import ACCENT, BREACH, MUTED, WATCH, WIDE_COLUMNS
 from tui.text.workers import (
     SIGNS,
     STYLES,
@@ -38,7 +38,7 @@ class _Column:
 
 
 def _loud(text: str, style: str, when: Callable[[Worker], bool], worker: Worker) -> Text:
-    """A figure; with a sign beside its colour if something is wrong with it."""
+    """Return a figure; with a sign beside its colour if something is wrong with it."""
     return Text(text, style) if when(worker) else Text(text)
 
 
@@ -79,7 +79,7 @@ WORKER_SORTING: Sorting[Worker] = Sorting(
 
 
 def worker_heading(width: int, order: Order | None = None) -> Text:
-    """The titles of the columns, with an arrow at the one that sorts them."""
+    """Return the titles of the columns, with an arrow at the one that sorts them."""
     name_chars = _name_chars(width)
     text = Text("   " + heading("worker", order, name_chars).ljust(name_chars), MUTED, no_wrap=True)
     for column in _columns(width):
@@ -89,7 +89,7 @@ def worker_heading(width: int, order: Order | None = None) -> Text:
 
 
 def worker_line(worker: Worker, width: int, *, own: bool) -> Text:
-    """One process; ``own``: it is this one."""
+    """Return one process; ``own``: it is this one."""
     name_chars = _name_chars(width)
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(f" {SIGNS[worker.state]} ", STYLES[worker.state])
@@ -107,8 +107,8 @@ def worker_line(worker: Worker, width: int, *, own: bool) -> Text:
 
 
 def _columns(width: int) -> Sequence[_Column]:
-    return [column for column in _COLUMNS if width >= WIDE or not column.is_wide]
+    return [column for column in _COLUMNS if width >= WIDE_COLUMNS or not column.is_wide]
 
 
 def _name_chars(width: int) -> int:
-    return _WIDE_NAME_CHARS if width >= WIDE else _NAME_CHARS
+    return _WIDE_NAME_CHARS if width >= WIDE_COLUMNS else _NAME_CHARS

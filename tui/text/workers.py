@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tui.text.format import byte_size, duration, escape, percent
 from tui.text.styles import BREACH, MUTED, OK, WATCH
-from tui.text.words import plural
 from workers.monitoring.snapshot import WorkerState
 from workers.operations.worker_list import Worker
 from workers.operations.workers import DrainResult
+from workers.words import plural, requeued_text
 
 SIGNS: dict[WorkerState, str] = {
     "running": "●", "draining": "◐", "standby": "◌", "blocked": "▲", "dead": "✕",
@@ -20,19 +20,19 @@ _BUSY_CORES = 0.9
 
 
 def state_word(worker: Worker) -> str:
-    """``runs``, ``draining``."""
+    """Return ``runs``, ``draining``."""
     return "runs" if worker.state == "running" else worker.state
 
 
 def readiness(worker: Worker) -> str:
-    """``yes``, or in a few words why it takes no jobs: ``22 s left``, ``its 2 jobs run again in 1 s``."""
+    """Return ``yes``, or briefly why it takes no jobs: ``22 s left``, ``its 2 jobs run again in 1 s``."""
     match worker.state:
         case "dead":
             return _jobs_of_the_dead(worker)
         case "blocked":
             if worker.blocked_where is None:
-                return f"no answer{_lasting(worker.blocked_for)}: it may be frozen"
-            return f"blocked{_lasting(worker.blocked_for)} by {escape(worker.blocked_where)}"
+                return f"no answer{_for_duration(worker.blocked_for)}: it may be frozen"
+            return f"blocked{_for_duration(worker.blocked_for)} by {escape(worker.blocked_where)}"
         case "draining":
             if worker.drain_deadline_in is None:
                 return "draining"
@@ -50,53 +50,43 @@ def _jobs_of_the_dead(worker: Worker) -> str:
     return f"{jobs} {'runs' if one else 'run'} again in {duration(worker.recover_in)}"
 
 
-def _lasting(seconds: float | None) -> str:
+def _for_duration(seconds: float | None) -> str:
     return "" if seconds is None else f" for {duration(seconds)}"
 
 
 def in_flight(worker: Worker) -> str:
-    """``3/45``; of a dead one ``2 held``."""
+    """Return ``3/45``; of a dead one ``2 held``."""
     return f"{worker.in_flight} held" if worker.state == "dead" else f"{worker.in_flight}/{worker.slots}"
 
 
 def cpu(worker: Worker) -> str:
-    """``12 %`` of one core."""
+    """Return ``12 %`` of one core."""
     return percent(worker.cpu, 0)
 
 
 def memory(worker: Worker) -> str:
-    """``96 MB``."""
+    """Return ``96 MB``."""
     return byte_size(worker.memory)
 
 
 def is_slow(worker: Worker) -> bool:
-    """Whether its event loop is late."""
+    """Return whether its event loop is late."""
     return worker.loop_p99 is not None and worker.loop_p99 > _SLOW_LOOP_SECONDS
 
 
 def is_busy(worker: Worker) -> bool:
-    """Whether it uses all of a core, or more."""
+    """Return whether it uses all of a core, or more."""
     return worker.cpu is not None and worker.cpu > _BUSY_CORES
 
 
 def drain_result(result: DrainResult) -> str:
-    """One line: how far the drain of a process is."""
+    """Return one line: how far the drain of a process is."""
     name = escape(result.name)
     if result.problem:
         return f"{name}: {escape(result.problem)}"
     if result.state == "running":
         return f"{name} takes jobs"
     if result.state == "drained":
-        return f"{name} has ended: {put_back(result.put_back)}"
+        return f"{name} has ended: {requeued_text(result.put_back)}"
     left = "" if result.deadline_in is None else f", {duration(result.deadline_in)} left"
     return f"{name} drains: {plural(result.in_flight, 'job')} in flight{left}"
-
-
-def put_back(number: int | None) -> str:
-    """Return how many jobs did not end in time."""
-    if number is None:
-        return "how many jobs went back to their queues is not known"
-    if number == 0:
-        return "no job went back to its queue"
-    queues = "its queue" if number == 1 else "their queues"
-    return f"{plural(number, 'job')} went back to the head of {queues}"

@@ -40,9 +40,9 @@ class CacheEntryTable(MarkableTable[CacheEntry]):
         self.post_message(OpenCacheEntry(item))
 
     def id_of(self, item: CacheEntry) -> str:
-        """Its key."""
+        """Return its key."""
         return item.key
 
     def mark_cell(self, item: CacheEntry) -> Text:
-        """Its mark."""
+        """Return its mark."""
         return cache_text.mark_cell(marked=self.is_marked(item))

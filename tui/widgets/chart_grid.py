@@ -13,7 +13,7 @@ from tui.text.charts import Chart, draw, plot_size
 MIN_CHART_LINES = 6
 """Title, three rows, axis and times."""
 _MIN_CHART_WIDTH = 36
-_GAP = 3
+_GAP_COLUMNS = 3
 
 
 class ChartGrid(Widget):
@@ -33,7 +33,7 @@ class ChartGrid(Widget):
         return grid_layout(charts, self.content_size.width, self.content_size.height)
 
     def steps_for(self, charts: int) -> int:
-        """In how many steps the series of each chart should be."""
+        """Return in how many steps the series of each chart should be."""
         across, _ = self.layout_for(charts)
         return plot_size(self._width(across), MIN_CHART_LINES)[0] if across else 1
 
@@ -61,16 +61,16 @@ class ChartGrid(Widget):
             drawn = [draw(chart, self._width(across), tall) for chart in row_charts]
             if row:
                 lines.append(Text())
-            lines += [Text(" " * _GAP).join(parts) for parts in zip(*drawn, strict=True)]
+            lines += [Text(" " * _GAP_COLUMNS).join(parts) for parts in zip(*drawn, strict=True)]
         return Text("\n", no_wrap=True, overflow="crop").join(lines)
 
     def _width(self, across: int) -> int:
-        return (self.content_size.width - _GAP * (across - 1)) // max(1, across)
+        return (self.content_size.width - _GAP_COLUMNS * (across - 1)) // max(1, across)
 
 
 def grid_layout(charts: int, width: int, height: int) -> tuple[int, int]:
-    """The layout that shows most charts, with the fewest empty places, and of those the best in shape."""
-    most_across = min(charts, (width + _GAP) // (_MIN_CHART_WIDTH + _GAP))
+    """Return the layout with most charts, the fewest empty places, and of those the best shape."""
+    most_across = min(charts, (width + _GAP_COLUMNS) // (_MIN_CHART_WIDTH + _GAP_COLUMNS))
     most_down = (height + 1) // (MIN_CHART_LINES + 1)
     if not charts or not most_across or not most_down:
         return 0, 0
@@ -84,7 +84,7 @@ def grid_layout(charts: int, width: int, height: int) -> tuple[int, int]:
 
 
 def _shape(layout: tuple[int, int], width: int, height: int) -> float:
-    """Greater for charts that are about six times as wide in columns as they are high in lines."""
+    """Rate a shape: charts about six times as wide in columns as they are high in lines are best."""
     across, down = layout
     ratio = (width / across) / (height / down)
     return -abs(ratio - 6)

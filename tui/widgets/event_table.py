@@ -38,7 +38,7 @@ class EventTable(MarkableTable[Event], inherit_bindings=False):
             self.event = event
 
     def id_of(self, item: Event) -> int:
-        """The id of the event."""
+        """Return the id of the event."""
         return item.id
 
     def open_item(self, item: Event) -> None:

@@ -13,7 +13,7 @@ from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
 from tui.keymap import key_name, with_keys
-from tui.text.completion import Values, candidates, completed
+from tui.text.completion import Values, candidates, complete
 from tui.text.format import clip, escape
 from tui.widgets.message_line import MessageLine
 from workers.operations.operations import OPERATION_ERRORS
@@ -31,7 +31,7 @@ class _Completion(Suggester):
 
     async def get_suggestion(self, value: str) -> str | None:
         """Return the text with its last word completed."""
-        return completed(value, self._values())
+        return complete(value, self._values())
 
 
 class FilterBar(Vertical):
@@ -126,7 +126,7 @@ class FilterBar(Vertical):
     def action_complete(self) -> None:
         """Complete the last word."""
         field = self.query_one(Input)
-        text = completed(field.value, self._values())
+        text = complete(field.value, self._values())
         if text is not None:
             field.value = text
             field.cursor_position = len(text)

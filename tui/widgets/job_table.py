@@ -66,11 +66,11 @@ class JobTable(LiveTable[JobSummary], MarkableTable[JobSummary]):
             self.job = job
 
     def id_of(self, item: JobSummary) -> Hashable:
-        """Its queue and key."""
+        """Return its queue and key."""
         return item.queue, item.key
 
     def mark_cell(self, item: JobSummary) -> Text:
-        """Its mark and its sign."""
+        """Return its mark and its sign."""
         return mark_cell(item, marked=self.is_marked(item))
 
     def open_item(self, item: JobSummary) -> None:

@@ -61,7 +61,7 @@ class KeyBar(Line):
 
 
 def _fitting_keys(entries: dict[str, tuple[str, Text]], width: int) -> list[tuple[str, Text]]:
-    """The first keys for which there is room, and the one of the help."""
+    """Return the first keys for which there is room, and the one of the help."""
     width_left = width - 1
     if _ALWAYS in entries:
         width_left -= entries[_ALWAYS][1].cell_len + len(_GAP)

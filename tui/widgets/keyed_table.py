@@ -48,7 +48,7 @@ class KeyedTable(DataTable[Text], Generic[ItemT]):
         return None if self.selected is None else self.keys[self.cursor_row]
 
     def is_marked(self, item: ItemT) -> bool:
-        """Whether the next action applies to the item."""
+        """Return whether the next action applies to the item."""
         return False
 
     def open_item(self, item: ItemT) -> None:

@@ -45,7 +45,7 @@ class LetterTable(KeyedTable[DeadLetter]):
         self.set_rows(letters, columns, rows)
 
     def columns_for(self, width: int, *, state: bool) -> dict[str, int]:
-        """The columns and their widths."""
+        """Return the columns and their widths."""
         return letter_text.letter_columns(width, state=state)
 
     def open_item(self, item: DeadLetter) -> None:
@@ -72,13 +72,13 @@ class MarkableLetterTable(LetterTable, MarkableTable[DeadLetter]):
         super().show_letters(letters, now, width, state=state)
 
     def columns_for(self, width: int, *, state: bool) -> dict[str, int]:
-        """The columns and their widths, with one for the marks."""
+        """Return the columns and their widths, with one for the marks."""
         return letter_text.letter_columns(width, marks=True, state=state)
 
     def id_of(self, item: DeadLetter) -> int:
-        """Its id in the database."""
+        """Return its id in the database."""
         return item.id
 
     def mark_cell(self, item: DeadLetter) -> Text:
-        """Its mark, and its sign if it is poison."""
+        """Return its mark, and its sign if it is poison."""
         return letter_text.mark_cell(item, marked=self.is_marked(item))

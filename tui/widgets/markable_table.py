@@ -37,15 +37,15 @@ class MarkableTable(KeyedTable[ItemT]):
         """The row from which a range is being marked."""
 
     def id_of(self, item: ItemT) -> Hashable:
-        """The id by which an item is marked."""
+        """Return the id by which an item is marked."""
         raise NotImplementedError
 
     def mark_cell(self, item: ItemT) -> Text:
-        """The first cell of an item's row."""
+        """Return the first cell of an item's row."""
         raise NotImplementedError
 
     def is_marked(self, item: ItemT) -> bool:
-        """Whether it was marked."""
+        """Return whether it was marked."""
         return self.id_of(item) in self.marks
 
     def unmark(self, ids: Iterable[Hashable] | None = None) -> None:

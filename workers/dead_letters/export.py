@@ -18,11 +18,11 @@ from storage.repositories.operator_actions import OperatorAction, OperatorAction
 
 ExportFormat = Literal["jsonl", "csv", "markdown"]
 
-_PAGE = 500
-_GROUPS = 50
-_SAMPLES = 3
+_MAX_PAGE_LETTERS = 500
+_MAX_GROUPS = 50
+_MAX_SAMPLES = 3
 """Letters of a group that are shown in full."""
-_ACTIONS = 50
+_MAX_ACTIONS = 50
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _CSV_COLUMNS = (*LETTERS.columns.keys(), "archived")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -36,7 +36,10 @@ async def export_letters(
     form: ExportFormat,
     mask: Callable[[DeadLetter], DeadLetter],
 ) -> AsyncIterator[str]:
-    """The document, piece by piece; each piece ends a line.  ``mask`` returns a letter as it is written."""
+    """Yield the document, piece by piece; each piece ends a line.
+
+    ``mask`` returns a letter as it is written.
+    """
     if form == "csv":
         yield _csv_record(_CSV_COLUMNS)
         async for letter in _all(letters, selection):
@@ -48,21 +51,21 @@ async def export_letters(
             yield json.dumps(fields(mask(letter)), ensure_ascii=False) + "\n"
         return
     if isinstance(selection, LetterFilter):
-        groups = await letters.groups(selection, limit=_GROUPS)
+        groups = await letters.groups(selection, limit=_MAX_GROUPS)
         yield f"# Dead letters: {_escape(selection.to_query() or 'all that are dead')}\n"
         for group in groups:
             same = selection.model_copy(update={"fingerprint": group.fingerprint})
-            samples = (await letters.page(same, limit=_SAMPLES)).items
+            samples = (await letters.page(same, limit=_MAX_SAMPLES)).items
             yield _group(replace(group, sample=mask(group.sample)), [mask(letter) for letter in samples])
     else:
         yield "# Dead letters\n"
         for letter in (await letters.get_many(selection)).values():
             yield _letter(mask(letter), 2)
-    yield _actions_section(await actions.newest(_ACTIONS))
+    yield _actions_section(await actions.newest(_MAX_ACTIONS))
 
 
 def fields(letter: DeadLetter) -> dict[str, Any]:
-    """A letter by the names of its columns, times in ISO 8601."""
+    """Return a letter by the names of its columns, times in ISO 8601."""
     return {
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in asdict(letter).items()
@@ -73,13 +76,13 @@ async def _all(
     letters: DeadLetterRepository, selection: LetterFilter | Sequence[int]
 ) -> AsyncIterator[DeadLetter]:
     if not isinstance(selection, LetterFilter):
-        for offset in range(0, len(selection), _PAGE):
-            for letter in (await letters.get_many(selection[offset : offset + _PAGE])).values():
+        for offset in range(0, len(selection), _MAX_PAGE_LETTERS):
+            for letter in (await letters.get_many(selection[offset : offset + _MAX_PAGE_LETTERS])).values():
                 yield letter
         return
     cursor: str | None = None
     while True:
-        page = await letters.page(selection, limit=_PAGE, cursor=cursor)
+        page = await letters.page(selection, limit=_MAX_PAGE_LETTERS, cursor=cursor)
         for letter in page.items:
             yield letter
         cursor = page.next
@@ -88,14 +91,17 @@ async def _all(
 
 
 def _csv_record(cells: Sequence[str]) -> str:
-    """One record of RFC 4180, with its CRLF."""
+    """Return one record of RFC 4180, with its CRLF."""
     record = io.StringIO()
     csv.writer(record).writerow(cells)
     return record.getvalue()
 
 
 def _csv_cell(value: Any) -> str:
-    """Text as it is, unless a spreadsheet would run it; anything else as compact JSON; None as nothing."""
+    """Write text as it is, unless a spreadsheet would run it.
+
+    Anything else is compact JSON, and None is nothing.
+    """
     if value is None:
         return ""
     if isinstance(value, str):
@@ -149,12 +155,12 @@ def _format_time(when: datetime) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text from jobs on one line, without what Markdown would read as its own."""
+    """Write text from jobs on one line, without what Markdown would read as its own."""
     return "".join(f"\\{char}" if char in "\\`*_[]<>#|" else char for char in " ".join(text.split()))
 
 
 def _code(text: str) -> str:
-    """A block with a fence that is longer than any in the text."""
+    """Return a block with a fence that is longer than any in the text."""
     fence = "```"
     while fence in text:
         fence += "`"

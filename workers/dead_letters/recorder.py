@@ -24,7 +24,7 @@ LETTERS_SCRIPT = Script.load(__name__, "letters")
 log = structlog.get_logger(__name__)
 
 _OUTCOME = re.compile(rb"(\d{1,18}):(\d{1,18}):(completed|aborted)", re.ASCII)
-_BATCH = 100
+_MAX_BATCH_LETTERS = 100
 _BACKOFF_SECONDS = (0.5, 15.0)
 """Between tries while the database is down: the first, and the longest."""
 _RETRY_REFUSED_SECONDS = 60.0
@@ -46,7 +46,7 @@ class Recorder:
         """Loop time at which a letter that was refused, and stays in Redis, is tried again."""
 
     def notify(self) -> None:
-        """A letter waits, or may wait."""
+        """Note that a letter waits, or may wait."""
         self._waiting.set()
 
     async def run(self) -> None:
@@ -86,10 +86,10 @@ class Recorder:
         now = asyncio.get_running_loop().time()
         self._retry_at = {uid: due for uid, due in self._retry_at.items() if due > now}
         pipeline = self._redis.pipeline(transaction=False)
-        pipeline.zrange(LETTERS, 0, len(self._retry_at) + _BATCH - 1)
-        pipeline.zrange(OUTCOMES, 0, _BATCH - 1)
+        pipeline.zrange(LETTERS, 0, len(self._retry_at) + _MAX_BATCH_LETTERS - 1)
+        pipeline.zrange(OUTCOMES, 0, _MAX_BATCH_LETTERS - 1)
         uids, outcomes = await pipeline.execute()
-        uids = [uid for uid in uids if uid not in self._retry_at][:_BATCH]
+        uids = [uid for uid in uids if uid not in self._retry_at][:_MAX_BATCH_LETTERS]
         if uids:
             await self._record_letters(uids)
         if outcomes:
@@ -143,7 +143,7 @@ class Recorder:
 
 
 def _parse_outcome(member: bytes) -> ReplayOutcome | None:
-    """The letter, the item and the result of its replay; None if another program wrote the member."""
+    """Return the letter, the item and the result of its replay; None if another program wrote the member."""
     match = _OUTCOME.fullmatch(member)
     if match is None:
         return None

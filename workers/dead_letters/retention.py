@@ -67,7 +67,10 @@ class Retention:
             await asyncio.sleep(_CHECK_SECONDS)
 
     async def run_if_due(self) -> int:
-        """Today's run, unless it was done; how many letters were moved.  Raises RedisError, StorageError."""
+        """Do today's run, unless it was done; return how many letters were moved.
+
+        Raises RedisError, StorageError.
+        """
         seconds, _ = await self._redis.time()
         today = int(seconds) // _DAY_SECONDS * _DAY_SECONDS
         last_run = await execute(self._redis, "HGET", CRON, _SCHEDULE)

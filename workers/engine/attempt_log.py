@@ -52,7 +52,7 @@ class LoggedAttempt(Protocol):
     """Its newest lines; None as long as it has logged nothing."""
 
     def log_fields(self) -> dict[str, Any]:
-        """Queue, job, attempt and worker."""
+        """Return queue, job, attempt and worker."""
 
 
 current_attempt: ContextVar[LoggedAttempt | None] = ContextVar("current_attempt", default=None)
@@ -109,7 +109,7 @@ class MemoryHandler(logging.Handler):
 
 
 def _text(record: logging.LogRecord) -> str:
-    """The line without its time, its level and the fields of an attempt."""
+    """Return the line without its time, its level and the fields of an attempt."""
     if not isinstance(record.msg, dict):
         return f"{record.getMessage()}{_error(record.exc_info)}"
     event = record.msg
@@ -122,7 +122,7 @@ def _value(value: object) -> str:
 
 
 def _error(exc_info: Any) -> str:
-    """The error of a line, in logging's and structlog's forms; its traceback is in the log itself."""
+    """Return the error of a line, in logging's and structlog's forms; its traceback is in the log itself."""
     if isinstance(exc_info, Sequence):
         exc_info = exc_info[1]
     elif exc_info is True:

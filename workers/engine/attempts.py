@@ -39,12 +39,12 @@ def failed_attempt(
     error: BaseException,
     *,
     number: int,
-    at: float,
+    failed_at: float,
     worker: str,
     run_seconds: float,
     release: str | None = None,
 ) -> dict[str, Any]:
-    """The record of one failed attempt; ``at`` in Unix seconds, ``release`` that of its worker if known."""
+    """Return the record of a failed attempt; ``failed_at`` in Unix seconds, ``release`` of its worker."""
     if isinstance(error, RemoteError):
         trace = error.traceback
     else:
@@ -53,7 +53,7 @@ def failed_attempt(
         trace = "…" + trace[-MAX_TRACEBACK_CHARS:]
     return {
         "attempt": number,
-        "at": at,
+        "at": failed_at,
         "worker": worker,
         "error_type": error_type(error),
         "message": (str(error) or error_type(error))[:_MAX_MESSAGE_CHARS],
@@ -65,17 +65,17 @@ def failed_attempt(
 
 
 def our_meta(job: Job) -> Any:
-    """Our part of the job's meta, which other programs may have written; None if there is none."""
+    """Return our part of the job's meta, which other programs may have written; None if it has none."""
     return job.meta.get(META) if isinstance(job.meta, dict) else None
 
 
 def attempts_of(job: Job) -> list[dict[str, Any]]:
-    """The failed attempts in the job's record; none if another program wrote something else there."""
+    """Return the failed attempts in the job's record; none if another program wrote something else there."""
     return checked_attempts(our_meta(job))
 
 
 def checked_attempts(our_part: Any) -> list[dict[str, Any]]:
-    """The failed attempts in our part of a job's meta; ``ours`` may be anything: see `our_meta`."""
+    """Return the failed attempts in our part of a job's meta; ``ours`` may be anything: see `our_meta`."""
     attempts = our_part.get("attempts") if isinstance(our_part, dict) else None
     if not isinstance(attempts, list) or not all(map(_is_attempt, attempts)):
         return []
@@ -111,7 +111,10 @@ def drop_tracebacks(job: Job) -> bool:
 
 
 def replay_origin(our_part: Any) -> tuple[int, int] | None:
-    """The letter and the plan's item that a job is a replay of; ``ours`` may be anything: see `our_meta`."""
+    """Return the letter and the plan's item that a job is a replay of.
+
+    ``ours`` may be anything: see `our_meta`.
+    """
     if not isinstance(our_part, dict):
         return None
     letter, item = our_part.get("replay_of"), our_part.get("replay", 0)

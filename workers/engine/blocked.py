@@ -16,7 +16,7 @@ class BlockedAt:
     job: str = ""
 
     def note(self) -> bytes:
-        """Its form in Redis."""
+        """Return its form in Redis."""
         return wire.dump({"where": self.where, "queue": self.queue, "job": self.job})
 
 

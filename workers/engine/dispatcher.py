@@ -32,7 +32,7 @@ from workers.engine.ready_watch import ReadyWatch
 from workers.engine.recovery import Recovery
 from workers.engine.runner import JobRunner, SaqFunction
 from workers.engine.settlement import LeasedJob, Settlement, TakeResult
-from workers.engine.turn import Turn, unsettled
+from workers.engine.turn import Turn, count_unsettled
 
 log = structlog.get_logger(__name__)
 
@@ -134,8 +134,8 @@ class Dispatcher:
     @property
     def in_flight(self) -> int:
         """Jobs of this process that run, or have ended and are not settled yet."""
-        under_way = sum(unsettled(turn.batch) for turn in self._turns)
-        return len(self.runner.running) + unsettled(self._settlements) + under_way
+        under_way = sum(count_unsettled(turn.batch) for turn in self._turns)
+        return len(self.runner.running) + count_unsettled(self._settlements) + under_way
 
     def overdue_seconds(self) -> float:
         """Return how long a turn has been under way, or due and not begun; 0 while there is progress."""
@@ -196,7 +196,7 @@ class Dispatcher:
                     continue
                 except (RedisError, OSError) as error:
                     self._on_result(error)
-                    self._put_back_turns([turn for turn in self._turns if turn.broke])
+                    self._resend_turns([turn for turn in self._turns if turn.broke])
                     if isinstance(error, ResponseError):
                         self.queue.reconciler.request(now=True)
                 except Exception:  # whatever another program wrote must not stop the queue
@@ -209,7 +209,7 @@ class Dispatcher:
         finally:
             self._wakeup_task, self._due = None, None
             if self._turns:  # the run was cancelled
-                self._put_back_turns(list(self._turns))
+                self._resend_turns(list(self._turns))
                 self._leases_uncertain = True
             self.recovery.stop()
             await cancel_and_wait([wakeup])
@@ -252,12 +252,12 @@ class Dispatcher:
         return bool(self._settlements) and waited_seconds >= _SMALL_TURN_SECONDS
 
     def _free_slots(self) -> int:
-        """Slots in which no job runs, and that no turn under way fills."""
+        """Return the slots in which no job runs, and that no turn under way fills."""
         return self.runner.free - sum(turn.slots for turn in self._turns)
 
     def _begin_turn(self) -> None:
         batch = next(batch_by_size(self._settlements, Settlement.size, self._batch_limit), [])
-        free = self._free_slots() - unsettled(self._settlements[len(batch) :])
+        free = self._free_slots() - count_unsettled(self._settlements[len(batch) :])
         slots = 0 if self._draining else max(0, min(free, self._max_slots))
         takes = slots > 0 or not (self._draining or self._turns)
         began = time.monotonic()
@@ -276,7 +276,7 @@ class Dispatcher:
             replies = await run_unknown_scripts(self._pipeline, turn.calls, turn.replies.result())
             stood, take = await self.queue.turn_result(turn.batch, replies)
         except BaseException as error:
-            self._settlements[:0] = turn.unfinished(resent=not isinstance(error, ResponseError))
+            self._settlements[:0] = turn.remaining_settlements(resent=not isinstance(error, ResponseError))
             if turn.batch and isinstance(error, Exception) and is_too_large(error):
                 self._shrink_too_large(turn.batch, error)
                 return
@@ -293,11 +293,11 @@ class Dispatcher:
         self.turned.set()
         self._defect_since = None
 
-    def _put_back_turns(self, turns: Sequence[Turn]) -> None:
+    def _resend_turns(self, turns: Sequence[Turn]) -> None:
         """Have later turns settle what these failed ``turns`` were to settle."""
         for turn in reversed(turns):
             self._turns.remove(turn)
-            self._settlements[:0] = turn.unfinished(resent=True)
+            self._settlements[:0] = turn.remaining_settlements(resent=True)
 
     def _shrink_too_large(self, batch: list[Settlement], error: Exception) -> None:
         """Find the settlement that is too large for Redis, which refused the request, and shrink it."""

@@ -34,7 +34,7 @@ class EnqueueResult(IntEnum):
 
 
 def enqueue_batches(jobs: Iterable[EnqueueArgs]) -> Iterator[list[EnqueueArgs]]:
-    """The jobs in order, split by what one request may hold."""
+    """Split the jobs, in order, by what one request may hold."""
     return batch_by_size(jobs, _size, _MAX_BATCH)
 
 
@@ -47,7 +47,7 @@ def enqueue_call(
     occurrence: int = 0,
     more: bool = False,
 ) -> ScriptCall:
-    """The call that enqueues ``batch``; as jobs of a schedule's occurrence, of which ``more`` may follow."""
+    """Return the call that enqueues ``batch``, maybe as an occurrence, of which ``more`` may follow."""
     tokens = f"{CRON}:{schedule}" if schedule else TOKENS
     args: list[Argument] = [WAKE_CHANNEL, queue, schedule, occurrence, _TOKEN_SECONDS, int(more)]
     for job in batch:
@@ -56,7 +56,7 @@ def enqueue_call(
 
 
 async def redis_full_error(redis: Redis, enqueued: int, jobs: int | None) -> RedisFullError:
-    """The error for a producer of whose ``jobs`` only the first ``enqueued`` fitted into Redis.
+    """Return the error for a producer of whose ``jobs`` only the first ``enqueued`` fitted into Redis.
 
     ``jobs`` is None if they were not counted.
     """

@@ -34,7 +34,10 @@ _STATUS = r"[1-5]\d\d"
 
 
 def _quotation(mark: str, end: str) -> str:
-    """A quotation; an apostrophe within a word begins and ends none, and one that is cut goes to the end."""
+    """Return a quotation.
+
+    An apostrophe within a word begins and ends none, and a quotation that is cut goes to the end.
+    """
     return (
         rf"{_NOT_AFTER_WORD}[bBrRuU]{{0,2}}{mark}(?!\s|$|{_STATUS} [A-Z])"
         rf"(?:[^{end}\\]|\\.?|[{end}](?=\w))*+(?:[{end}]|$)"
@@ -168,7 +171,7 @@ _MAX_CHARS = 1_000
 
 
 def normalise(message: str) -> str:
-    """``message`` without what differs from one failure to the next; to normalise it again changes nothing.
+    """Return ``message`` without what differs between failures; to do so twice changes nothing.
 
     Numbers, ids, addresses, paths, dates and quotations all become the same mark.  The status code of an
     answer stays, for 404 and 503 are different errors.  It is a number from 100 to 599 that follows
@@ -183,7 +186,7 @@ def normalise(message: str) -> str:
 
 
 def fingerprint(queue: str, function: str, error_name: str, message: str, frame: str | None) -> str:
-    """16 hexadecimal digits, the same for failures of one function that differ only in their noise.
+    """Return 16 hexadecimal digits, the same for failures of one function that differ only in their noise.
 
     ``error_name`` is what `error_type` returns, ``frame`` what `handler_frame` returns.
     """
@@ -192,9 +195,9 @@ def fingerprint(queue: str, function: str, error_name: str, message: str, frame:
 
 
 def handler_frame(error: BaseException) -> str | None:
-    """The innermost frame of ``error``'s own traceback that is a handler's code, as ``module:function``.
+    """Return the innermost frame of ``error`` that is a handler's code, as ``module:function``.
 
-    None if there is none, and for a timeout: the frame in which the time ran out is chance.
+    None without one, and for a timeout: the frame in which the time ran out is chance.
     """
     if error_type(error) == "JobTimeoutError":  # its traceback is that of a cancellation
         return None
@@ -213,7 +216,7 @@ def handler_frame(error: BaseException) -> str | None:
 
 
 def is_handler_frame(frame: FrameType) -> bool:
-    """Whether it is code of our handlers, wherever they are installed, or outside of all libraries.
+    """Return whether it is code of our handlers, wherever they are installed, or outside of all libraries.
 
     The rest of this program is as a library to them: it calls them, or they call it.
     """

@@ -27,17 +27,17 @@ class Percentiles:
 
 
 def bucket(seconds: float) -> int:
-    """Number of the bucket for a duration of ``seconds``."""
+    """Return the number of the bucket for a duration of ``seconds``."""
     return min(LAST_BUCKET, bisect_left(BOUNDS_SECONDS, seconds))
 
 
 def bounds(number: int) -> tuple[float, float]:
-    """Lower and upper bound of a bucket, in seconds."""
+    """Return the lower and upper bound of a bucket, in seconds."""
     return (BOUNDS_SECONDS[number - 1] if number else 0.0), BOUNDS_SECONDS[number]
 
 
 def percentile(counts: Mapping[int, int], share: float) -> float | None:
-    """The duration in seconds below which ``share`` (0 to 1) of the durations lie; None if there are none."""
+    """Return the seconds below which ``share`` (0 to 1) of the durations lie; None without any."""
     total = sum(counts.values())
     if total <= 0:
         return None
@@ -51,5 +51,5 @@ def percentile(counts: Mapping[int, int], share: float) -> float | None:
 
 
 def percentiles(counts: Mapping[int, int]) -> Percentiles:
-    """The 50th, 95th and 99th percentile."""
+    """Return the 50th, 95th and 99th percentile."""
     return Percentiles(percentile(counts, 0.5), percentile(counts, 0.95), percentile(counts, 0.99))

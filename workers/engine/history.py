@@ -49,7 +49,7 @@ class Point:
 
     @classmethod
     def parse(cls, member: bytes) -> Point | None:
-        """A point as history.lua writes it; None if another program wrote it."""
+        """Return a point as history.lua writes it; None if another program wrote it."""
         try:
             at_ms, depth, in_flight, *flat = wire.load(member)
             counters = dict(zip(flat[::2], flat[1::2], strict=True))
@@ -72,8 +72,8 @@ class History:
         object.__setattr__(self, "times", [point.at for point in self.points])
 
     @classmethod
-    def of(cls, points: Iterable[Point], now: Point) -> History:
-        """The points before ``now``, each once, and ``now``."""
+    def build(cls, points: Iterable[Point], now: Point) -> History:
+        """Return the points before ``now``, each once, and ``now``."""
         by_time = {point.at: point for point in points if point.at < now.at}
         return cls([*(by_time[at] for at in sorted(by_time)), now])
 
@@ -82,13 +82,13 @@ class History:
         """The state now."""
         return self.points[-1]
 
-    def at(self, time: float) -> Point:
-        """The state at a Unix second: nothing has changed from then to the next point."""
+    def point_at(self, time: float) -> Point:
+        """Return the state at a Unix second: nothing has changed from then to the next point."""
         return self.points[min(bisect_left(self.times, time), len(self.points) - 1)]
 
     def span(self, start: float, end: float) -> Counter[str]:
         """Return the counts from ``start`` to ``end``, Unix seconds; right to the step of the points."""
-        return difference(self.at(start).counters, self.at(end).counters)
+        return difference(self.point_at(start).counters, self.point_at(end).counters)
 
 
 def difference(before: Counters, after: Counters) -> Counter[str]:
@@ -120,7 +120,7 @@ def _buckets(counters: Counters, kind: str) -> Counter[int]:
 
 
 def failure_rate(counters: Mapping[str, Any]) -> tuple[float | None, int]:
-    """Share of failed attempts (0 to 1, None without any) among those that ended, and how many ended."""
+    """Return the share of failed attempts (0 to 1, None without any) and how many attempts ended."""
     failed = counters.get("failed", 0)
     ended = counters.get("completed", 0) + failed
     return (failed / ended if ended else None), ended

@@ -19,16 +19,22 @@ from workers.engine.attempts import META, replay_origin
 from workers.engine.history import KEEP_POINT
 from workers.engine.job_reader import JOB_STATE, FoundJob, JobReader
 from workers.engine.keys import OUTCOMES, WAKE_CHANNEL
-from workers.engine.policy import KEEP_ENDED_MS, KEEP_FAILED, KEEP_LARGE_MS, KEEP_READABLE_MS, LARGE_BYTES
+from workers.engine.policy import (
+    KEEP_ENDED_MS,
+    KEEP_FAILED_JOBS,
+    KEEP_LARGE_MS,
+    KEEP_READABLE_MS,
+    LARGE_BYTES,
+)
 from workers.engine.queue import JobQueue
-from workers.engine.reconciler import LAST_SECOND
+from workers.engine.reconciler import MAX_UNIX_SECONDS
 
 ABORT_SCRIPT = Script.load(__name__, "abort", functions=KEEP_POINT + JOB_STATE)
 RUN_NOW_SCRIPT = Script.load(__name__, "run_now", functions=JOB_STATE)
 REMOVE_SCRIPT = Script.load(__name__, "remove", functions=JOB_STATE)
 
 _MAX_BATCH = 100
-_SCANNED_IDS = 1_000_000
+_MAX_SCANNED_IDS = 1_000_000
 """Ids of the ready list that one call searches, for each job: some ten milliseconds."""
 _ABORT_MS = 5_000
 """How long SAQ keeps a request to abort a job."""
@@ -51,15 +57,15 @@ class JobChanges:
         """End jobs that wait as aborted, and request it for those that run; each has the record of a job."""
         keys = self._keys
         names = [*self._state_keys, keys.looks, OUTCOMES, keys.totals, keys.history]
-        limits = [KEEP_FAILED, KEEP_READABLE_MS, KEEP_ENDED_MS, LARGE_BYTES, KEEP_LARGE_MS]
-        head: list[Argument] = [self._queue.name, LAST_SECOND, *limits, reason, _ABORT_MS]
+        limits = [KEEP_FAILED_JOBS, KEEP_READABLE_MS, KEEP_ENDED_MS, LARGE_BYTES, KEEP_LARGE_MS]
+        head: list[Argument] = [self._queue.name, MAX_UNIX_SECONDS, *limits, reason, _ABORT_MS]
         rows = [self._abort_row(job, reason) for job in jobs]
         return await self._run(rows, lambda args: ABORT_SCRIPT.call(names, [*head, *args]))
 
     async def run_now(self, jobs: Sequence[FoundJob]) -> list[bool]:
         """Put jobs that wait at the head of their queue, the first of them first."""
         names = [*self._state_keys, self._keys.looks]
-        head: list[Argument] = [self._queue.name, LAST_SECOND, WAKE_CHANNEL]
+        head: list[Argument] = [self._queue.name, MAX_UNIX_SECONDS, WAKE_CHANNEL]
         rows: list[_Arguments] = [(job.id, job.where, job.mark) for job in reversed(jobs)]
         changed = await self._run(rows, lambda args: RUN_NOW_SCRIPT.call(names, [*head, *args]))
         return changed[::-1]
@@ -67,7 +73,7 @@ class JobChanges:
     async def remove(self, jobs: Sequence[FoundJob]) -> list[bool]:
         """Remove jobs that wait or have ended, with their records."""
         names = [*self._state_keys, self._keys.looks, OUTCOMES]
-        head: list[Argument] = [self._queue.name, LAST_SECOND]
+        head: list[Argument] = [self._queue.name, MAX_UNIX_SECONDS]
         rows: list[_Arguments] = [
             (job.id, job.where, job.mark, _digest(job.record), _outcome(job)) for job in jobs
         ]
@@ -93,7 +99,7 @@ class JobChanges:
     ) -> list[bool]:
         batch_size = 1
         if len(rows) > 1:
-            batch_size = max(1, min(_MAX_BATCH, _SCANNED_IDS // max(1, await self._depth())))
+            batch_size = max(1, min(_MAX_BATCH, _MAX_SCANNED_IDS // max(1, await self._depth())))
         changed: list[bool] = []
         for batch in batch_by_size(rows, _size, batch_size):
             args = [argument for row in batch for argument in row]
@@ -122,7 +128,7 @@ def _size(row: _Arguments) -> int:
 
 
 def _digest(record: bytes | None) -> str:
-    """The digest by which the scripts compare records; empty if there is none."""
+    """Return the digest by which the scripts compare records; empty without a record."""
     return "" if record is None else hashlib.sha1(record, usedforsecurity=False).hexdigest()
 
 

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from storage.redis.batches import REQUEST_BYTES
 from storage.redis.scripts import Argument, Script, read_script, run_script
 from workers.engine.keys import QueueKeys
-from workers.engine.reconciler import LAST_SECOND
+from workers.engine.reconciler import MAX_UNIX_SECONDS
 from workers.engine.wire import encode_id
 
 JOB_STATE = read_script(__name__, "job_state")
@@ -80,8 +80,8 @@ class JobReader:
     async def window(
         self, state: WindowState, limit: int, *, after: bytes = b"", place: bytes = b""
     ) -> Window:
-        """The jobs in a state that follow the one with the id ``after``, which was at ``place``."""
-        args: list[Argument] = [self._queue, LAST_SECOND, state, limit, REQUEST_BYTES, after, place]
+        """Return the jobs in a state that follow the one with the id ``after``, which was at ``place``."""
+        args: list[Argument] = [self._queue, MAX_UNIX_SECONDS, state, limit, REQUEST_BYTES, after, place]
         now_us, more, *flat = await run_script(self._redis, JOBS_SCRIPT.call(self.script_keys, args))
         jobs = [
             FoundJob(id_, state, mark, at if isinstance(at, bytes) else b"%d" % at, record, kind.decode())
@@ -90,10 +90,10 @@ class JobReader:
         return Window(int(now_us) / 1e6, jobs, bool(more))
 
     async def find(self, keys: Sequence[str]) -> AsyncIterator[tuple[float, list[FoundJob]]]:
-        """The jobs with these keys, in order, some at a time, each time with the server's time."""
+        """Yield the jobs with these keys, in order, some at a time, each time with the server's time."""
         remaining = list(keys)
         while remaining:
-            args: list[Argument] = [self._queue, LAST_SECOND, MAX_SEARCHED_POSITIONS, REQUEST_BYTES]
+            args: list[Argument] = [self._queue, MAX_UNIX_SECONDS, MAX_SEARCHED_POSITIONS, REQUEST_BYTES]
             call = JOB_SCRIPT.call(self.script_keys, [*args, *map(encode_id, remaining)])
             now_us, *flat = await run_script(self._redis, call)
             jobs = [_found_job(*row) for row in _rows(flat, 7)]
@@ -108,13 +108,13 @@ class JobReader:
 
 
 async def count_jobs(redis: Redis, queues: Sequence[str]) -> dict[str, JobCounts]:
-    """The jobs of each queue by state, in one round trip.  Raises RedisError."""
+    """Return the jobs of each queue by state, in one round trip.  Raises RedisError."""
     pipeline = redis.pipeline(transaction=False)
     for queue in queues:
         keys = QueueKeys.of(queue)
         pipeline.hlen(keys.leases)
         pipeline.llen(keys.queued)
-        pipeline.zcount(keys.incomplete, "(0", f"({LAST_SECOND}")
+        pipeline.zcount(keys.incomplete, "(0", f"({MAX_UNIX_SECONDS}")
         pipeline.zcard(keys.completed)
         pipeline.zcard(keys.failed)
     replies = await pipeline.execute(raise_on_error=False)

@@ -58,7 +58,7 @@ class JobRecord:
 def read_record(
     body: bytes | None, record_type: str, key: str, now: float, *, whole: bool = True
 ) -> JobRecord:
-    """The record of a job; ``record_type`` as in `FoundJob`, ``now`` in Unix seconds of the server.
+    """Return the record of a job; ``record_type`` as in `FoundJob`, ``now`` in Unix seconds of the server.
 
     ``whole``: with arguments, result, meta and failed attempts, which may take long: a list does without.
     """

@@ -19,7 +19,7 @@ _MAX_SHOWN_CHARS = 40
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text.  Raises InvalidJsonError.
+    """Return the value of a JSON text.  Raises InvalidJsonError.
 
     Stricter than the standard library, which reads NaN and infinities, makes an infinity of 1e999, and drops
     all but the last of equal keys.
@@ -40,7 +40,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
-    """The object of a JSON text.  Raises InvalidJsonError."""
+    """Return the object of a JSON text.  Raises InvalidJsonError."""
     value = parse_json(text)
     if not isinstance(value, dict):
         raise InvalidJsonError('a JSON object is needed, for instance {"item_id": "dress-17"}')

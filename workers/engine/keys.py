@@ -54,7 +54,7 @@ class QueueKeys:
 
     @classmethod
     def of(cls, queue: str) -> QueueKeys:
-        """The keys of the queue of that name."""
+        """Return the keys of the queue of that name."""
         saq, own = f"saq:{queue}:", f"couturecast:{queue}:"
         return cls(
             queued=f"{saq}queued",

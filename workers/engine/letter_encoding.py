@@ -22,7 +22,10 @@ _NO_JOB = "?"
 
 
 def make_letter(job: Job, attempts: list[dict[str, Any]]) -> QueuedDeadLetter:
-    """The dead letter of a job that failed for good; the last of ``attempts`` has the error it died of."""
+    """Return the dead letter of a job that failed for good.
+
+    The last of ``attempts`` has the error it died of.
+    """
     replay_of, item = replay_origin(our_meta(job)) or (None, 0)
     return _letter(
         queue=job.get_queue().name,
@@ -37,7 +40,7 @@ def make_letter(job: Job, attempts: list[dict[str, Any]]) -> QueuedDeadLetter:
 
 
 def unreadable_letter(queue: str, job_id: str, body: bytes, attempt: dict[str, Any]) -> QueuedDeadLetter:
-    """The dead letter of something on a queue that is not a job; its bytes are kept as they came."""
+    """Return the dead letter of something on a queue that is not a job; its bytes are kept as they came."""
     return _letter(
         queue=queue,
         job_id=job_id,
@@ -50,7 +53,7 @@ def unreadable_letter(queue: str, job_id: str, body: bytes, attempt: dict[str, A
 
 
 def encode_letter(letter: QueuedDeadLetter, *, include_job: bool = True) -> bytes:
-    """A letter as it waits in Redis; without its job if the bytes of that are to follow it."""
+    """Return a letter as it waits in Redis; without its job if the bytes of that are to follow it."""
     values = {field.name: getattr(letter, field.name) for field in fields(letter)}
     del values["release"]  # the last attempt has it; earlier versions read no letter with another field
     values["enqueued_at"] = letter.enqueued_at and letter.enqueued_at.timestamp()
@@ -62,24 +65,27 @@ def encode_letter(letter: QueuedDeadLetter, *, include_job: bool = True) -> byte
 
 
 def without_job(letter: bytes) -> bytes:
-    """The encoded letter of something that is not a job, without its bytes."""
+    """Return the encoded letter of something that is not a job, without its bytes."""
     values = wire.load(letter)
     values.pop("job_data", None)
     return wire.dump(values) + _SEPARATOR
 
 
 def minimal_record(body: bytes) -> bytes:
-    """The part of an ended job's record that is kept if it is too large: no arguments, meta and result."""
+    """Return what is kept of an ended job's record that is too large: no arguments, meta and result."""
     job = {key: value for key, value in wire.load(body).items() if key not in ("kwargs", "meta", "result")}
     return wire.dump(job | {"error": str(job.get("error") or "")[-MAX_TRACEBACK_CHARS:]})
 
 
 def decode_letter(body: bytes, uid: str) -> QueuedDeadLetter:
-    """The letter that `encode_letter` wrote; one of another version that cannot be read is kept as text."""
+    """Return the letter that `encode_letter` wrote.
+
+    A letter of another version that cannot be read is kept as text.
+    """
     try:
         return _decode_letter(body)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError) as error:
-        attempt = failed_attempt(error, number=1, at=time.time(), worker="", run_seconds=0.0)
+        attempt = failed_attempt(error, number=1, failed_at=time.time(), worker="", run_seconds=0.0)
         return replace(unreadable_letter(_NO_JOB, _NO_JOB, body, attempt), uid=uid)
 
 
@@ -96,7 +102,7 @@ def _decode_letter(body: bytes) -> QueuedDeadLetter:
 
 
 def _job_data(job: bytes) -> dict[str, Any]:
-    """The job that follows its letter, without the fields about its end or when it is due."""
+    """Return the job that follows its letter, without the fields about its end or when it is due."""
     try:
         data = wire.load(job)
         for name in ("status", "completed", "result", "scheduled"):
@@ -107,7 +113,7 @@ def _job_data(job: bytes) -> dict[str, Any]:
 
 
 def _without_ours(data: dict[str, Any]) -> dict[str, Any]:
-    """A job as its letter keeps it: our part of its meta, and its error, are fields of the letter."""
+    """Return a job as its letter keeps it: our part of its meta, and its error, are fields of the letter."""
     meta = data.pop("meta", None)
     others = {key: value for key, value in meta.items() if key != META} if isinstance(meta, dict) else None
     data.pop("error", None)
@@ -119,7 +125,7 @@ def _unreadable_job(body: bytes) -> dict[str, Any]:
 
 
 def _from_millis(milliseconds: Any) -> datetime | None:
-    """A producer's time, which may be anything; None if it is not a time."""
+    """Return a producer's time, which may be anything; None if it is not a time."""
     try:
         return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
     except (TypeError, ValueError, OverflowError, OSError):
@@ -160,7 +166,7 @@ def _letter(
 
 
 def _release(attempts: Any) -> str | None:
-    """The release of the last attempt; None if another version, or another program, wrote none."""
+    """Return the release of the last attempt; None if another version, or another program, wrote none."""
     last = attempts[-1] if isinstance(attempts, list) and attempts else None
     release = last.get("release") if isinstance(last, dict) else None
     return release if isinstance(release, str) else None

@@ -33,8 +33,8 @@ from workers.engine.settlement import LeasedJob, LetterPayload, Settlement
 from workers.errors import RecordTooLargeError
 
 
-def succeeded(leased: LeasedJob, job: Job, result: Any) -> Settlement:
-    """The job completed with ``result``.  Raises TypeError if the result cannot be written as JSON."""
+def settle_success(leased: LeasedJob, job: Job, result: Any) -> Settlement:
+    """Complete the job with ``result``.  Raises TypeError if the result cannot be written as JSON."""
     job.status, job.result, job.error = Status.COMPLETE, result, None
     job.completed = now()
     job.progress = 1.0
@@ -42,7 +42,7 @@ def succeeded(leased: LeasedJob, job: Job, result: Any) -> Settlement:
     return Settlement(leased.id, leased.lease, "complete", body, replay_outcome=outcome)
 
 
-def failed(
+def settle_failure(
     leased: LeasedJob,
     job: Job,
     error: BaseException,
@@ -52,7 +52,7 @@ def failed(
     release: str | None = None,
     log: Sequence[str] = (),
 ) -> Settlement:
-    """The attempt failed: a retry if the policy has one left and ``error`` allows it, else a dead letter.
+    """Settle a failed attempt: a retry if policy and ``error`` allow one, else a dead letter.
 
     ``job.attempts`` counts this attempt already.  ``release`` is that of the worker, None if it is unknown.
     ``log`` has the last lines that its handler logged.
@@ -62,7 +62,7 @@ def failed(
     attempt = failed_attempt(
         error,
         number=job.attempts,
-        at=ended_ms / 1000,
+        failed_at=ended_ms / 1000,
         worker=worker,
         run_seconds=run_seconds,
         release=release,
@@ -89,12 +89,12 @@ def worker_died(
     worker: str,
     release: str | None = None,
 ) -> Settlement:
-    """The worker died during the attempt: back to the head of the queue at once, the attempt is charged."""
+    """Settle an attempt whose worker died: back to the head of the queue at once, the attempt is charged."""
     if job.status == Status.ABORTING:
-        return aborted(leased, job)
+        return settle_abort(leased, job)
     if job.status != Status.ACTIVE:  # an active record counts this attempt already
         job.attempts += 1
-    settlement = failed(leased, job, error, policy=policy, worker=worker, release=release)
+    settlement = settle_failure(leased, job, error, policy=policy, worker=worker, release=release)
     settlement.lost = True
     if settlement.verb == "retry":
         settlement.verb = "return"
@@ -110,9 +110,9 @@ def unreadable(
     worker: str,
     release: str | None = None,
 ) -> Settlement:
-    """The queue held something that is not a job: a dead letter keeps its bytes, and so does Redis."""
+    """Bury something on the queue that is not a job: a dead letter keeps its bytes, and so does Redis."""
     attempt = failed_attempt(
-        error, number=1, at=now() / 1000, worker=worker, run_seconds=0.0, release=release
+        error, number=1, failed_at=now() / 1000, worker=worker, run_seconds=0.0, release=release
     )
     letter = unreadable_letter(queue, key, leased.body, attempt)
     return Settlement(
@@ -120,8 +120,8 @@ def unreadable(
     )
 
 
-def aborted(leased: LeasedJob, job: Job) -> Settlement:
-    """SAQ's ``queue.abort`` was called for the job: neither a failure nor a dead letter."""
+def settle_abort(leased: LeasedJob, job: Job) -> Settlement:
+    """Settle a job for which SAQ's ``queue.abort`` was called: neither a failure nor a dead letter."""
     job.status, job.result = Status.ABORTED, None
     job.completed = now()
     body, outcome = wire.dump(wire.job_dict(job)), _replay_outcome(job, "aborted")
@@ -150,7 +150,7 @@ def shrink(
     worker: str,
     release: str | None,
 ) -> Settlement | None:
-    """The next smaller form of a settlement that Redis refuses for its size; None if there is none.
+    """Return the next smaller form of a settlement that Redis refuses for its size, or None.
 
     No job's data is lost: what is too large to be sent is taken from where the server stores it.
 
@@ -189,7 +189,7 @@ def _bury_refused(
     size = len(settlement.body)
     error = RecordTooLargeError(f"its record has {size:,} bytes, which Redis refuses: {reason}")
     leased = LeasedJob(settlement.id, settlement.lease, b"")
-    buried = failed(leased, job, error, policy=policy, worker=worker, release=release)
+    buried = settle_failure(leased, job, error, policy=policy, worker=worker, release=release)
     return replace(
         buried,
         wait_seconds=settlement.wait_seconds,
@@ -216,7 +216,7 @@ def _bury(leased: LeasedJob, job: Job, attempt: dict[str, Any], ended_ms: int) -
 
 
 def _replay_outcome(job: Job, result: ReplayResult) -> bytes:
-    """The outcome of a job that is a replay, else empty; the outcome of one that died is its letter."""
+    """Return the outcome of a job that is a replay, else empty: a job that died has its letter."""
     origin = replay_origin(our_meta(job))
     return b"" if origin is None else f"{origin[0]}:{origin[1]}:{result}".encode()
 

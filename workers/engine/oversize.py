@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 def shrink_refused(
     queue: JobQueue, settlement: Settlement, error: Exception, *, worker: str
 ) -> Settlement | None:
-    """A smaller settlement in place of ``settlement``; None if the job can do without it."""
+    """Return a smaller settlement in place of ``settlement``; None if the job can do without it."""
     ends = settlement.verb in ("complete", "retry")
     job = queue.deserialize(wire.load(settlement.body)) if ends else None
     smaller = outcome.shrink(

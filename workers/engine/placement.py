@@ -11,7 +11,7 @@ from workers.engine.queue import JobQueue
 
 
 def group_by_url(policies: Iterable[QueuePolicy], main_url: str) -> dict[str, list[QueuePolicy]]:
-    """The queues of each Redis by its URL; the main one is the first, though it may hold none."""
+    """Return the queues of each Redis by its URL; the main one is the first, though it may hold none."""
     groups: dict[str, list[QueuePolicy]] = {main_url: []}
     for policy in policies:
         groups.setdefault(policy.redis_url or main_url, []).append(policy)
@@ -19,7 +19,7 @@ def group_by_url(policies: Iterable[QueuePolicy], main_url: str) -> dict[str, li
 
 
 def group_by_client(queues: Iterable[JobQueue]) -> dict[Redis, list[JobQueue]]:
-    """The queues of each Redis by its client."""
+    """Return the queues of each Redis by its client."""
     groups: dict[Redis, list[JobQueue]] = {}
     for queue in queues:
         groups.setdefault(queue.redis, []).append(queue)

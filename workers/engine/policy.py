@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
-KEEP_COMPLETED = 100
+KEEP_COMPLETED_JOBS = 100
 """Completed jobs that stay readable in Redis, per queue."""
-KEEP_FAILED = 1_000
+KEEP_FAILED_JOBS = 1_000
 """Failed jobs that stay readable in Redis, per queue."""
 KEEP_READABLE_MS = 10_000
 """A finished job stays readable at least this long, so that a waiting producer gets its result."""
@@ -142,7 +142,7 @@ class QueuePolicy:
         }
 
     def retry_delay(self, attempts: int) -> float | None:
-        """Seconds until the next attempt after ``attempts`` failed ones, or None if none is left."""
+        """Return the seconds until the next attempt after ``attempts`` failed ones; None if none is left."""
         if attempts >= self.max_attempts:
             return None
         return self.retry_delays[max(attempts, 1) - 1]

@@ -30,9 +30,9 @@ from workers.engine.enqueueing import (
 from workers.engine.history import KEEP_POINT
 from workers.engine.keys import BEATS, LETTER, LETTERS, OUTCOMES, WAKE_CHANNEL, WORKERS, QueueKeys
 from workers.engine.policy import (
-    KEEP_COMPLETED,
+    KEEP_COMPLETED_JOBS,
     KEEP_ENDED_MS,
-    KEEP_FAILED,
+    KEEP_FAILED_JOBS,
     KEEP_LARGE_MS,
     KEEP_READABLE_MS,
     LARGE_BYTES,
@@ -91,8 +91,8 @@ class JobQueue(RedisQueue):
             *(keys.completed, keys.failed, LETTERS, LETTER, keys.totals, keys.history, OUTCOMES),
         )
         self._settle_head: tuple[Argument, ...] = (
-            *(KEEP_COMPLETED, KEEP_FAILED, KEEP_READABLE_MS, MAX_PROCESSES, WAKE_CHANNEL, self.name),
-            *(KEEP_ENDED_MS, LARGE_BYTES, KEEP_LARGE_MS),
+            *(KEEP_COMPLETED_JOBS, KEEP_FAILED_JOBS, KEEP_READABLE_MS, MAX_PROCESSES),
+            *(WAKE_CHANNEL, self.name, KEEP_ENDED_MS, LARGE_BYTES, KEEP_LARGE_MS),
         )
         self._take_keys = (
             *moved,
@@ -106,11 +106,11 @@ class JobQueue(RedisQueue):
         )
 
     def job_key_from_id(self, job_id: str) -> str:
-        """The key of a job of this queue; any other id is returned unchanged."""
+        """Return the key of a job of this queue; any other id is returned unchanged."""
         return job_id.removeprefix(self.id_prefix)
 
     def serialize(self, job: Job) -> bytes:
-        """The job as it goes over the wire."""
+        """Return the job as it goes over the wire."""
         return wire.dump(wire.job_dict(job))
 
     # Taking and settling
@@ -132,7 +132,7 @@ class JobQueue(RedisQueue):
     def turn_calls(
         self, worker_id: str, n: int | None, settlements: Sequence[Settlement], *, noted: bool = True
     ) -> list[ScriptCall]:
-        """The calls that settle ``settlements``, if any, and take up to ``n`` jobs; None: no take.
+        """Return the calls that settle ``settlements``, if any, and take up to ``n`` jobs; None: no take.
 
         ``noted``: the turn, and a heartbeat, are noted for those who watch this worker.
         """
@@ -165,7 +165,7 @@ class JobQueue(RedisQueue):
         return [bool(stands) for stands in await run_script(self._via, self.settle_call(settlements))]
 
     def settle_call(self, settlements: Sequence[Settlement]) -> ScriptCall:
-        """The call that carries out ``settlements``."""
+        """Return the call that carries out ``settlements``."""
         args = [*self._settle_head]
         for settlement in settlements:
             args += settlement.to_argv()
@@ -186,15 +186,15 @@ class JobQueue(RedisQueue):
         return TakeResult(state.decode(), due, others_leases, own_leases, now_ms / 1000, depth, jobs)
 
     async def _fetch_body(self, job_id: bytes) -> bytes:
-        """The body of a job that would have made its reply too large."""
+        """Return the body of a job that would have made its reply too large."""
         return await self.body(decode_id(job_id))
 
     async def body(self, job_id: str) -> bytes:
-        """The job's data, empty if it is gone.  Raises RedisError."""
+        """Return the job's data, empty if it is gone.  Raises RedisError."""
         return await execute(self.redis, "GET", encode_id(job_id)) or b""
 
     async def wait_for_job(self, connection: PipelineConnection, timeout: float) -> bool:
-        """True as soon as the queue has a ready job, False after ``timeout`` seconds; changes nothing.
+        """Return True as soon as the queue has a ready job, False after ``timeout`` seconds; changes nothing.
 
         Moving a list's head to the same list's head blocks until there is one, so any producer's push ends
         the wait.  No job is in hand if the wait is interrupted.
@@ -209,12 +209,12 @@ class JobQueue(RedisQueue):
     # Leases
 
     async def leases(self) -> dict[str, bytes]:
-        """All leases of the queue, by SAQ job id."""
+        """Return all leases of the queue, by SAQ job id."""
         leases = await execute(self.redis, "HGETALL", self.keys.leases)
         return {decode_id(job_id): lease for job_id, lease in leases.items()}
 
     async def leases_of_dead_workers(self, dead_after: float, gap: float) -> list[LeasedJob]:
-        """The jobs whose worker has sent no heartbeat for ``dead_after`` seconds.
+        """Return the jobs whose worker has sent no heartbeat for ``dead_after`` seconds.
 
         There are none until processes have called this for ``dead_after`` seconds with no more than ``gap``
         seconds in between.  Raises RedisError.
@@ -247,7 +247,7 @@ class JobQueue(RedisQueue):
         return presence if isinstance(presence, dict) else {}
 
     async def abort_requests(self, jobs: Sequence[tuple[str, Job]]) -> list[str | None]:
-        """For each running job (SAQ id, job) the reason why it is to be aborted; None if it is not.
+        """Return for each running job (SAQ id, job) the reason why it is to be aborted; None if it is not.
 
         Raises RedisError.  SAQ's request expires after 5 seconds; that it took the job off incomplete, and
         what it wrote to the job's record, stay.
@@ -279,7 +279,7 @@ class JobQueue(RedisQueue):
         setattr(job, _LEASE, lease)
 
     def copy(self, job: Job) -> Job:
-        """SAQ's job.update() works on a copy, which stands for the same attempt."""
+        """Copy the job for SAQ's job.update(), which works on a copy that stands for the same attempt."""
         copy: Job = super().copy(job)
         lease = getattr(job, _LEASE, None)
         if lease is not None:
@@ -287,7 +287,7 @@ class JobQueue(RedisQueue):
         return copy
 
     async def _update(self, job: Job, status: Status | None = None, **kwargs: Any) -> None:
-        """A handler's job.update(): stored only while the lease of its attempt stands."""
+        """Store a handler's job.update(), only while the lease of its attempt stands."""
         lease = getattr(job, _LEASE, None)
         if lease is None:
             await super()._update(job, status, **kwargs)

@@ -59,12 +59,12 @@ class ReadyWatch:
                 is_ready = await self._queue.wait_for_job(self._connection, self._wait_seconds)
             except (RedisError, OSError) as error:
                 log.debug("the wakeup connection broke", queue=self._queue.name, error=repr(error))
-                pause = backoff.failed()
+                pause = backoff.failure_delay()
                 if pause or isinstance(error, ResponseError):
                     self._on_ready()
                 await asyncio.sleep(pause)
             else:
-                backoff.succeeded()
+                backoff.record_success()
                 if is_ready:
                     self._watching.clear()
                     self._on_ready()

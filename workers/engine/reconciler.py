@@ -49,13 +49,13 @@ _EVERYTHING_SECONDS = 3600.0
 """Between two searches of this process, through all keys of the server, for jobs whose ids are on no key."""
 _FIRST_SEARCH_SECONDS = 30.0
 """From the first check to the first such search: a process that starts on a full queue has work to do."""
-_PAGE = 1000
+_MAX_PAGE_IDS = 1000
 """Ids in one command."""
-_BODIES = 20
+_MAX_PAGE_BODIES = 20
 """Jobs' records in one round trip: each may have a megabyte."""
-_SMALL_QUEUE = 1000
+_MAX_COMPARED_JOBS = 1000
 """Ready jobs up to which ids are compared at each check, and not only when their numbers differ."""
-LAST_SECOND = 253_402_300_799
+MAX_UNIX_SECONDS = 253_402_300_799
 """Unix second at the end of the year 9999: no job is scheduled for later."""
 
 REPAIRED = "repaired:"
@@ -128,7 +128,7 @@ class Reconciler:
         set_back, listed, leases, ready, flat = reply
         repairs = _counter(flat)
         is_emptied = ready == 0 and listed + leases > 0
-        if listed + leases != ready or listed <= _SMALL_QUEUE or repairs:
+        if listed + leases != ready or listed <= _MAX_COMPARED_JOBS or repairs:
             repairs += await self._relist(self._misplaced_ids())
         loop_time = asyncio.get_running_loop().time()
         if self._next_search is None:
@@ -170,7 +170,7 @@ class Reconciler:
             f"{saq}stats": "zset",
             **{f"{keys.history}{seconds}": "zset" for seconds in STEP_SECONDS},
         }
-        limits = [round(INTERVAL_SECONDS * 1000), int(now), LAST_SECOND]
+        limits = [round(INTERVAL_SECONDS * 1000), int(now), MAX_UNIX_SECONDS]
         return RECONCILE_SCRIPT.call(
             [*first, keys.aside, *others], [*limits, *first.values(), *others.values()]
         )
@@ -181,7 +181,7 @@ class Reconciler:
         page: list[Argument] = []
         async for finding in findings:
             page += finding
-            if len(page) >= 3 * _PAGE:
+            if len(page) >= 3 * _MAX_PAGE_IDS:
                 repairs += _counter(await run_script(self._redis, self._relist_call(page)))
                 page = []
         if page:
@@ -192,11 +192,11 @@ class Reconciler:
         keys = self._keys
         return RELIST_SCRIPT.call(
             [keys.queued, keys.incomplete, keys.leases, keys.totals],
-            [self._policy.name, LAST_SECOND, WAKE_CHANNEL, *findings],
+            [self._policy.name, MAX_UNIX_SECONDS, WAKE_CHANNEL, *findings],
         )
 
     async def _misplaced_ids(self) -> AsyncIterator[Finding]:
-        """Ids that are on one of the keys and not on the other where they belong, too.
+        """Yield ids that are on one of the keys and not on the other where they belong, too.
 
         A job moves from incomplete to queued to leases, so they are read in this order.  The hashes of a
         million ids take 60 MB, the ids themselves twice that.
@@ -221,36 +221,38 @@ class Reconciler:
                         yield id_, "unlisted", 0.0
 
     async def _ready_ids(self) -> AsyncIterator[list[bytes]]:
-        """Ids on incomplete that are ready, or have a time at which nothing can be scheduled."""
+        """Yield ids on incomplete that are ready, or have a time at which nothing can be scheduled."""
         async for ids in self._incomplete_ids("-inf", 0):
             yield ids
-        async for ids in self._incomplete_ids(LAST_SECOND, "+inf"):
+        async for ids in self._incomplete_ids(MAX_UNIX_SECONDS, "+inf"):
             yield ids
 
     async def _queued_ids(self) -> AsyncIterator[list[bytes]]:
-        """From the tail: a take shifts nothing, and what arrives shows some ids twice."""
+        """Yield them from the tail: a take shifts nothing, and what arrives shows some ids twice."""
         end = -1
-        while ids := await execute(self._redis, "LRANGE", self._keys.queued, end - _PAGE + 1, end):
+        while ids := await execute(self._redis, "LRANGE", self._keys.queued, end - _MAX_PAGE_IDS + 1, end):
             yield ids
-            end -= _PAGE
+            end -= _MAX_PAGE_IDS
 
     async def _incomplete_ids(self, low: float | str, high: float | str) -> AsyncIterator[list[bytes]]:
         start, key = 0, self._keys.incomplete
-        while ids := await execute(self._redis, "ZRANGEBYSCORE", key, low, high, "LIMIT", start, _PAGE):
+        while ids := await execute(
+            self._redis, "ZRANGEBYSCORE", key, low, high, "LIMIT", start, _MAX_PAGE_IDS
+        ):
             yield ids
-            start += _PAGE
+            start += _MAX_PAGE_IDS
 
     async def _not_incomplete(self, ids: Sequence[bytes]) -> list[bytes]:
         scores = await execute(self._redis, "ZMSCORE", self._keys.incomplete, *ids) if ids else []
         return [id_ for id_, score in zip(ids, scores, strict=True) if score is None]
 
     async def _unknown_jobs(self) -> AsyncIterator[Finding]:
-        """Jobs that wait by their records, though incomplete does not have their ids."""
+        """Yield jobs that wait by their records, though incomplete does not have their ids."""
         now = float((await self._redis.time())[0])
         pattern = f"saq:job:{self._policy.name}:*"
         cursor: Any = 0
         while True:
-            cursor, ids = await self._redis.scan(cursor, match=pattern, count=_PAGE, _type="string")
+            cursor, ids = await self._redis.scan(cursor, match=pattern, count=_MAX_PAGE_IDS, _type="string")
             pending = await run_script(self._redis, PENDING_SCRIPT.call([self._keys.incomplete], ids))
             async for id_, body in self._bodies(pending):
                 due = _due_second(body, now)
@@ -260,19 +262,19 @@ class Reconciler:
                 return
 
     async def _late_retries(self) -> AsyncIterator[Finding]:
-        """Retries that wait for longer than any delay, since the server's clock was set back."""
+        """Yield retries that wait for longer than any delay, since the server's clock was set back."""
         now = float((await self._redis.time())[0])
         longest = max(self._policy.retry_delays, default=0.0)
-        async for ids in self._incomplete_ids(now + longest + 1, LAST_SECOND):
+        async for ids in self._incomplete_ids(now + longest + 1, MAX_UNIX_SECONDS):
             async for id_, body in self._bodies(ids):
                 attempts = _attempts(body)
                 if attempts:
                     yield id_, "late", now + (self._policy.retry_delay(attempts) or 0.0)
 
     async def _bodies(self, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes | None]]:
-        """The record of each job; None if its id names none, or a key of another type."""
-        for start in range(0, len(ids), _BODIES):
-            page = ids[start : start + _BODIES]
+        """Yield the record of each job; None if its id names none, or a key of another type."""
+        for start in range(0, len(ids), _MAX_PAGE_BODIES):
+            page = ids[start : start + _MAX_PAGE_BODIES]
             pipeline = self._redis.pipeline(transaction=False)
             for id_ in page:
                 pipeline.get(id_)
@@ -281,7 +283,10 @@ class Reconciler:
 
 
 def _repaired_event(queue: str, repairs: Counter[str]) -> NewEvent:
-    """One event a minute: another program may break a key again and again; the totals count each repair."""
+    """Return one event a minute: another program may break a key again and again.
+
+    The totals count each repair.
+    """
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(repairs.items()))
     return NewEvent(
         "keys-repaired",
@@ -305,7 +310,7 @@ def _record(body: bytes | None) -> dict[str, Any] | None:
 
 
 def _due_second(body: bytes | None, now: float) -> float | None:
-    """The Unix second from which a record's job may run, 0 if that has passed; None if it does not wait.
+    """Return the Unix second from which a record's job may run, 0: now; None if it does not wait.
 
     A record that cannot be read is ready: the worker that takes it buries it with its bytes.
     """
@@ -319,7 +324,7 @@ def _due_second(body: bytes | None, now: float) -> float | None:
     scheduled, touched = record.get("scheduled", 0), record.get("touched", 0)
     times = [at for at in (scheduled, touched / 1000 if _is_time(touched) else 0) if _is_time(at)]
     due = max(times, default=0.0)
-    return float(due) if now < due < LAST_SECOND else 0.0
+    return float(due) if now < due < MAX_UNIX_SECONDS else 0.0
 
 
 def _is_time(value: Any) -> bool:
@@ -327,7 +332,7 @@ def _is_time(value: Any) -> bool:
 
 
 def _attempts(body: bytes | None) -> int:
-    """Failed attempts of a job that waits for its next one, 0 if the record is of another job."""
+    """Return the failed attempts of a job that waits for its next one, 0 if the record is of another job."""
     record = _record(body) or {}
     attempts, meta = record.get("attempts", 0), record.get("meta")
     is_retry = isinstance(meta, dict) and META in meta and record.get("status") == "queued"

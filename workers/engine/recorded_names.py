@@ -49,7 +49,7 @@ _HANDLER_MODULES = {
 
 
 def error_type(error: BaseException) -> str:
-    """The error's class: one of ours by its bare name, a builtin too, others with their module."""
+    """Return the error's class: one of ours by its bare name, a builtin too, others with their module."""
     if isinstance(error, RemoteError):
         return error.error_type
     kind = type(error)
@@ -59,15 +59,15 @@ def error_type(error: BaseException) -> str:
 
 
 def fingerprint_type(error_type: str) -> str:
-    """The spelling of ``error_type`` that goes into a fingerprint."""
+    """Return the spelling of ``error_type`` that goes into a fingerprint."""
     return _FIRST_RECORDED_AS.get(error_type, error_type)
 
 
 def is_ours(module: str) -> bool:
-    """Whether the module with this name belongs to the program."""
+    """Return whether the module with this name belongs to the program."""
     return module.partition(".")[0] in _OUR_PACKAGES
 
 
 def handler_module(module: str) -> str | None:
-    """The recorded name of a built-in handler's module; None for the rest of the program."""
+    """Return the recorded name of a built-in handler's module; None for the rest of the program."""
     return _HANDLER_MODULES.get(module)

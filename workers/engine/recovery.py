@@ -1,4 +1,4 @@
-"""Recovers the jobs of dead workers: they go back to the queue, the attempt charged."""
+"""Recovers the jobs of dead workers: they are requeued, the attempt charged."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Recovery:
         self._check_again = False
 
     def schedule_check(self) -> None:
-        """A worker began to hold jobs: wake the dispatcher once it may have died with them."""
+        """Note that a worker began to hold jobs: wake the dispatcher once it may have died with them."""
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._timings.recovery_check_seconds, self._on_timer)
@@ -65,7 +65,7 @@ class Recovery:
         return max(0.01, self._next_check - asyncio.get_running_loop().time())
 
     async def recover(self) -> list[Settlement]:
-        """Settlements of the jobs whose workers died, if a check is due.  Raises RedisError."""
+        """Return the settlements of the jobs whose workers died, if a check is due.  Raises RedisError."""
         now = asyncio.get_running_loop().time()
         if now < self._next_check:
             return []
@@ -102,7 +102,7 @@ class Recovery:
 
 
 def _worker_lost(dead: DeadWorker, queue: str, presence: Mapping[str, Any]) -> NewEvent:
-    """The first process that finds jobs of a dead worker, in any queue, writes the event."""
+    """Return the event that a worker died; the first process that finds its jobs, in any queue, writes it."""
     where = f" ({presence['host']}, pid {presence.get('pid')})" if "host" in presence else ""
     blocked = f", its event loop blocked by {dead.blocked_at}" if dead.blocked_at else ""
     return NewEvent(

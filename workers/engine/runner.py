@@ -20,7 +20,7 @@ from workers.engine.payload_limits import check_payload
 from workers.engine.queue import JobQueue
 from workers.engine.recorded_names import error_type
 from workers.engine.settlement import LeasedJob, Settlement
-from workers.engine.tracing import traced
+from workers.engine.tracing import trace
 from workers.errors import HandlerInterruptedError, InvalidJobError, UnwritableJobError
 
 log = structlog.get_logger(__name__)
@@ -93,7 +93,7 @@ class RunningJob:
     """The newest lines that it has logged."""
 
     def log_fields(self) -> dict[str, Any]:
-        """Queue, job, attempt and worker, whatever the handler has done to its job."""
+        """Return queue, job, attempt and worker, whatever the handler has done to its job."""
         _, _, queue, key = self.leased.id.split(":", 3)
         worker = self.leased.lease.partition(b":")[0].decode(errors="replace")
         return {"queue": queue, "job": key, "attempt": self.attempt, "worker": worker}
@@ -162,7 +162,7 @@ class JobRunner(Worker[Any]):
     # Watching what runs
 
     def _check_running_jobs(self) -> None:
-        """One timer for all: two for each job would cost more than many a job does."""
+        """Check all jobs by one timer: two for each job would cost more than many a job does."""
         now = time.monotonic()
         for running in list(self.running.values()):
             try:
@@ -195,7 +195,7 @@ class JobRunner(Worker[Any]):
             self._end(running, self._settle_cancelled(running, asyncio.CancelledError()))
 
     def _log_once(self, running: RunningJob, event: str, error: Exception) -> None:
-        """Once for each attempt, and without the traceback: formatting that might raise, too."""
+        """Log once for each attempt, without the traceback: formatting that might raise, too."""
         if not running.error_logged:
             running.error_logged = True
             log.error(event, queue=self.policy.name, job=running.leased.id, error=_safe_repr(error))
@@ -207,9 +207,9 @@ class JobRunner(Worker[Any]):
         current_attempt.set(running)
         context: dict[str, Any] = {**self.context, "job": job, "queue": self.appliance_queue}
         try:
-            function = traced(self._function(job), self.policy.name, job)
+            function = trace(self._function(job), self.policy.name, job)
             result = await function(context, **_arguments(job))
-            settlement = outcome.succeeded(running.leased, job, result)
+            settlement = outcome.settle_success(running.leased, job, result)
         except asyncio.CancelledError as error:
             settlement = self._settle_cancelled(running, error)
         except BaseException as error:  # KeyboardInterrupt too: ctrl-C is a signal, and raises none
@@ -259,7 +259,7 @@ class JobRunner(Worker[Any]):
 
     def _failure_settlement(self, running: RunningJob, job: Job, error: BaseException) -> Settlement:
         if running.cancel_reason == "abort":
-            return outcome.aborted(running.leased, job)
+            return outcome.settle_abort(running.leased, job)
         lines = log_text(running.lines)
         log.warning(
             "attempt failed",
@@ -269,7 +269,7 @@ class JobRunner(Worker[Any]):
             error=f"{error_type(error)}: {error}"[:_MAX_LOGGED_CHARS],
         )
         release = self.appliance_queue.release
-        return outcome.failed(
+        return outcome.settle_failure(
             running.leased, job, error, policy=self.policy, worker=self.id, release=release, log=lines
         )
 
@@ -288,7 +288,7 @@ class JobRunner(Worker[Any]):
 
 
 def _runs(task: asyncio.Task[None] | None) -> bool:
-    """Whether this is called in ``task``; not so if the interpreter closes its coroutine."""
+    """Return whether this is called in ``task``; not so if the interpreter closes its coroutine."""
     try:
         return asyncio.current_task() is task
     except RuntimeError:  # no loop runs any more
@@ -296,7 +296,7 @@ def _runs(task: asyncio.Task[None] | None) -> bool:
 
 
 def parse_job(queue: JobQueue, leased: LeasedJob) -> Job:
-    """The job that was taken.  Raises InvalidJobError if it is not a job."""
+    """Return the job that was taken.  Raises InvalidJobError if it is not a job."""
     try:
         return _parse_job(queue, leased)
     except InvalidJobError:
@@ -330,7 +330,7 @@ def _parse_job(queue: JobQueue, leased: LeasedJob) -> Job:
 
 
 def _safe_repr(error: BaseException) -> str:
-    """The error's repr, or its class if a foreign ``__repr__`` raises."""
+    """Return the error's repr, or its class if a foreign ``__repr__`` raises."""
     try:
         return repr(error)
     except Exception:

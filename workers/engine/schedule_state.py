@@ -40,7 +40,10 @@ class ScheduleState:
 
     @classmethod
     def read(cls, fields: Mapping[bytes, bytes | None], name: str, now: int) -> ScheduleState:
-        """The state of the schedule ``name``; others may have written the ``fields`` of `CRON`, too."""
+        """Return the state of the schedule ``name``.
+
+        Others may have written the ``fields`` of `CRON`, too.
+        """
         note = fields.get(f"{name}{DISABLED}".encode())
         return cls(
             newest=past_second(fields.get(name.encode()), now=now),
@@ -51,12 +54,12 @@ class ScheduleState:
 
 
 def field_names(name: str) -> list[str]:
-    """The fields of a schedule in `CRON`."""
+    """Return the fields of a schedule in `CRON`."""
     return [name, f"{name}{DISABLED}", f"{name}{ENABLED}", f"{name}{RAN}"]
 
 
 def past_second(text: bytes | None, *, now: int) -> int | None:
-    """The Unix second in a field of the schedules; None if it is not one, or lies ahead of ``now``.
+    """Return the Unix second in a field of the schedules; None if it is not one, or lies ahead of ``now``.
 
     A time that lies ahead was written before the server's clock was set back.
     """

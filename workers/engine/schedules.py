@@ -44,12 +44,12 @@ class Schedule:
     jobs: Callable[[], Awaitable[Mapping[str, dict[str, Any]]]]
 
     def previous_occurrence(self, when: datetime) -> datetime:
-        """The newest occurrence that is not after ``when``."""
+        """Return the newest occurrence that is not after ``when``."""
         occurrence: datetime = croniter(self.expression, when + timedelta(seconds=1)).get_prev(datetime)
         return occurrence
 
     def next_occurrence(self, when: datetime) -> datetime:
-        """The first occurrence after ``when``."""
+        """Return the first occurrence after ``when``."""
         occurrence: datetime = croniter(self.expression, when).get_next(datetime)
         return occurrence
 
@@ -101,7 +101,7 @@ class Scheduler:
 
 
 async def scheduled_jobs(schedule: Schedule, queue: JobQueue) -> list[Job]:
-    """The jobs of one occurrence.  Raises StorageError."""
+    """Return the jobs of one occurrence.  Raises StorageError."""
     arguments_by_key = await schedule.jobs()
     meta = {META: {SCHEDULE: schedule.name}}
     return [

@@ -51,7 +51,7 @@ class LetterPayload(StrEnum):
 
 @dataclass(slots=True)
 class Settlement:
-    """The end of one job's flight, or an update of its record.
+    """How one job ends, or an update of its record.
 
     ``verb`` is one of: complete, retry (after ``delay`` seconds), bury (with ``letter``), abort (requested by
     SAQ under ``abort_key``), return (to the head of the queue), update (it stays in flight).
@@ -78,11 +78,11 @@ class Settlement:
     """It was sent before over a connection that broke, and Redis may have done it already."""
 
     def size(self) -> int:
-        """Bytes that it takes in a request, at least."""
+        """Return the bytes that it takes in a request, at least."""
         return len(self.id) + len(self.lease) + len(self.body) + len(self.letter)
 
     def to_argv(self) -> tuple[Argument, ...]:
-        """The arguments of settle.lua: `SETTLEMENT_FIELDS`, then the `VERB_FIELDS` of its verb."""
+        """Return the arguments of settle.lua: `SETTLEMENT_FIELDS`, then the `VERB_FIELDS` of its verb."""
         return (
             encode_id(self.id),
             self.lease,

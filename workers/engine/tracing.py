@@ -34,10 +34,10 @@ class Tracer(Protocol):
     """Makes spans; each yields its context, as W3C's traceparent."""
 
     def send(self, queue: str, count: int | None) -> AbstractContextManager[str]:
-        """A producer's span, around the enqueueing of ``count`` jobs; None: of an unknown number."""
+        """Return a producer's span, around the enqueueing of ``count`` jobs; None: of an unknown number."""
 
     def process(self, attempt: Attempt) -> AbstractContextManager[str]:
-        """The span of an attempt; an error that leaves the block is its status."""
+        """Return the span of an attempt; an error that leaves the block is its status."""
 
 
 _tracer: Tracer | None = None
@@ -59,7 +59,7 @@ def producer_meta(context: str) -> dict[str, Any]:
     return {META: {_PRODUCER: context}}
 
 
-def traced(function: Callable[..., Awaitable[Any]], queue: str, job: Job) -> Callable[..., Awaitable[Any]]:
+def trace(function: Callable[..., Awaitable[Any]], queue: str, job: Job) -> Callable[..., Awaitable[Any]]:
     """Return a handler that runs in the span of its attempt; the handler itself if nothing is traced."""
     tracer = _tracer
     if tracer is None:
@@ -80,5 +80,5 @@ def traced(function: Callable[..., Awaitable[Any]], queue: str, job: Job) -> Cal
 
 
 def _text(value: Any) -> str | None:
-    """A context that other programs may have written; None if it is not text."""
+    """Return a context that other programs may have written; None if it is not text."""
     return value if isinstance(value, str) else None

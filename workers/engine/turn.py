@@ -27,13 +27,13 @@ class Turn:
         """Whether its connection broke before its replies had arrived."""
         return self.replies.done() and self.replies.exception() is not None
 
-    def unfinished(self, *, resent: bool) -> list[Settlement]:
+    def remaining_settlements(self, *, resent: bool) -> list[Settlement]:
         """Return what is left to settle after this turn failed; ``resent``: Redis may have done it."""
         for settlement in self.batch:
             settlement.resent = settlement.resent or resent
         return self.batch
 
 
-def unsettled(settlements: Sequence[Settlement]) -> int:
+def count_unsettled(settlements: Sequence[Settlement]) -> int:
     """Return how many of ``settlements`` end a job's time in flight."""
     return sum(settlement.verb != "update" for settlement in settlements)

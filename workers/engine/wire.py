@@ -26,7 +26,7 @@ _DEFAULTS = tuple((field.name, field.default) for field in fields(Job))
 
 
 def job_dict(job: Job) -> dict[str, Any]:
-    """The same as ``job.to_dict()`` in a third of the time: SAQ inspects the fields at each call."""
+    """Return the same as ``job.to_dict()`` in a third of the time: SAQ inspects the fields at each call."""
     values = job.__dict__
     job_fields = {
         name: value
@@ -41,7 +41,7 @@ def job_dict(job: Job) -> dict[str, Any]:
 
 
 def make_job(value: dict[str, Any], queue: Queue) -> Job:
-    """The same as ``queue.deserialize(value)`` in a third of the time; ``value`` is changed.
+    """Return the same as ``queue.deserialize(value)`` in a third of the time; ``value`` is changed.
 
     Raises what that raises; TypeError if ``value`` is not the record of a job.
     """
@@ -69,7 +69,7 @@ def _is_equal(value: object, default: object) -> bool:
 
 
 def dump(value: Any) -> bytes:
-    """``value`` as JSON bytes.  Raises TypeError if it cannot be written as JSON."""
+    """Return ``value`` as JSON bytes.  Raises TypeError if it cannot be written as JSON."""
     try:
         body = orjson.dumps(value)
     except TypeError:
@@ -80,7 +80,7 @@ def dump(value: Any) -> bytes:
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether ``value``, which orjson could write, holds neither NaN nor an infinity."""
+    """Return whether ``value``, which orjson could write, holds neither NaN nor an infinity."""
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, dict):
@@ -91,10 +91,10 @@ def _is_finite(value: Any) -> bool:
 
 
 def encode_id(text: str) -> bytes:
-    """The bytes of a job id that `decode_id` read."""
+    """Return the bytes of a job id that `decode_id` read."""
     return text.encode(errors="surrogateescape")
 
 
 def decode_id(raw: bytes) -> str:
-    """A job id as text; a foreign producer may make it of any bytes."""
+    """Return a job id as text; a foreign producer may make it of any bytes."""
     return raw.decode(errors="surrogateescape")

@@ -22,7 +22,7 @@ from workers.handlers.base import Handler, JobContext, Payload
 log = structlog.get_logger(__name__)
 
 _MAX_CONCURRENT = 30  # deliveries of one alert; 20 alerts run at once, and a process may open 1,024 files
-_TIMEOUT = 4.0  # s for one webhook, so that dead subscribers leave time for others within the job's 10 s
+_TIMEOUT_SECONDS = 4.0  # for one webhook: dead ones leave time for others within the job's 10 s
 _GONE_STATUSES = (404, 410)
 _MAX_NAMES = 3  # subscribers that an error names
 T = TypeVar("T")
@@ -71,11 +71,11 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
     def __init__(self, store: AlertRepository, *, allow_private_addresses: bool = False) -> None:
         self._store = store
         self._schemes = ("https://", "http://") if allow_private_addresses else ("https://",)
-        self._http = net.client(allow_private_addresses=allow_private_addresses, timeout=_TIMEOUT)
+        self._http = net.client(allow_private_addresses=allow_private_addresses, timeout=_TIMEOUT_SECONDS)
 
     async def run(self, payload: AlertPayload, context: JobContext) -> AlertResult:
         """Deliver to all who do not have it.  Raises DeliveryError after all others have been served."""
-        delivered = await self._store.delivered(payload.alert_id)
+        delivered = await self._store.delivered_ids(payload.alert_id)
         subscribers = await self._store.subscribers(payload.location_id)
         todo = [subscriber for subscriber in subscribers if subscriber.id not in delivered]
         random.shuffle(todo)  # a time limit must not cut off the same ones in each attempt
@@ -120,14 +120,14 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
         if not url.startswith(self._schemes):
             return Outcome.GONE, "its webhook is no https:// URL"
         try:
-            async with asyncio.timeout(_TIMEOUT):
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
                 status = await self._post(url, alert, subscriber.id)
         except PermanentError as error:
             return Outcome.GONE, str(error)
         except net.NO_URL:
             return Outcome.GONE, "its webhook is no URL"
         except (httpx.TimeoutException, TimeoutError):
-            return Outcome.FAILED, f"no answer within {_TIMEOUT:g} s"
+            return Outcome.FAILED, f"no answer within {_TIMEOUT_SECONDS:g} s"
         except httpx.HTTPError as error:
             return Outcome.FAILED, net.reason(error)
         if status in _GONE_STATUSES:
@@ -137,7 +137,7 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
         return Outcome.DELIVERED, ""
 
     async def _post(self, url: str, alert: AlertPayload, subscriber_id: int) -> int:
-        """The status of the answer.  Its body is not read: it might never end."""
+        """Return the status of the answer.  Its body is not read: it might never end."""
         headers = {"Idempotency-Key": f"{quote(alert.alert_id)}:{subscriber_id}"}  # a header is ASCII
         body = alert.model_dump(mode="json")
         async with self._http.stream("POST", url, json=body, headers=headers) as response:
@@ -145,7 +145,7 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
 
 
 async def _all(*deliveries: Coroutine[Any, Any, T]) -> list[T]:
-    """Their results.  If one raises (the database is down), that is raised after all have ended.
+    """Return their results.  If one raises (the database is down), that is raised after all have ended.
 
     Otherwise those still under way would meet the next attempt, and subscribers get the alert twice.
     """

@@ -55,11 +55,11 @@ class Handler(ABC, Generic[P, R]):
         """Free what the handler holds."""
 
     def validate(self, data: Mapping[str, Any]) -> P:
-        """``data`` as the handler's payload.  Raises InvalidJobError."""
+        """Validate ``data`` as the handler's payload.  Raises InvalidJobError."""
         return validate_payload(self.payload_model, data)
 
     def as_function(self) -> SaqFunction:
-        """The handler as SAQ calls it: ``async def f(ctx, **kwargs)``, with a JSON object as its result."""
+        """Return the handler as SAQ calls it: ``async def f(ctx, **kwargs)``, which returns a JSON object."""
 
         async def function(ctx: dict[str, Any], /, **kwargs: Any) -> dict[str, Any]:
             job = ctx["job"]
@@ -70,7 +70,7 @@ class Handler(ABC, Generic[P, R]):
 
 
 def validate_payload(model: type[P], data: Mapping[str, Any]) -> P:
-    """``data`` as ``model``.  Raises InvalidJobError: one line that names each wrong field."""
+    """Validate ``data`` as ``model``.  Raises InvalidJobError: one line that names each wrong field."""
     try:
         return model.model_validate(data)
     except ValidationError as error:

@@ -43,7 +43,7 @@ class DownloadError(Exception):
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is a public one, also if an IPv6 address only carries an IPv4 one.
+    """Return whether an IP address is a public one, also if an IPv6 address only carries an IPv4 one.
 
     Not public: private, loopback, link-local, shared, reserved, multicast, unspecified.
     """
@@ -97,7 +97,7 @@ class _PublicOnlyBackend(httpcore.AsyncNetworkBackend):
 
 
 async def _public_addresses(host: str, port: int) -> list[str]:
-    """All addresses of ``host``; one that is not public is refused."""
+    """Return all addresses of ``host``; one that is not public is refused."""
     try:
         entries = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
@@ -116,14 +116,14 @@ async def _public_addresses(host: str, port: int) -> list[str]:
 
 @cache
 def _trusted_context() -> ssl.SSLContext:
-    """Trusts the CAs of certifi, or of SSL_CERT_FILE.  They are read once, since that takes a while."""
+    """Trust the CAs of certifi, or of SSL_CERT_FILE.  They are read once, since that takes a while."""
     return httpx.create_ssl_context()
 
 
 def client(
     *, allow_private_addresses: bool, timeout: float, headers: dict[str, str] | None = None
 ) -> httpx.AsyncClient:
-    """A client that follows no redirect by itself, keeps no cookies, and uses no proxy.
+    """Return a client that follows no redirect by itself, keeps no cookies, and uses no proxy.
 
     ``timeout`` is in seconds, for each of connecting, writing and reading.  Without
     ``allow_private_addresses`` it reaches public addresses only.
@@ -144,14 +144,16 @@ def client(
 
 
 def is_retryable(status: int) -> bool:
-    """Whether another attempt may succeed after an answer of this status, which is not a success."""
+    """Return whether another attempt may succeed after an answer of this status, which is not a success."""
     return status >= 500 or status in _MAY_PASS
 
 
 async def request_limited(
     http: httpx.AsyncClient, method: str, url: str, *, max_bytes: int, seconds: float, **options: Any
 ) -> tuple[int, bytes]:
-    """Status and body of one request's answer; the body only of a success.  ``options`` are httpx's.
+    """Send one request; return status and body of its answer, the body only of a success.
+
+    ``options`` are httpx's.
 
     Raises httpx.HTTPError, TimeoutError after ``seconds``, and DownloadTooLargeError.
     """
@@ -164,7 +166,7 @@ async def request_limited(
 
 
 async def download(http: httpx.AsyncClient, url: str, *, max_bytes: int, seconds: float) -> bytes:
-    """The body at ``url``, after at most three redirects, each checked like the first address.
+    """Return the body at ``url``, after at most three redirects, each checked like the first address.
 
     Raises PermanentError for lasting errors (a refused address, most of 4xx, too large, no URL), and
     DownloadError for those that may pass, such as no answer within ``seconds``.
@@ -215,7 +217,7 @@ def reason(error: httpx.HTTPError) -> str:
 
 
 def _host(url: str) -> str:
-    """For messages: a URL may hold a password or a signature, its host does not."""
+    """Return the host, for messages: a URL may hold a password or a signature, its host does not."""
     try:
         return httpx.URL(url).host or "no host"
     except NO_URL:

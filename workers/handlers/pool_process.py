@@ -82,7 +82,10 @@ class PoolProcess(SpawnProcess):
         return PoolStack(pid, None, share)
 
     async def _ask(self) -> list[PoolFrame] | None:
-        """The frames; None if no answer comes, or the process is gone.  One request is under way at most."""
+        """Return the frames; None if no answer comes, or the process is gone.
+
+        One request is under way at most.
+        """
         loop, readable = asyncio.get_running_loop(), asyncio.Event()
         with suppress(OSError, EOFError, ValueError):
             while self._pipe.poll():  # of a request before, which was given up
@@ -106,7 +109,7 @@ class PoolProcess(SpawnProcess):
 
     @classmethod
     def _answer(cls, pipe: Connection) -> None:
-        """In a thread of the child: send the frames of the main thread whenever they are asked for."""
+        """Send, in a thread of the child, the frames of the main thread whenever they are asked for."""
         with suppress(OSError, EOFError, MemoryError):
             while True:
                 pipe.recv_bytes()

@@ -36,7 +36,7 @@ _CALL_BYTES = 1280 << 20
 """Bytes that a call may add to its process's address space: twice what a picture may take to decode."""
 _LOST_SECONDS = 20.0
 """A call that waits longer although a process is free is lost: pebble has lost a process."""
-_OUT_OF_MEMORY = 99  # exit code
+_OUT_OF_MEMORY_EXIT_CODE = 99
 
 
 _calls_of_tasks: WeakKeyDictionary[asyncio.Task[Any], tuple[pebble.ProcessPool, Future[Any]]] = (
@@ -68,7 +68,7 @@ class CpuPool:
         self._closed = False
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """``function(*args, **kwargs)`` in a process of the pool; all of it must be picklable.
+        """Run ``function(*args, **kwargs)`` in a process of the pool; all of it must be picklable.
 
         Raises what the function raises, PoolProcessDiedError, PoolMemoryError for a call that takes more than
         ``call_bytes`` of memory (on Linux), and RuntimeError after `close`.
@@ -77,7 +77,7 @@ class CpuPool:
             try:
                 result = await self._result(self._schedule(function, args, kwargs))
             except ProcessExpired as error:
-                if error.exitcode == _OUT_OF_MEMORY:
+                if error.exitcode == _OUT_OF_MEMORY_EXIT_CODE:
                     raise PoolMemoryError(
                         f"it needs more than {self._call_bytes >> 20} MiB of memory"
                     ) from None
@@ -99,7 +99,10 @@ class CpuPool:
             await asyncio.to_thread(pool.join)
 
     async def _result(self, scheduled: tuple[pebble.ProcessPool, Future[Any]]) -> Any:
-        """The result of a call.  Raises BrokenProcessPool if the call is lost: then its pool gets no more."""
+        """Return the result of a call.
+
+        Raises BrokenProcessPool if the call is lost: then its pool gets no more.
+        """
         pool, call = scheduled
         result = asyncio.wrap_future(call)
         task = asyncio.current_task()
@@ -170,7 +173,7 @@ async def stack_of_call(task: asyncio.Task[Any]) -> PoolStack | None:
 
 @contextmanager
 def _blocked_signals(signals: set[signal.Signals]) -> Iterator[None]:
-    """Blocks ``signals`` for processes and threads that are started in the block.
+    """Block ``signals`` for processes and threads that are started in the block.
 
     Ctrl-C in a terminal and a service manager's SIGTERM reach the whole process group, but the parent
     decides for how long its children continue.
@@ -184,7 +187,7 @@ def _blocked_signals(signals: set[signal.Signals]) -> Iterator[None]:
 
 
 def _prepare(parent: int) -> None:
-    """In the child: end with the parent, even in the midst of C code."""
+    """Make the child end with the parent, even in the midst of C code."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     else:
@@ -194,15 +197,15 @@ def _prepare(parent: int) -> None:
 
 
 def _call(call_bytes: int, function: Callable[..., T], args: Any, kwargs: Any) -> T:
-    """In the child: ``function`` with a bounded amount of memory.
+    """Call ``function``, in the child, with a bounded amount of memory.
 
-    The process ends if that is too little: C libraries leak, and worse, where an allocation fails.
+    The process ends if that is too little: C libraries leak, and worse, if an allocation fails.
     """
     try:
         with _limited_memory(call_bytes):
             return function(*args, **kwargs)
     except MemoryError:
-        os._exit(_OUT_OF_MEMORY)
+        os._exit(_OUT_OF_MEMORY_EXIT_CODE)
 
 
 PoolProcess.call_code = _call.__code__
@@ -210,7 +213,7 @@ PoolProcess.call_code = _call.__code__
 
 @contextmanager
 def _limited_memory(call_bytes: int) -> Iterator[None]:
-    """Counted from what the process has now: NumPy alone maps more on a machine with more cores."""
+    """Limit memory, from what the process has now: NumPy alone maps more on a machine with more cores."""
     if sys.platform != "linux":  # macOS accepts the limit and ignores it
         yield
         return

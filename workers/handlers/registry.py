@@ -31,7 +31,7 @@ _OUR_PACKAGES = frozenset({"app", "tui", "workers", "storage"})
 
 
 def parse_custom_handlers(text: str, queues: Collection[str]) -> dict[str, str]:
-    """The names in ``queue=package.module:function``, separated by commas, by queue.
+    """Return the names in ``queue=package.module:function``, separated by commas, by queue.
 
     Raises HandlerImportError.
     """

@@ -18,7 +18,7 @@ from workers.monitoring import alert_rules as rules
 from workers.monitoring.alert_rules import BY_NAME, RANK, Thresholds
 from workers.monitoring.breaches import KINDS, Breach, LatencyReader, depth_breach, failure_breach
 from workers.monitoring.descriptions import (
-    broken,
+    describe_broken_keys,
     duration,
     full_and_stalled,
     held_by_dead,
@@ -74,7 +74,7 @@ class QueueFacts:
 def alerts(
     conditions: Iterable[Condition], now: float, limits: Thresholds = rules.DEFAULTS
 ) -> tuple[Alert, ...]:
-    """The alerts of conditions that all have a ``since``: those that fire first, and of these the worst."""
+    """Return the alerts of conditions that all have a ``since``: firing ones first, the worst first."""
     return sort_alerts(_alert(condition, now, limits) for condition in conditions)
 
 
@@ -84,7 +84,7 @@ def sort_alerts(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
 
 
 def with_decisions(alerts: Iterable[Alert], decisions: AlertDecisions) -> tuple[Alert, ...]:
-    """The alerts with what operators have decided about them; the silenced ones last."""
+    """Return the alerts with what operators have decided about them; the silenced ones last."""
     decided = []
     for alert in alerts:
         queue = alert.queue or ""
@@ -189,12 +189,12 @@ def _memory_of(redis: RedisSnapshot) -> str:
 
 
 def evicts_jobs(policy: str | None) -> bool:
-    """Whether Redis, by its ``maxmemory-policy``, may evict keys without a TTL: jobs have none."""
+    """Return whether Redis, by its ``maxmemory-policy``, may evict keys without a TTL: jobs have none."""
     return policy is not None and policy.startswith("allkeys-")
 
 
 def worker_conditions(workers: Iterable[WorkerSnapshot], now: float) -> Iterable[Condition]:
-    """The processes whose event loop is blocked."""
+    """Yield the processes whose event loop is blocked."""
     for worker in workers:
         if worker.state == "blocked":
             how_long = "" if worker.blocked_for is None else f" for {duration(worker.blocked_for)}"
@@ -208,7 +208,7 @@ def worker_conditions(workers: Iterable[WorkerSnapshot], now: float) -> Iterable
 def schedule_conditions(
     schedules: Iterable[Schedule], fields: Mapping[bytes, bytes], now: float
 ) -> Iterable[Condition]:
-    """The schedules whose next run is late by more than half their interval.
+    """Yield the schedules whose next run is late by more than half their interval.
 
     ``fields``: the hash of schedules in Redis.  A schedule that has never run is new; a disabled one misses
     nothing.
@@ -227,7 +227,7 @@ def schedule_conditions(
 
 
 def newest_run(second: int) -> str:
-    """A Unix second as date and time in UTC."""
+    """Return a Unix second as date and time in UTC."""
     return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M} UTC"
 
 
@@ -238,7 +238,7 @@ def queue_conditions(facts: QueueFacts, limits: Thresholds) -> Iterable[Conditio
     """Return what is wrong with a queue."""
     queue, now = facts.queue, facts.overview.now
     if queue.broken_keys:
-        yield Condition(rules.BROKEN_KEYS, queue.name, broken(queue))
+        yield Condition(rules.BROKEN_KEYS, queue.name, describe_broken_keys(queue))
     if queue.held_by_dead:
         since = now - (queue.dead_for or 0.0)
         yield Condition(rules.HELD_BY_DEAD, queue.name, held_by_dead(queue), since, queue.held_by_dead)
@@ -277,7 +277,7 @@ def _stalls(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
 
 
 def _startable_since(facts: QueueFacts) -> float | None:
-    """The moment from which a job could have been started and none was; None if something forbids a start."""
+    """Return since when a job could have been started and none was; None if a start is forbidden."""
     queue, overview = facts.queue, facts.overview
     taking = [worker for worker in facts.workers if worker.state == "running"]
     ready_since = _ready_since(facts)
@@ -297,7 +297,7 @@ def _startable_since(facts: QueueFacts) -> float | None:
 
 
 def _ready_since(facts: QueueFacts) -> float | None:
-    """Since when a job is ready and the queue is neither paused nor broken."""
+    """Return since when a job is ready and the queue is neither paused nor broken."""
     queue, overview = facts.queue, facts.overview
     if not queue.depth or queue.paused is not None or queue.broken_keys or queue.oldest_age is None:
         return None
@@ -305,7 +305,7 @@ def _ready_since(facts: QueueFacts) -> float | None:
 
 
 def _idle_workers(facts: QueueFacts) -> Iterable[tuple[WorkerSnapshot, float]]:
-    """The processes that could take jobs, and since when they have not tried.
+    """Yield the processes that could take jobs, and since when they have not tried.
 
     While jobs are ready a process makes a turn every two seconds, also if others take them all.  One that
     waits for a rate limit sleeps until the next slot.
@@ -320,7 +320,7 @@ def _idle_workers(facts: QueueFacts) -> Iterable[tuple[WorkerSnapshot, float]]:
 
 
 def _moment(instant_ms: float | None, now: float) -> float:
-    """A Unix second; 0 if there is none, or it lies ahead."""
+    """Return a Unix second; 0 if it is unknown, or lies ahead."""
     passed = age(instant_ms, now)
     return 0.0 if passed is None else now - passed
 
@@ -345,7 +345,7 @@ def _backlog(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
 
 
 def _backlog_since(facts: QueueFacts, breach: Breach) -> float | None:
-    """When it began: if no process wrote the history, the first job too many is as old as the backlog.
+    """Return when it began: if no process wrote the history, the first job too many is as old as the backlog.
 
     Its age is by its producer's clock, so it counts back to the last point before the breach only: that is by
     the server's.  None if neither is known.
@@ -367,13 +367,13 @@ class LatencyEvaluator:
 
     @classmethod
     def make(cls) -> LatencyEvaluator:
-        """One reader for each kind of duration."""
+        """Make one reader for each kind of duration."""
         return cls({kind: LatencyReader(buckets) for kind, buckets in KINDS.items()})
 
     def evaluate(
         self, queue: str, history: History, last_week: Sequence[Point], limits: Thresholds
     ) -> tuple[dict[str, float | None], list[Condition]]:
-        """The baseline by kind, seconds, and the condition of each kind that is slow."""
+        """Return the baseline by kind, seconds, and the condition of each kind that is slow."""
         rule = BY_NAME[rules.SLOW]
         above, ends_at = limits.limit(rules.SLOW, queue), limits.ends_at(rules.SLOW, queue)
         baselines: dict[str, float | None] = {}

@@ -93,7 +93,7 @@ RULES: tuple[AlertRule, ...] = (
         BLOCKED,
         "An event loop is blocked",
         "critical",
-        "the event loop of a process has stood for more than 5 s",
+        "the event loop of a process has been blocked for more than 5 s",
         "it moves again, or the process has ended",
         of_queue=False,
         value_is_duration=True,
@@ -231,7 +231,7 @@ BY_NAME: Mapping[str, AlertRule] = {rule.name: rule for rule in RULES}
 
 
 def states_duration(name: str, value: float | None) -> bool:
-    """Whether the message of an alert with this value has how long it has lasted."""
+    """Return whether the message of an alert with this value has how long it has lasted."""
     rule = BY_NAME.get(name)
     return value is not None and rule is not None and rule.value_is_duration
 
@@ -260,19 +260,19 @@ class Thresholds:
     durations: Mapping[str, float] = field(default_factory=dict)
 
     def limit(self, name: str, queue: str | None = None) -> float:
-        """The figure above which ``name`` breaches.  Raises KeyError for a rule without a figure."""
+        """Return the figure above which ``name`` breaches.  Raises KeyError for a rule without a figure."""
         default = BY_NAME[name].limit
         if default is None:
             raise KeyError(name)
         return self.limits.get((name, queue), self.limits.get((name, None), default))
 
     def ends_at(self, name: str, queue: str | None = None) -> float:
-        """The figure at which it ends, as far below the limit as in the table."""
+        """Return the figure at which it ends, as far below the limit as in the table."""
         rule = BY_NAME[name]
         return self.limit(name, queue) * (rule.ends_at or 0.0) / (rule.limit or 1.0)
 
     def for_seconds(self, name: str) -> float:
-        """The seconds for which ``name`` has to breach until it fires."""
+        """Return the seconds for which ``name`` has to breach until it fires."""
         return self.durations.get(name, BY_NAME[name].for_seconds)
 
     def settings(self, queue: str) -> dict[str, object]:

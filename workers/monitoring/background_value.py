@@ -44,7 +44,7 @@ class BackgroundValue(Generic[T]):
             self._task = asyncio.create_task(self._refresh())
 
     def invalidate(self) -> None:
-        """The value may be out of date: the next `refresh_if_due` starts a refresh."""
+        """Have the next `refresh_if_due` start a refresh: the value may be out of date."""
         self._due = 0.0
 
     async def close(self) -> None:

@@ -52,17 +52,20 @@ def find_breach(samples: Iterable[tuple[float, float | None]], above: float, end
 
 
 def depth_breach(history: History, above: float, ends_at: float) -> Breach | None:
-    """The breach of the number of ready jobs."""
+    """Return the breach of the number of ready jobs."""
     if history.now.depth <= ends_at:
         return None
     return find_breach(((point.at, point.depth) for point in history.points), above, ends_at)
 
 
 def failure_breach(history: History, above: float, ends_at: float, minimum: int) -> Breach | None:
-    """The breach of the share of failed attempts in five minutes; of fewer than ``minimum`` it is unknown."""
+    """Return the breach of the share of failed attempts in five minutes.
+
+    Of fewer than ``minimum`` it is unknown.
+    """
 
     def rate(moment: float) -> float | None:
-        before, after = history.at(moment - RECENT_SECONDS).counters, history.at(moment).counters
+        before, after = history.point_at(moment - RECENT_SECONDS).counters, history.point_at(moment).counters
         counters = {
             name: max(0, after.get(name, 0) - before.get(name, 0)) for name in ("completed", "failed")
         }
@@ -108,7 +111,7 @@ class LatencyReader:
         pinned: float | None,
         limits: tuple[float, float, int],
     ) -> tuple[float | None, LatencyBreach | None]:
-        """The baseline in seconds, None if it is not known, and the breach, if there is one.
+        """Return the baseline in seconds, None if it is not known, and the breach, if there is one.
 
         ``limits``: times the baseline above which it breaches, at which it ends, and jobs at least.  While it
         breaches, the baseline stays as it was before.
@@ -135,7 +138,7 @@ class LatencyReader:
     def _accepted_minutes(
         self, history: History, before: list[tuple[float, float]], end: float, quiet_since: float
     ) -> list[tuple[float, float]]:
-        """The minutes of the baseline at ``end``: those before, and the one that is now five minutes old.
+        """Return the baseline's minutes at ``end``: those before, and the one now five minutes old.
 
         Minutes of a breach do not count, nor the five before it, which caused it.
         """
@@ -158,7 +161,7 @@ class LatencyReader:
         return cached
 
     def _last_week(self, points: Sequence[Point]) -> float | None:
-        """The percentile of this hour one week ago."""
+        """Return the percentile of this hour one week ago."""
         if len(points) < 2:
             return None
         return histogram.percentile(self.buckets(difference(points[0].counters, points[1].counters)), 0.95)
@@ -169,7 +172,7 @@ class LatencyReader:
 
 
 def _minutes(history: History) -> Iterator[float]:
-    """The ends of the minutes of a history that are over, the oldest first."""
+    """Yield the ends of the minutes of a history that are over, the oldest first."""
     first, now = history.points[0].at, history.now.at
     end = first // 60 * 60 + 60
     while end < now:

@@ -47,14 +47,16 @@ class Series:
 
 
 def _depth(history: History, start: float, end: float) -> float:
-    """The greatest depth of a step, so that no chart hides a peak."""
+    """Return the greatest depth of a step, so that no chart hides a peak."""
     first, after = bisect_right(history.times, start), bisect_right(history.times, end)
-    return max([point.depth for point in history.points[first:after]] or [history.at(end).depth])
+    return max([point.depth for point in history.points[first:after]] or [history.point_at(end).depth])
 
 
 def _in_flight(history: History, start: float, end: float) -> float:
     first, after = bisect_right(history.times, start), bisect_right(history.times, end)
-    return max([point.in_flight for point in history.points[first:after]] or [history.at(end).in_flight])
+    return max(
+        [point.in_flight for point in history.points[first:after]] or [history.point_at(end).in_flight]
+    )
 
 
 def _throughput(history: History, start: float, end: float) -> float:
@@ -87,7 +89,9 @@ FIGURES: Mapping[str, Figure] = {
 
 
 def series(history: History, figure: str, seconds: float, steps: int) -> Series:
-    """A figure over the last ``seconds``.  Its steps begin at the same instants from one call to the next.
+    """Return a figure over the last ``seconds``.
+
+    Its steps begin at the same instants from one call to the next.
 
     Raises KeyError for an unknown figure.
     """
@@ -121,7 +125,7 @@ class OldHistoryReader:
         self._old: dict[str, _OldPoints] = {}
 
     async def extend(self, queue: str, history: History, seconds: float) -> History:
-        """``history`` with the points before it, over ``seconds``.  Raises RedisError."""
+        """Extend ``history`` with the points before it, over ``seconds``.  Raises RedisError."""
         now, first = history.now.at, history.points[0].at
         start = now - min(seconds, MAX_RANGE_SECONDS)
         if first <= start:
@@ -133,7 +137,7 @@ class OldHistoryReader:
             await self._read(queue, old, max(old.end, start), first)
             old.read_at = now
         old.points = [point for point in old.points if point.at >= start]
-        return History.of([*old.points, *history.points[:-1]], history.now)
+        return History.build([*old.points, *history.points[:-1]], history.now)
 
     async def _read(self, queue: str, old: _OldPoints, start: float, end: float) -> None:
         key = f"{QueueKeys.of(queue).history}{MINUTE_SECONDS}"

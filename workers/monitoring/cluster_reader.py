@@ -107,7 +107,7 @@ class ClusterReader:
         """By worker: when its channel last had a subscriber, by the monotonic clock."""
 
     async def read(self, *, recovering: bool, keep_history: bool, unwritable: bool = False) -> ClusterState:
-        """The state now.  Raises RedisError.
+        """Return the state now.  Raises RedisError.
 
         ``recovering`` and ``unwritable``: as in `Evidence`.  ``keep_history``: keep a point of the history of
         each queue that holds jobs, as one process does for the cluster.
@@ -174,7 +174,7 @@ class ClusterReader:
         )
 
     def history(self, queue: str) -> History | None:
-        """The points of a queue's history, as last read; None before that, and for another queue."""
+        """Return the points of a queue's history, as last read; None before that, and for another queue."""
         reader = self._histories.get(queue)
         return None if reader is None else reader.history
 
@@ -284,7 +284,10 @@ class ClusterReader:
 
 
 def _hash_or_empty(reply: Any) -> Mapping[bytes, bytes]:
-    """A hash, empty if another program gave its key another type: the rest of the snapshot is right."""
+    """Return a hash, empty if another program gave its key another type.
+
+    The rest of the snapshot is right.
+    """
     return reply if isinstance(reply, dict) else {}
 
 
@@ -301,7 +304,7 @@ def _holders(
     evidence: Evidence,
     checked_for: float,
 ) -> dict[str, Any]:
-    """The holders of the jobs in flight, and for how long; ``checked_for``: see `OverviewReply`."""
+    """Return the holders of the jobs in flight, and for how long; ``checked_for``: see `OverviewReply`."""
     by_id = {worker.id: worker for worker in workers}
     holders = [by_id[lease.worker] for lease in leases if lease.worker in by_id]
     dead = [worker for worker in holders if worker.state == "dead"]

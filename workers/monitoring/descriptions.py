@@ -8,8 +8,8 @@ from workers.monitoring.alert_rules import STALLED_TIMES
 from workers.monitoring.snapshot import QueueSnapshot
 
 
-def broken(queue: QueueSnapshot) -> str:
-    """The keys that have another type, empty if none."""
+def describe_broken_keys(queue: QueueSnapshot) -> str:
+    """Return the keys that have another type, empty if none."""
     if not queue.broken_keys:
         return ""
     return f"{', '.join(queue.broken_keys)} of another type: kept aside and repaired within a minute"
@@ -51,7 +51,7 @@ def full_and_stalled(queue: QueueSnapshot) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration in two or three digits: ``310 ms``, ``1.2 s``, ``31 s``, ``4 min``, ``3 h``, ``2 d``."""
+    """Write a duration in two or three digits: ``310 ms``, ``1.2 s``, ``31 s``, ``4 min``, ``3 h``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 10:

@@ -23,7 +23,7 @@ class HistoryReader:
         """The points of this hour, one week ago, and of its end."""
 
     def ranges(self, now: float) -> list[Argument]:
-        """Lowest and highest score of the points to read, as overview.lua takes them."""
+        """Return the lowest and highest score of the points to read, as overview.lua takes them."""
         ranges: list[Argument] = []
         for seconds, needed in _NEEDED_SECONDS.items():
             points = self._points[seconds]
@@ -43,5 +43,5 @@ class HistoryReader:
             self._points[seconds] = recent + [point for point in points[seconds] if point.at > newest]
         self.last_week = list(points[HOUR_SECONDS])
         fine, minutes = (self._points[seconds] for seconds in _NEEDED_SECONDS)
-        self.history = History.of([*minutes, *fine], now)
+        self.history = History.build([*minutes, *fine], now)
         return self.history

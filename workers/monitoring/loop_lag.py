@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 _INTERVAL_SECONDS = 0.1
-_KEPT_MEASUREMENTS = 20
+_MAX_KEPT_MEASUREMENTS = 20
 """More than fit between two snapshots, of a screen or of a scraper."""
 
 
@@ -14,11 +14,11 @@ class LoopLag:
     """Measures ten times a second, from the first call of `worst` on."""
 
     def __init__(self) -> None:
-        self._newest: deque[float] = deque(maxlen=_KEPT_MEASUREMENTS)
+        self._newest: deque[float] = deque(maxlen=_MAX_KEPT_MEASUREMENTS)
         self._timer: asyncio.TimerHandle | None = None
 
     def worst(self) -> float | None:
-        """The largest delay of the last two seconds, in seconds; None at first."""
+        """Return the largest delay of the last two seconds, in seconds; None at first."""
         if self._timer is None:
             self._schedule()
         return max(self._newest, default=None)

@@ -12,7 +12,7 @@ from workers.monitoring.snapshot import WorkerSnapshot
 
 
 def merge_clusters(clusters: Sequence[ClusterState], order: Sequence[str]) -> ClusterState:
-    """All that ``clusters`` have, the main Redis first; the queues in ``order``."""
+    """Merge all that ``clusters`` have, the main Redis first; the queues in ``order``."""
     main, *others = clusters
     if not others:
         return main
@@ -44,7 +44,7 @@ def _merge_workers(clusters: Iterable[ClusterState], order: Sequence[str]) -> tu
 
 
 def _merge_worker(views: Sequence[WorkerSnapshot], order: Sequence[str]) -> WorkerSnapshot:
-    """One process as each Redis has it: its newest sign of life counts, and it serves the queues of all.
+    """Merge a process as each Redis has it: by its newest sign of life, with the queues of all.
 
     A process that one server has lost sight of is alive if it shows another one that it lives.
     """

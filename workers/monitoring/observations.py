@@ -43,7 +43,7 @@ class Observations:
     async def complete(
         self, conditions: Sequence[Condition], stored: Mapping[bytes, bytes] | None, now: float
     ) -> list[Condition]:
-        """The conditions, each with a ``since``.
+        """Return the conditions, each with a ``since``.
 
         ``stored`` is what Redis holds, None while it is down.  A condition of this process alone counts as
         lasting at the first call: a program that takes a single snapshot has waited for it.
@@ -68,7 +68,7 @@ class Observations:
     async def _shared_moments(
         self, present: Sequence[str], stored: Mapping[bytes, bytes], now: float
     ) -> dict[str, float]:
-        """The moments in Redis; written there if they differ from what is present."""
+        """Return the moments in Redis; written there if they differ from what is present."""
         times = {text(key): (number(at) or 0.0) / 1000 for key, at in stored.items()}
         over = [key for key in times if key not in present]
         if not over and all(0 < times.get(key, 0.0) <= now for key in present):

@@ -58,7 +58,7 @@ class OverviewReply(NamedTuple):
 
     @classmethod
     def parse(cls, reply: list[Any]) -> OverviewReply:
-        """The reply as it came from the server."""
+        """Return the reply as it came from the server."""
         now_us, depth, incomplete, leases, starts, oldest, before, head, excess, *rest = reply
         pause, totals, turns, checks, resumed, broken_keys, *points = rest
         return cls(
@@ -98,7 +98,7 @@ class OverviewReply(NamedTuple):
 
 
 def queue_snapshot(policy: QueuePolicy, reply: OverviewReply, history: History) -> QueueSnapshot:
-    """All figures but those on the holders of jobs; ``history`` ends with the reply's point."""
+    """Return all figures but those on the holders of jobs; ``history`` ends with the reply's point."""
     now, totals = reply.now, reply.totals
     recent = history.span(now - RECENT_SECONDS, now)
     failed_share, recent_attempts = failure_rate(recent)
@@ -138,7 +138,7 @@ def queue_snapshot(policy: QueuePolicy, reply: OverviewReply, history: History) 
 
 
 def unread_queue(policy: QueuePolicy, redis_error: str) -> QueueSnapshot:
-    """A queue of which nothing is known, since its Redis has not answered yet."""
+    """Return a queue of which nothing is known, since its Redis has not answered yet."""
     nothing = histogram.percentiles(Counter())
     return QueueSnapshot(
         name=policy.name,
@@ -176,12 +176,12 @@ def _outcomes(totals: Counters) -> dict[str, Any]:
 
 
 def _minutes(history: History) -> Iterator[tuple[int | None, int | None]]:
-    """Depth at the end of each of the last minutes and jobs completed in it; None before the history."""
+    """Yield depth and completed jobs of each of the last minutes; None before the history."""
     end = history.now.at
     first = end // 60 * 60 - (CHART_MINUTES - 1) * 60
     ends = [first + 60 * minute for minute in range(CHART_MINUTES)] + [end]
     for start, stop in pairwise(ends):
-        before, after = history.at(start), history.at(stop)
+        before, after = history.point_at(start), history.point_at(stop)
         if stop < history.points[0].at:
             yield None, None
         else:
@@ -190,7 +190,7 @@ def _minutes(history: History) -> Iterator[tuple[int | None, int | None]]:
 
 
 def parse_pause(fields: dict[bytes, bytes]) -> Pause | None:
-    """The pause in a queue's pause hash, None if that is empty."""
+    """Return the pause in a queue's pause hash, None if that is empty."""
     if not fields:
         return None
     pause = {text(key): text(value) for key, value in fields.items()}
@@ -198,13 +198,13 @@ def parse_pause(fields: dict[bytes, bytes]) -> Pause | None:
 
 
 def whole_number(value: Any) -> int | None:
-    """A count that others may have written; None if it is not a number."""
+    """Return a count that others may have written; None if it is not a number."""
     parsed = number(value)
     return None if parsed is None else max(0, min(int(parsed), _MAX_COUNT))
 
 
 def _next_start(limit: RateLimit | None, reply: OverviewReply) -> float | None:
-    """Seconds until a full rate window admits another start; None if it is not full."""
+    """Return the seconds until a full rate window admits another start; None if it is not full."""
     oldest = number(reply.oldest_start)
     if limit is None or reply.starts < limit.starts or oldest is None:
         return None

@@ -28,9 +28,9 @@ class PlanOverview:
 
 
 async def read_plans(redis: Redis, plans: PlanRepository) -> PlanOverview:
-    """The plans as they are now.  Raises RedisError, StorageError."""
+    """Return the plans as they are now.  Raises RedisError, StorageError."""
     counts = Counter(await plans.counts())
-    unfinished = await plans.unfinished() if counts["running"] or counts["halted"] else []
+    unfinished = await plans.unfinished_plans() if counts["running"] or counts["halted"] else []
     names = {plan.id: f"{PLAN}{plan.id}" for plan in unfinished if plan.state == "running"}
     held_names = await ExpiringLock.held_names(redis, list(names.values()))
     now = datetime.now(UTC)

@@ -154,7 +154,7 @@ class RedisView:
         return alerts(complete, self.now, self._thresholds)
 
     def snapshot(self) -> RedisSnapshot:
-        """The server itself."""
+        """Return the server itself."""
         info = self._info.value
         refuses = None if self._refusal.value is None else self._refusal.value.message
         if self._failure is not None or info is None:

@@ -35,7 +35,7 @@ _CONNECTING_SECONDS = 10.0
 _QUIET_SHARE = 1 / 8
 """Share of the time for which a presence counts: after longer silence a sign of life is requested."""
 _ANSWER_SECONDS = 5.0
-"""A process that has not answered for longer is blocked or frozen: as long as a loop may stand."""
+"""A process that has not answered for longer is blocked or frozen: as long as a loop may be blocked."""
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError)
 """Errors that the record of another program may raise when it is read."""
 _MAX_KEPT = 1_000
@@ -74,18 +74,18 @@ class Evidence:
     connection."""
 
     def asked_for(self, worker: str) -> float | None:
-        """Seconds since it was asked for a sign of life that has not come; None if none is missing."""
+        """Return the seconds since it was asked for a sign of life that is missing; None if none is."""
         asked_age = age(number(self.records.get(b"asked:" + worker.encode())), self.now)
         sign = _last_sign(worker, self)
         return asked_age if asked_age is not None and (sign is None or asked_age < sign) else None
 
     def beat_age(self, worker: str) -> float | None:
-        """Seconds since its last heartbeat; None if there is none that counts."""
+        """Return the seconds since its last heartbeat; None if none of its heartbeats counts."""
         return age(number(self.beats.get(worker.encode())), self.now)
 
 
 def read_leases(flat: Sequence[bytes], queue: str = "") -> list[Lease]:
-    """The leases of a queue in the reply of `overview.lua`."""
+    """Return the leases of a queue in the reply of `overview.lua`."""
     leases = []
     for value in flat[1::2]:
         worker, _, rest = value.partition(b":")
@@ -95,13 +95,16 @@ def read_leases(flat: Sequence[bytes], queue: str = "") -> list[Lease]:
 
 
 def with_channel(records: Mapping[bytes, bytes]) -> list[str]:
-    """The workers that have a channel, or will have one: they have published themselves a moment ago."""
+    """Return the workers that have a channel, or will have one.
+
+    They have published themselves a moment ago.
+    """
     presences = {text(key): _parse_presence(body) for key, body in records.items() if b":" not in key}
     return [name for name, presence in presences.items() if presence.get("channel", False) is not False]
 
 
 def to_be_asked(records: Mapping[bytes, bytes], beats: Mapping[bytes, float], now: float) -> list[str]:
-    """The workers that have been silent for a while and have not been asked for a sign of life since."""
+    """Return the workers that are silent for a while and have not been asked for a sign of life since."""
     evidence = Evidence(records, beats, now)
     quiet = []
     for key, body in records.items():
@@ -114,7 +117,7 @@ def to_be_asked(records: Mapping[bytes, bytes], beats: Mapping[bytes, float], no
 
 
 def lost_workers(evidence: Evidence, leases: Iterable[Lease]) -> tuple[LostWorker, ...]:
-    """The processes that ended without a drain and hold nothing; recovery reports the others."""
+    """Return the processes that ended without a drain and hold nothing; recovery reports the others."""
     if evidence.recovering or evidence.unwritable:
         return ()
     holders = {lease.worker for lease in leases}
@@ -132,13 +135,13 @@ def lost_workers(evidence: Evidence, leases: Iterable[Lease]) -> tuple[LostWorke
 
 
 def read_drain(body: bytes) -> DrainSnapshot | None:
-    """The drain in a presence that a process published; None if it does not drain."""
+    """Return the drain in a presence that a process published; None if it does not drain."""
     drain: DrainSnapshot | None = _parse_presence(body).get("drain")
     return drain
 
 
 def roster(evidence: Evidence, leases: Iterable[Lease]) -> tuple[WorkerSnapshot, ...]:
-    """Every process that lives, and every one that has died with jobs."""
+    """Return every process that lives, and every one that has died with jobs."""
     leased: defaultdict[str, list[Lease]] = defaultdict(list)
     for lease in leases:
         leased[lease.worker].append(lease)
@@ -259,13 +262,13 @@ def _read_blocked(name: str, evidence: Evidence) -> tuple[str | None, float | No
 
 
 def _parse_presence(body: bytes) -> dict[str, Any]:
-    """The presence that a process published; empty if that cannot be read."""
+    """Return the presence that a process published; empty if that cannot be read."""
     return _parse_own_presence(body) if len(body) <= _MAX_KEPT_BYTES else _parse_any_presence(body)
 
 
 @lru_cache(maxsize=_MAX_KEPT)
 def _parse_own_presence(body: bytes) -> dict[str, Any]:
-    """The same, remembered: a reading needs it four times, and it stays as it is for many readings."""
+    """Return the same, remembered: a reading needs it four times, and it stays as it is for many readings."""
     return _parse_any_presence(body)
 
 
@@ -308,7 +311,7 @@ def _vitals(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _drain(fields: Any) -> DrainSnapshot:
-    """A drain as a process publishes it; nothing is known of that of an older version."""
+    """Return a drain as a process publishes it; nothing is known of that of an older version."""
     if not isinstance(fields, dict):
         return DrainSnapshot(None, undoable=False, by=None)
     by = fields.get("by")
@@ -317,19 +320,19 @@ def _drain(fields: Any) -> DrainSnapshot:
 
 
 def age(instant_ms: float | None, now: float) -> float | None:
-    """Seconds since an instant; None if there is none, or it lies ahead of ``now``."""
+    """Return the seconds since an instant; None if it is unknown, or lies ahead of ``now``."""
     if instant_ms is None or instant_ms / 1000 > now + _AHEAD_SECONDS:
         return None
     return max(0.0, now - instant_ms / 1000)
 
 
 def text(raw: bytes) -> str:
-    """Bytes that others wrote, as text."""
+    """Read bytes that others wrote, as text."""
     return raw.decode("utf-8", "replace")
 
 
 def number(value: Any) -> float | None:
-    """A finite number; None for anything else that a record of others may hold."""
+    """Return a finite number; None for anything else that a record of others may hold."""
     try:
         parsed = float(value)
     except (ValueError, TypeError, OverflowError):

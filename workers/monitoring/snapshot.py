@@ -96,7 +96,7 @@ class QueueSnapshot:
     started: int = 0
     aborted: int = 0
     returned: int = 0
-    """Jobs that went back to the head of the queue without being charged an attempt."""
+    """Jobs that were requeued, at the head, without being charged an attempt."""
     lost: int = 0
     """Attempts whose worker died."""
     ended_age: float | None = None
@@ -348,5 +348,5 @@ class Snapshot:
         )
 
     def redis_of(self, queue: str) -> RedisSnapshot:
-        """The server that holds a queue."""
+        """Return the server that holds a queue."""
         return next((redis for redis in self.other_redises if queue in redis.queues), self.redis)

@@ -89,7 +89,7 @@ class SnapshotReader:
         return is_recent and self._last is not None and bool(self._last.alerts)
 
     def history(self, queue: str) -> History | None:
-        """The points of a queue's history, as of the newest snapshot: those of three hours, at least."""
+        """Return the points of a queue's history, of three hours at least, as of the newest snapshot."""
         histories = (view.reader.history(queue) for view in self._views)
         return next((history for history in histories if history is not None), None)
 
@@ -103,19 +103,19 @@ class SnapshotReader:
         await self._plan_overview.close()
 
     def invalidate_decisions(self) -> None:
-        """An operator has decided about an alert: the next snapshot reads that."""
+        """Have the next snapshot read decisions: an operator has decided about an alert."""
         self._decisions.invalidate()
 
     def invalidate_dead_letters(self) -> None:
-        """The number of dead letters has changed: the next snapshot counts them again."""
+        """Have the next snapshot count the dead letters again: their number has changed."""
         self._dead_letters.invalidate()
 
     async def take(self) -> Snapshot:
-        """The state of the cluster now, without the facts of this process."""
+        """Return the state of the cluster now, without the facts of this process."""
         return await self.snapshot(loop_lag=None, drain_deadline_in=None)
 
     async def cluster(self) -> ClusterState:
-        """Queues and workers as Redis has them now, without the database.
+        """Return queues and workers as Redis has them now, without the database.
 
         Raises RedisError; with several Redises only if none answers.
         """
@@ -134,7 +134,7 @@ class SnapshotReader:
         refused: Mapping[str, str] | None = None,
         keep_history: bool = False,
     ) -> Snapshot:
-        """The state of the cluster now.  While a Redis is down: its last figures, with the error.
+        """Return the state of the cluster now.  While a Redis is down: its last figures, with the error.
 
         ``refused``: by URL, why the engine of this process cannot use a Redis; ``keep_history`` as in
         `ClusterReader.read`.
@@ -184,7 +184,7 @@ class SnapshotReader:
     async def _alerts(
         self, clusters: Sequence[ClusterState], refused: Mapping[str, str], blocked: Collection[str]
     ) -> tuple[Alert, ...]:
-        """All that is wrong, with since when, and what operators have decided.
+        """Return all that is wrong, with since when, and what operators have decided.
 
         ``blocked`` are the processes that no Redis has another opinion of.
         """
@@ -200,7 +200,7 @@ class SnapshotReader:
         return await self._with_decisions(sort_alerts(merged) if others else alerts)
 
     async def _with_decisions(self, alerts: tuple[Alert, ...]) -> tuple[Alert, ...]:
-        """The alerts with what operators have decided, as far as the database answers."""
+        """Return the alerts with what operators have decided, as far as the database answers."""
         if not any(alert.state == "firing" for alert in alerts):
             return alerts
         self._decisions.refresh_if_due()
@@ -228,7 +228,7 @@ def _make_views(
     thresholds: Thresholds,
     schedules: Sequence[Schedule],
 ) -> list[RedisView]:
-    """One for each Redis, the main one first."""
+    """Return one for each Redis, the main one first."""
     groups = group_by_url(policies, main_url)
     if len(groups) == 1:
         return [RedisView(clients[main_url], main_url, policies, thresholds, schedules)]
@@ -253,7 +253,7 @@ def _make_views(
 
 
 def _describe_database_error(error: Exception) -> str:
-    """The error in one line; without the URL, which the snapshot has, if it does not answer."""
+    """Return the error in one line; without the URL, which the snapshot has, if it does not answer."""
     if isinstance(error, DatabaseUnavailableError) and error.cause:
         return ": ".join(filter(None, (error.cause, error.fix)))
     return one_line(error)

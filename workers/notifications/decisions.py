@@ -70,11 +70,11 @@ class Notified:
         )
 
     def document(self) -> dict[str, Any]:
-        """Its form in the database."""
+        """Return its form in the database."""
         return asdict(self)
 
     def is_claimed(self, now: float) -> bool:
-        """Whether a message about it is being sent, perhaps by another process."""
+        """Return whether a message about it is being sent, perhaps by another process."""
         lasts = min(_CLAIM_SECONDS * 2 ** min(self.tries - 1, 10), _MAX_CLAIM_SECONDS)
         return self.claim is not None and abs(now - self.claimed_at) < lasts  # clocks differ
 
@@ -89,7 +89,7 @@ class Notified:
             tries=self.tries + 1,
         )
 
-    def confirmed(self, now: float) -> Notified:
+    def confirm(self, now: float) -> Notified:
         """Return the state after a service has taken the claimed message."""
         return replace(
             self,
@@ -111,19 +111,19 @@ class DueLine:
     record: AlertRecord
     occasion: Occasion
 
-    def claimed(self, now: datetime) -> DueLine:
+    def claim(self, now: datetime) -> DueLine:
         """Return the line after a process has claimed it."""
         notified = Notified.parse(self.record.notified)
         claimed = notified.with_claim(self.occasion, self.record.value, now.timestamp())
         return replace(self, record=replace(self.record, notified=claimed.document()))
 
-    def confirmed(self, now: datetime) -> dict[str, Any]:
+    def confirm(self, now: datetime) -> dict[str, Any]:
         """Return the record's ``notified`` after a service has taken the message of this claimed line."""
-        return Notified.parse(self.record.notified).confirmed(now.timestamp()).document()
+        return Notified.parse(self.record.notified).confirm(now.timestamp()).document()
 
 
 def due_lines(records: Iterable[AlertRecord], now: datetime) -> list[DueLine]:
-    """All that is due now, the most important first."""
+    """Return all that is due now, the most important first."""
     lines = [DueLine(record, occasion) for record in records if (occasion := due_occasion(record, now))]
     order = get_args(Occasion)
     return sorted(
@@ -132,7 +132,7 @@ def due_lines(records: Iterable[AlertRecord], now: datetime) -> list[DueLine]:
 
 
 def due_occasion(record: AlertRecord, now: datetime) -> Occasion | None:
-    """The message about an alert that is due now, if one is."""
+    """Return the message about an alert that is due now, if one is."""
     notified = Notified.parse(record.notified)
     rule = BY_NAME.get(record.alert)
     if (rule is not None and rule.severity == "information") or _is_silenced(record, now):
@@ -147,15 +147,15 @@ def due_occasion(record: AlertRecord, now: datetime) -> Occasion | None:
 
 
 def awaits_message(record: AlertRecord, now: datetime) -> bool:
-    """Whether a message about an alert that is over is due, or may be once a claim expires."""
+    """Return whether a message about an alert that is over is due, or may be once a claim expires."""
     if record.resolved_at is None:
         return False
     notified = Notified.parse(record.notified)
     return notified.is_claimed(now.timestamp()) or due_occasion(record, now) is not None
 
 
-def unrecorded(alert: FiringAlert, now: datetime) -> AlertRecord:
-    """The record that a firing alert would have now."""
+def unrecorded_alert(alert: FiringAlert, now: datetime) -> AlertRecord:
+    """Return the record that a firing alert would have now."""
     return AlertRecord(
         id=UNRECORDED_ID,
         alert=alert.alert,

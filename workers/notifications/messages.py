@@ -65,7 +65,7 @@ def compose(
 
 
 def trial(environment: str) -> Message:
-    """The message of a test."""
+    """Return the message of a test."""
     return Message(
         title=f"CoutureCast {plain(environment)}: test",
         body="Alerts of this environment are sent here.\n" + MORE,
@@ -74,7 +74,7 @@ def trial(environment: str) -> Message:
 
 
 def plain(text: str) -> str:
-    """Text from anywhere as one line that no service interprets."""
+    """Write text from anywhere as one line that no service interprets."""
     printable = "".join(character if _is_shown(character) else " " for character in text)
     line = " ".join(printable.translate(_MARKUP).split())
     return _LINK.sub("\\1\u2060:", line).encode("utf-8", "backslashreplace").decode()
@@ -85,7 +85,7 @@ def _is_shown(character: str) -> bool:
 
 
 def _line(line: DueLine, severity: Severity | None, now: datetime, thresholds: Thresholds) -> str:
-    """One line; with its severity if the title has another one."""
+    """Return one line; with its severity if the title has another one."""
     record, own = line.record, _severity(line.record)
     name = record.alert.replace("_", " ")
     subject = " ".join(filter(None, (record.queue, name)))
@@ -102,7 +102,7 @@ def _line(line: DueLine, severity: Severity | None, now: datetime, thresholds: T
 
 
 def _for_how_long(record: AlertRecord, now: datetime, thresholds: Thresholds) -> str:
-    """``, for 2 min``, unless the message has a duration."""
+    """Return ``, for 2 min``, unless the message has a duration."""
     lasted = _breach_seconds(record, now, thresholds)
     if lasted < 60 or states_duration(record.alert, record.value):
         return ""
@@ -110,7 +110,7 @@ def _for_how_long(record: AlertRecord, now: datetime, thresholds: Thresholds) ->
 
 
 def _breach_seconds(record: AlertRecord, end: datetime, thresholds: Thresholds) -> float:
-    """Seconds since the breach began: it fires once it has lasted for the time of its rule."""
+    """Return the seconds since the breach began: it fires once it has lasted for the time of its rule."""
     before = thresholds.for_seconds(record.alert) if record.alert in BY_NAME else 0.0
     return (end - record.fired_at).total_seconds() + before
 

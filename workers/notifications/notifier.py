@@ -27,7 +27,7 @@ from workers.notifications.decisions import (
     awaits_message,
     due_lines,
     due_occasion,
-    unrecorded,
+    unrecorded_alert,
 )
 from workers.notifications.messages import Message, compose
 from workers.notifications.services import NotificationService
@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 _COLLECT_SECONDS = 10.0
 """From the first change to the message: others join it."""
-_BURST, _REFILL_SECONDS = 8, 300.0
+_BURST_MESSAGES, _REFILL_SECONDS = 8, 300.0
 """Messages at once, and until one more may be sent: at most 20 in an hour."""
 _POLL_SECONDS = 60.0
 """Between two reads of the database while a message about an alert that is over has not been sent."""
@@ -52,7 +52,7 @@ class MessageBudget:
         self._tokens = float(burst)
         self._counted_at = clock()
 
-    def left(self) -> int:
+    def available(self) -> int:
         """Return how many messages may be sent now."""
         now = self._clock()
         self._tokens = min(self._burst, self._tokens + (now - self._counted_at) / self._refill_seconds)
@@ -87,7 +87,7 @@ class Notifier:
         self._environment = environment
         self._thresholds = thresholds
         self._collect_seconds = collect_seconds
-        self._budget = MessageBudget(_BURST, _REFILL_SECONDS, clock)
+        self._budget = MessageBudget(_BURST_MESSAGES, _REFILL_SECONDS, clock)
         self._counts = {"sent": 0, "failed": 0, "dropped": 0}
         self._tasks = BackgroundTasks()
         self._deliveries: set[asyncio.Task[None]] = set()
@@ -120,10 +120,10 @@ class Notifier:
     def notify_unrecorded(self, firing: Sequence[FiringAlert]) -> None:
         """Have it sent that the database is unavailable, once; neither waits nor raises."""
         alert = next((alert for alert in firing if alert.alert == DATABASE), None)
-        if alert is None or not self._services or self._outage is not None or self._budget.left() < 1:
+        if alert is None or not self._services or self._outage is not None or self._budget.available() < 1:
             return
         now = datetime.now(UTC)
-        self._outage = unrecorded(alert, now)
+        self._outage = unrecorded_alert(alert, now)
         self._start_delivery([DueLine(self._outage, "fired")], now)
 
     async def run(self) -> None:
@@ -150,9 +150,9 @@ class Notifier:
         self._is_new = False
         self._is_unfinished = any(awaits_message(record, now) for record in records)
         lines = due_lines(records, now)
-        if not lines or self._budget.left() < 1:
+        if not lines or self._budget.available() < 1:
             return False
-        claimed = [line.claimed(now) for line in lines]
+        claimed = [line.claim(now) for line in lines]
         changes = [(line.record, new.record.notified) for line, new in zip(lines, claimed, strict=True)]
         won = await self._history.replace_notified(changes)
         mine = [line for line in claimed if line.record.id in won]
@@ -169,7 +169,7 @@ class Notifier:
 
     def _start_delivery(self, lines: Sequence[DueLine], now: datetime) -> None:
         self._budget.spend()
-        is_last = self._budget.left() < 1
+        is_last = self._budget.available() < 1
         note = f"Further messages wait: one in {_REFILL_SECONDS / 60:g} min from now on." if is_last else ""
         message = compose(lines, self._environment, now, note=note, thresholds=self._thresholds)
         delivery = self._tasks.start(self._deliver(message, lines))
@@ -199,6 +199,6 @@ class Notifier:
         recorded = [line for line in lines if line.record.id != UNRECORDED_ID]
         try:
             if recorded:
-                await self._history.replace_notified((line.record, line.confirmed(now)) for line in recorded)
+                await self._history.replace_notified((line.record, line.confirm(now)) for line in recorded)
         except StorageError as error:
             log.warning("a notification was sent and may be sent again", error=str(error))

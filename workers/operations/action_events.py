@@ -10,6 +10,7 @@ from typing import Any
 from storage.database.events import SHORT_ID_CHARS, EventKind, NewEvent
 from storage.dead_letters.plans import Plan
 from storage.repositories.operator_actions import OperatorAction
+from workers.words import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,7 @@ class _Sentence:
 
 
 def _count(action: OperatorAction, noun: str) -> str:
-    plural = noun[:-1] + "ies" if noun.endswith("y") else f"{noun}s"
-    return f"{action.affected:,} {noun if action.affected == 1 else plural}"
+    return plural(action.affected, noun)
 
 
 def _jobs(action: OperatorAction) -> str:
@@ -125,7 +125,7 @@ _SENTENCES: Mapping[str, _Sentence] = {
 
 
 def event_of(action: OperatorAction, *, subject: str | None = None, failed: bool = False) -> NewEvent | None:
-    """The event that an action is; None if it changed nothing, or if its verb writes events of its own."""
+    """Return the event of an action; None if it changed nothing, or its verb writes its own events."""
     sentence = _SENTENCES.get(action.verb)
     if sentence is None or (action.affected == 0 and (failed or not sentence.always)):
         return None
@@ -149,20 +149,20 @@ def event_of(action: OperatorAction, *, subject: str | None = None, failed: bool
 
 
 def plan_started(plan: Plan, actor: str) -> NewEvent:
-    """A plan is started, or resumed."""
+    """Return the event that a plan is started, or resumed."""
     verb = "resumed" if plan.ledger.sent else "started"
     message = f"{actor} {verb} plan {plan.id}: {plan.ledger.waiting:,} of {plan.total:,} dead letters wait"
     return _plan_event("plan-started", message, plan.id, {"total": plan.total}, actor=actor)
 
 
 def plan_interrupted(plan_id: int) -> NewEvent:
-    """The process that ran a plan ended, or lost a server."""
+    """Return the event that the process of a plan ended, or lost a server."""
     message = f"plan {plan_id} was interrupted: resume it with failed-jobs resume {plan_id}"
     return _plan_event("plan-interrupted", message, plan_id, {})
 
 
 def plan_stopped(plan: Plan, counts: str) -> NewEvent | None:
-    """A plan halted by itself or is done; None if an operator paused or cancelled it: that is an event."""
+    """Return the event that a plan halted or is done; None if an operator's action is the event."""
     detail: dict[str, Any] = {
         "sent": plan.ledger.sent,
         "skipped": plan.ledger.skipped,

@@ -35,7 +35,7 @@ class CurrentAlert:
     value: float | None
     limit: float | None
     unit: str
-    """Unit of value and limit: ``jobs``, ``s``, ``share`` (0 to 1) or ``times``; empty if there is none."""
+    """Unit of value and limit: ``jobs``, ``s``, ``share`` (0 to 1) or ``times``; empty without a unit."""
     acknowledged_by: str | None
     acknowledge_reason: str | None
     silenced_by: str | None
@@ -44,7 +44,7 @@ class CurrentAlert:
 
 
 def current_alerts(snapshot: Snapshot) -> list[CurrentAlert]:
-    """The alerts of a snapshot, the worst first.  Pure."""
+    """Return the alerts of a snapshot, the worst first.  Pure."""
     return [_current(alert, snapshot.taken_at) for alert in snapshot.alerts]
 
 
@@ -106,7 +106,7 @@ class AlertOperations:
         self._check(alert, queue)
         async with self._audit.record("acknowledge", {"alert": alert, "queue": queue}, reason) as action:
             now = datetime.now(UTC)
-            firing = [item for item in await self._history.firing(now) if _matches(item, alert, queue)]
+            firing = [item for item in await self._history.firing_alerts(now) if _matches(item, alert, queue)]
             if not firing and not await self._record_new(alert, queue):
                 raise NotFoundError(
                     f"no alert {alert!r}{_of_queue(queue)} fires", fix="see alerts list for those that do"
@@ -142,7 +142,7 @@ class AlertOperations:
             return action.affected
 
     async def history(self, *, limit: int = 50, cursor: str | None = None) -> Page[AlertRecord]:
-        """All alerts, the newest first.  Raises InvalidCursorError, ValueError (the limit)."""
+        """Return all alerts, the newest first.  Raises InvalidCursorError, ValueError (the limit)."""
         return await self._history.page(datetime.now(UTC), limit=limit, cursor=cursor)
 
     async def _record_new(self, alert: str, queue: str | None) -> bool:

@@ -42,14 +42,14 @@ class Finding:
     slots: tuple[TakenSlots, ...]
 
     def has(self, queue: str, key: str) -> bool:
-        """Whether a job is one of them."""
+        """Return whether a job is one of them."""
         return any((job.queue, job.key) == (queue, key) for job in self.jobs)
 
 
 def find_alike(
     jobs: Sequence[JobSummary], stacks: Mapping[tuple[str, str], JobStack], snapshot: Snapshot
 ) -> list[Finding]:
-    """The lines at which two running jobs or more stand, that with the most jobs first."""
+    """Return the lines at which two running jobs or more stand, that with the most jobs first."""
     groups: dict[tuple[str, int, str], list[JobSummary]] = {}
     frames: dict[tuple[str, int, str], StackFrame] = {}
     for job in jobs:

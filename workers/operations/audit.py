@@ -33,7 +33,7 @@ current_actor: ContextVar[str | None] = ContextVar("current_actor", default=None
 
 @contextmanager
 def acting_as(actor: str) -> Iterator[None]:
-    """Records actions in this block, and in tasks that it starts, as those of ``actor``."""
+    """Record actions in this block, and in tasks that it starts, as those of ``actor``."""
     token = current_actor.set(actor)
     try:
         yield
@@ -84,7 +84,7 @@ class Audit:
     async def record(
         self, verb: str, arguments: Mapping[str, Any], reason: str = ""
     ) -> AsyncIterator[AuditedAction]:
-        """Wraps a verb that changes something: it is refused in read-only mode, else one row records it.
+        """Wrap a verb that changes something: it is refused in read-only mode, else one row records it.
 
         If the database is down, the action is neither delayed nor refused: it is logged instead.
         """
@@ -116,7 +116,7 @@ class Audit:
 
 
 def _user_name() -> str:
-    """The user who runs this process; a container may run it as a user without a name."""
+    """Return the user who runs this process; a container may run it as a user without a name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -31,7 +31,7 @@ _CHARS_OF_KEYS = "@._-+ :%"
 
 
 def glob_pattern(text: str) -> str:
-    """The pattern for an operator's input: all for nothing, the text itself if it has ``*?[``.
+    """Return the pattern for an operator's input: all for nothing, the text itself if it has ``*?[``.
 
     Any other text matches keys that contain it.  It may hold letters that keys have as %XX.
     """
@@ -41,7 +41,7 @@ def glob_pattern(text: str) -> str:
 
 
 def owner_of(key: str) -> str:
-    """The user whose entry this key names."""
+    """Return the user whose entry this key names."""
     return unquote(key.partition(":")[0])
 
 
@@ -70,7 +70,7 @@ class CacheOverview:
     """Share of the memory limit above which a Redis that holds jobs, too, is nearly full."""
 
     def to_fields(self) -> dict[str, Any]:
-        """All figures by the names that commands and HTTP give them."""
+        """Return all figures by the names that commands and HTTP give them."""
         fields = asdict(self)
         del fields["nearly_full"]
         stats, own = fields.pop("stats"), fields.pop("dedicated")
@@ -103,7 +103,7 @@ class CacheOperations:
         return self._cache.counts
 
     async def overview(self) -> CacheOverview:
-        """The statistics of the last hour, and the memory."""
+        """Return the statistics of the last hour, and the memory."""
         await self._cache.flush_stats()
         stats, info = await self._cache.store.stats(), await self._cache.store.server_info()
         return CacheOverview(
@@ -118,14 +118,14 @@ class CacheOperations:
         )
 
     async def page(self, pattern: str = "*", *, cursor: str | None = None, limit: int = 50) -> CachePage:
-        """About ``limit`` entries whose key matches ``pattern`` (as Redis has them: ``*``, ``?``, ``[ab]``).
+        """Return about ``limit`` entries whose key matches ``pattern`` (``*``, ``?``, ``[ab]``).
 
         A key is ``user:location:block``.  Raises InvalidCursorError.
         """
         return await self._cache.store.page(pattern, cursor=cursor, limit=limit)
 
     async def get(self, key: str, *, reveal: bool = False) -> tuple[CacheEntry, Any]:
-        """An entry with its value, as text if it is not JSON; ``reveal``: with its secrets.
+        """Return an entry with its value, as text if it is not JSON; ``reveal``: with its secrets.
 
         Raises NotFoundError.
         """
@@ -145,10 +145,10 @@ class CacheOperations:
 
     async def existing_keys(self, keys: Sequence[str]) -> list[str]:
         """Return the ``keys`` whose entries exist, for `evict`."""
-        return await self._cache.store.existing(keys)
+        return await self._cache.store.existing_keys(keys)
 
     async def count_for_user(self, user_id: str) -> int:
-        """Number of a user's entries."""
+        """Return the number of a user's entries."""
         return await self._cache.store.count_for_user(user_id)
 
     async def evict(self, keys: Sequence[str], *, pattern: str | None = None) -> int:

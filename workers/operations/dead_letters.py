@@ -65,7 +65,7 @@ class DeadLetterOperations:
         cursor: str | None = None,
         order: LetterOrder = NEWEST_FIRST,
     ) -> Page[DeadLetter]:
-        """One page.
+        """Return one page.
 
         Raises UnknownQueueError, InvalidCursorError, InvalidFilterError (an order that no index has),
         ValueError (the limit).
@@ -75,23 +75,26 @@ class DeadLetterOperations:
         return replace(page, items=[self._mask.letter(letter) for letter in page.items])
 
     async def get(self, letter_id: int, *, reveal: bool = False) -> DeadLetter:
-        """One letter, from the archive too; ``reveal``: with its secrets.  Raises NotFoundError."""
+        """Return one letter, from the archive too; ``reveal``: with its secrets.  Raises NotFoundError."""
         letter = await get_letter(self._letters, letter_id)
         return letter if reveal else self._mask.letter(letter)
 
     async def count(self, letter_filter: LetterFilter = ALL_DEAD, *, limit: int | None = None) -> int:
-        """Number of letters; ``limit + 1`` if there are more than ``limit``."""
+        """Return the number of letters; ``limit + 1`` if there are more than ``limit``."""
         check_queue(letter_filter, self._queues)
         return await self._letters.count(letter_filter, limit=limit)
 
     async def groups(self, letter_filter: LetterFilter = ALL_DEAD, *, limit: int = 50) -> list[FailureGroup]:
-        """The groups with the most letters.  Raises UnknownQueueError, ValueError (the limit)."""
+        """Return the groups with the most letters.  Raises UnknownQueueError, ValueError (the limit)."""
         check_queue(letter_filter, self._queues)
         groups = await self._letters.groups(letter_filter, limit=limit)
         return [self._mask.group(group) for group in groups]
 
     async def lineage(self, letter_id: int) -> list[tuple[DeadLetter, list[PlanItem]]]:
-        """The letters of one lineage, the oldest first, each with its replays.  Raises NotFoundError."""
+        """Return the letters of one lineage, the oldest first, each with its replays.
+
+        Raises NotFoundError.
+        """
         lineage = await self._letters.lineage(await get_letter(self._letters, letter_id))
         return [(self._mask.letter(letter), await self._replays_of(letter)) for letter in lineage]
 
@@ -101,7 +104,10 @@ class DeadLetterOperations:
     async def export(
         self, selection: Selection, form: ExportFormat, *, reveal: bool = False
     ) -> AsyncIterator[str]:
-        """A document of the letters, piece by piece; ``reveal``: with secrets.  Raises as `page`, `get`."""
+        """Yield a document of the letters, piece by piece; ``reveal``: with secrets.
+
+        Raises as `page`, `get`.
+        """
         if isinstance(selection, LetterFilter):
             check_queue(selection, self._queues)
         else:
@@ -121,7 +127,7 @@ class DeadLetterOperations:
         return await self._change_state("restore", self._letters.restore, selection, reason)
 
     async def count_discarded(self, selection: Selection) -> tuple[int, tuple[int, ...]]:
-        """Number of letters that `restore` would change, and which of the ids it would not.
+        """Return the number of letters that `restore` would change, and which of the ids it would not.
 
         Raises NotFoundError, UnknownQueueError.
         """

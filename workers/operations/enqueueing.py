@@ -52,7 +52,7 @@ class Enqueueing:
         self.schemas = schemas
 
     def queue(self, name: str) -> JobQueue:
-        """The queue with this name.  Raises UnknownQueueError."""
+        """Return the queue with this name.  Raises UnknownQueueError."""
         try:
             return self.queues[name]
         except KeyError:

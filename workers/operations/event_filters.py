@@ -25,7 +25,7 @@ def parse_filter(text: str) -> EventFilter:
 
 
 def filter_text(event_filter: EventFilter) -> str:
-    """A filter as it is written."""
+    """Return a filter as it is written."""
     values = {name: getattr(event_filter, name) for name in _FIELDS}
     return " ".join(
         f"{name}:{value if isinstance(value, str) else value.isoformat(timespec='seconds')}"

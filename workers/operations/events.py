@@ -13,7 +13,7 @@ from workers.operations.secrets import DEFAULT_MASK, SecretMask
 
 _LATE_SECONDS = 30.0
 """How long after an event another one with a lesser id may appear: its transaction began before."""
-_LATE_IDS = 200
+_MAX_LATE_IDS = 200
 """Ids before the newest one that may still appear when a follower starts."""
 
 
@@ -30,13 +30,16 @@ class EventOperations:
     async def page(
         self, event_filter: EventFilter = ALL_EVENTS, *, limit: int = 50, cursor: str | None = None
     ) -> Page[Event]:
-        """One page, newest first.  Raises UnknownQueueError, InvalidCursorError, ValueError (the limit)."""
+        """Return one page, newest first.
+
+        Raises UnknownQueueError, InvalidCursorError, ValueError (the limit).
+        """
         self._check_queue(event_filter)
         page = await self._events.page(event_filter, limit=limit, cursor=cursor)
         return replace(page, items=[self._mask.event(event) for event in page.items])
 
     def follow(self, event_filter: EventFilter = ALL_EVENTS) -> EventFollower:
-        """A follower of the events that the filter selects.  Raises UnknownQueueError."""
+        """Return a follower of the events that the filter selects.  Raises UnknownQueueError."""
         self._check_queue(event_filter)
         return EventFollower(self._events, event_filter, self._mask)
 
@@ -64,8 +67,8 @@ class EventFollower:
         """Loop time at which later ones were found, by id."""
 
     async def start(self, limit: int) -> list[Event]:
-        """The newest events, at most ``limit``, the oldest first; `poll` has those that follow."""
-        self._settled_id = max(0, await self._events.newest_id() - _LATE_IDS)
+        """Return the newest events, at most ``limit``, the oldest first; `poll` has those that follow."""
+        self._settled_id = max(0, await self._events.newest_id() - _MAX_LATE_IDS)
         await self.poll()  # before the page, so that none is missed between the two
         newest = (await self._events.page(self._filter, limit=limit)).items if limit else []
         now = asyncio.get_running_loop().time()
@@ -73,7 +76,7 @@ class EventFollower:
         return [self._mask.event(event) for event in newest[::-1]]
 
     async def poll(self) -> list[Event]:
-        """The events that were written since the last call, in the order of their ids."""
+        """Return the events that were written since the last call, in the order of their ids."""
         now = asyncio.get_running_loop().time()
         new: list[Event] = []
         last = self._settled_id

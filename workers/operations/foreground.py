@@ -98,7 +98,7 @@ class _NoQueue:
 def _failed_result(queue: str, job: Job, error: BaseException, seconds: float) -> ForegroundResult:
     trace = error.__traceback__.tb_next if error.__traceback__ is not None else None  # without our own frame
     error = error.with_traceback(None if isinstance(error, HandlerProcessDiedError) else trace)
-    attempt = failed_attempt(error, number=1, at=time.time(), worker="", run_seconds=seconds)
+    attempt = failed_attempt(error, number=1, failed_at=time.time(), worker="", run_seconds=seconds)
     permanent = error.permanent if isinstance(error, RemoteError) else isinstance(error, PermanentError)
     names = ("error_type", "message", "traceback")
     parts = {name: attempt[name] for name in names}

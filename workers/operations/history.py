@@ -20,7 +20,7 @@ class HistoryOperations:
         self._old = {name: OldHistoryReader(queue.redis) for name, queue in queues.items()}
 
     async def histories(self, queues: Sequence[str], seconds: float) -> dict[str, History]:
-        """The history of each of these queues, as of the newest snapshot; empty before the first one.
+        """Return the history of each of these queues, as of the newest snapshot; empty before the first one.
 
         Raises RedisError if older points are needed and Redis is unavailable.
         """

@@ -48,7 +48,7 @@ class JobFilter:
         return cls(**conditions, text=" ".join(free) or None)
 
     def to_query(self) -> str:
-        """The query that `parse` turns into this filter."""
+        """Return the query that `parse` turns into this filter."""
         fields = ("queue", "function", "worker")
         words = [f"{name}:{getattr(self, name)}" for name in fields if getattr(self, name) is not None]
         return shlex.join([*words, *([self.text] if self.text is not None else [])])
@@ -59,7 +59,7 @@ class JobFilter:
         return any(getattr(self, field.name) is not None for field in fields(self) if field.name != "queue")
 
     def selects_job(self, job: JobSummary) -> bool:
-        """Whether a job meets the conditions."""
+        """Return whether a job meets the conditions."""
         return (
             self.queue in (None, job.queue)
             and _is_in(self.function, [job.function or ""])
@@ -68,7 +68,7 @@ class JobFilter:
         )
 
     def selects_schedule(self, schedule: ScheduleView) -> bool:
-        """Whether a schedule meets the conditions; none has a worker."""
+        """Return whether a schedule meets the conditions; none has a worker."""
         return (
             self.queue in (None, schedule.queue)
             and _is_in(self.function, [schedule.function])

@@ -30,12 +30,12 @@ class QueuePosition:
     at: bytes = b""
 
     @classmethod
-    def parse(cls, queue: str, after: str, at: str, *, is_whole: bool) -> QueuePosition:
+    def parse(cls, queue: str, after: str, score: str, *, is_whole: bool) -> QueuePosition:
         """Parse what a cursor has; ``is_whole``: its place is a whole number.  Raises ValueError."""
-        float(at or 0)
-        if bool(after) != bool(at) or (is_whole and not (at or "0").isdecimal()):
-            raise ValueError(at)
-        return cls(queue, after.encode("latin-1"), at.encode("latin-1"))
+        float(score or 0)
+        if bool(after) != bool(score) or (is_whole and not (score or "0").isdecimal()):
+            raise ValueError(score)
+        return cls(queue, after.encode("latin-1"), score.encode("latin-1"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Position:
     following: tuple[tuple[WindowState, tuple[str, ...]], ...] = ()
 
     def cursor(self) -> str:
-        """Its form as `next` of a page."""
+        """Return its form as `next` of a page."""
         positions = [
             [position.queue, position.after.decode("latin-1"), position.at.decode("latin-1")]
             for position in self.queues
@@ -55,8 +55,8 @@ class Position:
         text = json.dumps([self.state, positions])
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
-    def only(self, queues: Collection[str]) -> Position | None:
-        """This position without other queues than these; None if nothing is left."""
+    def restrict_to(self, queues: Collection[str]) -> Position | None:
+        """Return this position without other queues than these; None if nothing is left."""
         positions = tuple(position for position in self.queues if position.queue in queues)
         sections = (
             (state, tuple(name for name in names if name in queues)) for state, names in self.following
@@ -65,7 +65,7 @@ class Position:
         return section if positions else section.next_section()
 
     def next_section(self) -> Position | None:
-        """The beginning of the section after this one."""
+        """Return the beginning of the section after this one."""
         if not self.following:
             return None
         (state, queues), *others = self.following
@@ -83,13 +83,13 @@ def _sections(queues: Sequence[str], state: WindowState | None) -> list[tuple[Wi
 
 
 def start(queues: Sequence[str], state: WindowState | None) -> Position:
-    """The beginning of a list of these queues, in one state or in all that have not ended (None)."""
+    """Return the beginning of a list of these queues, in one state or in all that have not ended (None)."""
     (first, names), *others = _sections(queues, state)
     return Position(first, tuple(map(QueuePosition, names)), tuple(others))
 
 
 def parse_cursor(cursor: str, queues: Sequence[str], state: WindowState | None) -> Position:
-    """The position that a cursor of this list has.  Raises InvalidCursorError."""
+    """Return the position that a cursor of this list has.  Raises InvalidCursorError."""
     try:
         padded = cursor.encode() + b"=" * (-len(cursor) % 4)
         listed, entries = json.loads(base64.b64decode(padded, b"-_", validate=True))
@@ -112,7 +112,7 @@ FoundJobs = list[tuple[str, FoundJob, float]]
 async def read_section(
     reader: Callable[[str], JobReader], position: Position, limit: int
 ) -> tuple[FoundJobs, Position | None, bool]:
-    """The jobs from a position on, the next position, and whether the page ends since they are large.
+    """Return the jobs from a position on, the next position, and whether the page ends since they are large.
 
     ``reader`` is that of a queue.  Raises RedisError.
     """
@@ -146,6 +146,6 @@ async def read_section(
 
 
 def _order(state: WindowState, job: FoundJob) -> float:
-    """By which the windows of several queues are merged."""
+    """Return the value by which the windows of several queues are merged."""
     place = float(job.place or 0)
     return -place if state in _NEWEST_FIRST else place

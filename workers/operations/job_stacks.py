@@ -77,7 +77,10 @@ async def ask_for_stacks(redis: Redis, worker: str) -> dict[tuple[str, str], Job
 
 
 async def ask_for_log(redis: Redis, worker: str) -> list[LogLine]:
-    """The newest lines of a process' log, the oldest of them first.  Raises ConflictError, RedisError."""
+    """Return the newest lines of a process' log, the oldest of them first.
+
+    Raises ConflictError, RedisError.
+    """
     answer = await _ask(redis, worker, {"about": "log"}, f"process {worker[:8]}")
     try:
         return [LogLine(**line) for line in _list(answer, "lines")]

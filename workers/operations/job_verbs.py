@@ -51,7 +51,7 @@ class JobChange:
     """Version of the job as it was read; in a preview it is for the verb."""
 
     def check(self) -> JobChange:
-        """Itself if it is done.  Raises NotFoundError, ConflictError."""
+        """Return it if it is done.  Raises NotFoundError, ConflictError."""
         if self.outcome == "done":
             return self
         raise (NotFoundError if self.outcome == "gone" else ConflictError)(self.message)
@@ -105,7 +105,7 @@ class JobVerbs:
     async def change(
         self, verb: Verb, queue: str, jobs: Sequence[JobRef], reason: str = ""
     ) -> list[JobChange]:
-        """One of the verbs below by its name."""
+        """Apply one of the verbs below by its name."""
         verbs = {
             "abort": self.abort,
             "run-now": self.run_now,
@@ -253,7 +253,7 @@ class _Attempt:
 
 
 def _distinct(jobs: Sequence[JobRef]) -> list[JobRef]:
-    """The jobs, each once.  Raises InvalidJobError."""
+    """Return the jobs, each once.  Raises InvalidJobError."""
     named = {job.key: job for job in jobs}
     if len(named) > MAX_KEYS:
         raise InvalidJobError(f"keys: {len(named):,} jobs are more than {MAX_KEYS:,}")
@@ -287,7 +287,7 @@ _OUTCOMES: tuple[ChangeOutcome, ...] = ("done", "moved", "gone", "refused")
 
 
 def _copy(queue: JobQueue, original: FoundJob) -> Job:
-    """A new job with the function, the payload and the meta of another one, without its attempts."""
+    """Return a new job with the function, the payload and the meta of another one, without its attempts."""
     record: dict[str, Any] = wire.load(original.record or b"")
     meta = record.get("meta")
     others = meta if isinstance(meta, dict) else {}

@@ -108,12 +108,12 @@ class JobDetail(JobSummary):
 
 
 def show_text(raw: bytes) -> str:
-    """Bytes that may be anything as text that every surface takes."""
+    """Write bytes that may be anything as text that every surface takes."""
     return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 
 def version_of(job: FoundJob) -> str:
-    """Its state, its mark and, unless it runs and reports progress, the digest of its record."""
+    """Return its state, its mark and, unless it runs and reports progress, the digest of its record."""
     parts = [job.state, show_text(job.mark)]
     if job.record is not None and job.state != "running":
         parts.append(hashlib.sha1(job.record, usedforsecurity=False).hexdigest()[:_DIGEST_CHARS])
@@ -121,20 +121,20 @@ def version_of(job: FoundJob) -> str:
 
 
 def record_of(policy: QueuePolicy, job: FoundJob, now: float, *, whole: bool = False) -> JobRecord:
-    """The record of a job; ``whole`` as in `read_record`."""
+    """Return the record of a job; ``whole`` as in `read_record`."""
     key = key_of(policy.name, job.id)
     return read_record(job.record, job.record_type, key, now, whole=whole)
 
 
 def key_of(queue: str, job_id: bytes) -> str:
-    """The key of a job of the queue; any other id is its own key."""
+    """Return the key of a job of the queue; any other id is its own key."""
     return show_text(job_id.removeprefix(f"saq:job:{queue}:".encode()))
 
 
 def summary_fields(
     policy: QueuePolicy, job: FoundJob, record: JobRecord, now: float, snapshot: Snapshot | None
 ) -> dict[str, Any]:
-    """The fields of a `JobSummary`; ``snapshot`` names the workers, and has the usual run time."""
+    """Return the fields of a `JobSummary`; ``snapshot`` names the workers, and has the usual run time."""
     state = state_of(job, record)
     fields: dict[str, Any] = {
         "queue": policy.name,
@@ -170,7 +170,7 @@ def summary_fields(
 
 
 def state_of(job: FoundJob, record: JobRecord) -> JobState:
-    """The state that is shown."""
+    """Return the state that is shown."""
     if job.state == "ended" or (job.state == "unlisted" and record.status in _ENDED):
         return "done" if record.status == "complete" else "failed"
     return "unlisted" if job.state == "gone" else job.state
@@ -196,21 +196,21 @@ def _running_fields(
 
 
 def worker_name(worker_id: str, process: WorkerSnapshot | None) -> str:
-    """The name by which people call a process."""
+    """Return the name by which people call a process."""
     if process is None or not process.pid:
         return worker_id[:SHORT_ID_CHARS]
     return f"{process.host}:{process.pid}"
 
 
 def named_job(job: JobT, snapshot: Snapshot | None) -> JobT:
-    """A job with the name of the process that holds or held it, if that is known."""
+    """Return a job with the name of the process that holds or held it, if that is known."""
     if job.worker is None or job.worker_name is not None:
         return job
     return replace(job, worker_name=worker_name(job.worker, worker_of(snapshot, job.worker)))
 
 
 def detail_fields(record: JobRecord) -> dict[str, Any]:
-    """The fields that a `JobDetail` has beyond a `JobSummary`, from its record."""
+    """Return the fields that a `JobDetail` has beyond a `JobSummary`, from its record."""
     return {
         "payload": record.arguments,
         "result": record.result,
@@ -311,19 +311,19 @@ def _is_stall(alert: Alert, queue: str) -> bool:
 
 
 def queue_of(snapshot: Snapshot | None, name: str) -> QueueSnapshot | None:
-    """The queue in a snapshot; None if that does not have it."""
+    """Return the queue in a snapshot; None if that does not have it."""
     queues = () if snapshot is None else snapshot.queues
     return next((queue for queue in queues if queue.name == name), None)
 
 
 def worker_of(snapshot: Snapshot | None, worker_id: str) -> WorkerSnapshot | None:
-    """The process in a snapshot; None if that does not have it."""
+    """Return the process in a snapshot; None if that does not have it."""
     workers = () if snapshot is None else snapshot.workers
     return next((worker for worker in workers if worker.id == worker_id), None)
 
 
 def _last_line(record: JobRecord) -> str | None:
-    """The error in one line; SAQ's field has a traceback, of which the last line counts."""
+    """Return the error in one line; SAQ's field has a traceback, of which the last line counts."""
     if record.failed_attempts and record.status not in ("failed", "aborted"):
         newest = record.failed_attempts[-1]
         text = f"{newest['error_type']}: {newest['message']}"
@@ -346,5 +346,5 @@ def _time(seconds: float | None) -> datetime | None:
 
 
 def _past_time(milliseconds: float | None, now: float) -> datetime | None:
-    """An instant by the server's clock; None if it lies ahead of that: the clock was set back."""
+    """Return an instant by the server's clock; None if it lies ahead of that: the clock was set back."""
     return None if age(milliseconds, now) is None else _time((milliseconds or 0.0) / 1000)

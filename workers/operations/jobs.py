@@ -96,7 +96,7 @@ class JobOperations(JobVerbs):
         self._take_snapshot = take_snapshot
 
     async def counts(self) -> dict[str, JobCounts]:
-        """The jobs of each queue by state; those of a Redis that is down are left out, unless all are."""
+        """Return the jobs of each queue by state, without those of a Redis that is down, unless all are."""
         names = await self._reachable_queues()
         groups = group_by_client(self._enqueueing.queues[name] for name in names).items()
         counting = (count_jobs(redis, [queue.name for queue in queues]) for redis, queues in groups)
@@ -115,7 +115,7 @@ class JobOperations(JobVerbs):
         cursor: str | None = None,
         snapshot: Snapshot | None = None,
     ) -> Page[JobSummary]:
-        """Jobs of one queue or of all (None), in one state or in all that have not ended (None).
+        """Return the jobs of one queue or of all (None), in one state or in all that have not ended (None).
 
         Over all queues, running jobs are listed by their start, scheduled ones by their time, and ended ones
         the newest first.  Ready jobs are listed in the order of each queue.
@@ -149,13 +149,13 @@ class JobOperations(JobVerbs):
     async def _begin_page(
         self, queue: str | None, state: WindowState | None, cursor: str | None
     ) -> tuple[list[str], Position | None]:
-        """The queues of a list, and the position at which its page begins; None if no queue is left."""
+        """Return the queues of a list, and where its page begins; None if no queue is left."""
         names = list(self._enqueueing.queues) if queue is None else [self._enqueueing.queue(queue).name]
         position = start(names, state) if cursor is None else parse_cursor(cursor, names, state)
         if queue is not None:
             return names, position
         names = await self._reachable_queues()
-        return names, position.only(names)
+        return names, position.restrict_to(names)
 
     async def _jobs_with_key(
         self,
@@ -164,7 +164,7 @@ class JobOperations(JobVerbs):
         selected: JobFilter,
         snapshot: Snapshot | None,
     ) -> list[JobSummary]:
-        """The selected jobs whose key is the searched text, if they are in that state."""
+        """Return the selected jobs whose key is the searched text, if they are in that state."""
         if selected.text is None:
             return []
         states = INCOMPLETE if state is None else (state,)
@@ -184,7 +184,7 @@ class JobOperations(JobVerbs):
         reveal: bool = False,
         clock: Clock = utc_time,
     ) -> JobDetail:
-        """A job with all that is known of it, and why it does not run; ``reveal``: with its secrets.
+        """Return a job with all that is known of it, and why it does not run; ``reveal``: with its secrets.
 
         ``clock`` writes the times in that sentence.
 
@@ -246,7 +246,7 @@ class JobOperations(JobVerbs):
         return self._mask.stack(await ask_for_stack(self._redis(queue), summary.worker, queue, key))
 
     async def findings(self, *, snapshot: Snapshot | None = None) -> list[Finding]:
-        """The lines at which two running jobs of the cluster or more stand, that with the most jobs first.
+        """Return the lines at which two or more running jobs of the cluster stand, the fullest first.
 
         Every process that holds jobs is asked, and has two seconds; those that do not answer are left out.
         """
@@ -265,12 +265,12 @@ class JobOperations(JobVerbs):
         return find_alike(running, stacks, snapshot)
 
     async def alike(self, queue: str, key: str, *, snapshot: Snapshot | None = None) -> Finding | None:
-        """The running jobs that stand at the same line as this one, itself among them; None if none does."""
+        """Return the running jobs at the same line as this one, itself among them; None if none is."""
         findings = await self.findings(snapshot=snapshot)
         return next((finding for finding in findings if finding.has(queue, key)), None)
 
     def payload_schema(self, queue: str) -> dict[str, Any] | None:
-        """The JSON schema of the queue's payload; None if a team's own handler takes any object."""
+        """Return the JSON schema of the queue's payload; None if a team's own handler takes any object."""
         self._enqueueing.queue(queue)
         model = self._enqueueing.schemas.get(queue)
         return None if model is None else model.model_json_schema()
@@ -286,7 +286,7 @@ class JobOperations(JobVerbs):
         raise AssertionError("unreachable")
 
     async def _letter_of(self, job: JobDetail, completed: datetime | None) -> int | None:
-        """The id of the dead letter that a job left; None while it waits for the database.
+        """Return the id of the dead letter that a job left; None while it waits for the database.
 
         Letter and record have the same time of death.
         """
@@ -302,7 +302,7 @@ class JobOperations(JobVerbs):
         return next((letter.id for letter in page.items if letter.job_id == job.key), None)
 
     def _summary(self, queue: str, job: FoundJob, now: float, snapshot: Snapshot | None) -> JobSummary:
-        """A job as it is shown in a list."""
+        """Return a job as it is shown in a list."""
         return self._mask.job(_summary(self._policy(queue), job, now, snapshot))
 
     def _policy(self, queue: str) -> QueuePolicy:
@@ -312,7 +312,7 @@ class JobOperations(JobVerbs):
         return JobReader(self._redis(queue), self._enqueueing.queue(queue).name)
 
     async def _reachable_queues(self) -> list[str]:
-        """The queues whose Redis answers; one that all share is not asked.  Raises RedisError."""
+        """Return the queues whose Redis answers; one that all share is not asked.  Raises RedisError."""
         groups = group_by_client(self._enqueueing.queues.values())
         if len(groups) == 1:
             return list(self._enqueueing.queues)
@@ -323,7 +323,7 @@ class JobOperations(JobVerbs):
         return [name for name, queue in self._enqueueing.queues.items() if queue.redis in answering]
 
     def _redis(self, queue: str) -> Redis:
-        """The server that holds a queue, and to which the processes that serve it are connected."""
+        """Return the server that holds a queue, and to which the processes that serve it are connected."""
         return self._enqueueing.queue(queue).redis
 
 
@@ -333,7 +333,10 @@ async def _ping(redis: Redis) -> None:
 
 
 async def _read_whole(policy: QueuePolicy, job: FoundJob, now: float) -> JobRecord:
-    """The record with all that it holds; a large one is read in a thread, since jobs share the event loop."""
+    """Return the record with all that it holds.
+
+    A large one is read in a thread, since jobs share the event loop.
+    """
     if len(job.record or b"") < LARGE_BYTES:
         return record_of(policy, job, now, whole=True)
     return await asyncio.to_thread(record_of, policy, job, now, whole=True)

@@ -158,7 +158,7 @@ class Operations:
         return self._audit.read_only
 
     def as_actor(self, actor: str) -> Operations:
-        """These operations; the rest of the current task acts as ``actor``."""
+        """Return these operations; the rest of the current task acts as ``actor``."""
         current_actor.set(actor)
         return self
 
@@ -194,13 +194,13 @@ class Operations:
         errors = zip(groups.values(), await asyncio.gather(*checks), strict=True)
         return {tuple(queue.name for queue in queues): error for queues, error in errors if error is not None}
 
-    async def stuck(self) -> list[str]:
-        """Return why a supervisor should restart this process: queues that stand although Redis takes writes.
+    async def stall_reasons(self) -> list[str]:
+        """Return why a supervisor should restart this process: stalled queues although Redis takes writes.
 
         No server is asked while all queues make progress.
         """
         process = self._process
-        if process is None or not process.standing():
+        if process is None or not process.stalled_queues():
             return []
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
@@ -209,10 +209,10 @@ class Operations:
             return []
         if () in errors:
             return []  # Redis is the cause, and a restart would change nothing
-        return process.standing(without={name for queues in errors for name in queues})
+        return process.stalled_queues(without={name for queues in errors for name in queues})
 
     async def snapshot(self) -> Snapshot:
-        """The state of the cluster now; if a server is down, the snapshot has the error."""
+        """Return the state of the cluster now; if a server is down, the snapshot has the error."""
         process = self._process
         return await self._snapshots.snapshot(
             loop_lag=self._loop_lag.worst(),
@@ -226,7 +226,7 @@ class Operations:
         return self._snapshots.thresholds
 
     async def recent_actions(self, limit: int = 50) -> list[OperatorAction]:
-        """The actions of operators, the newest first."""
+        """Return the actions of operators, the newest first."""
         return await self._audit.actions.newest(limit)
 
     @property

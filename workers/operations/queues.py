@@ -32,7 +32,7 @@ class QueueOperations:
         return self._enqueueing.queue(queue).policy
 
     async def loads(self) -> list[QueueLoad]:
-        """The load of each queue, for an autoscaler."""
+        """Return the load of each queue, for an autoscaler."""
         return await read_loads(self._enqueueing.queues.values())
 
     async def enqueue(

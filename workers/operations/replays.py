@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 _MAX_GROUPS = 1_000
 """Groups that a preview counts one by one."""
-_SHOWN_GROUPS = 10
+_MAX_SHOWN_GROUPS = 10
 """Groups that a preview names."""
 _REDIS_SECONDS = 2.0
 """Timeout of the question which plans a process runs now."""
@@ -193,7 +193,7 @@ class ReplayOperations:
         return await self.get_plan(plan_id)
 
     async def get_plan(self, plan_id: int) -> Plan:
-        """A plan with its progress.  Raises NotFoundError."""
+        """Return a plan with its progress.  Raises NotFoundError."""
         plan = await self._plans.get(plan_id)
         if plan is None:
             raise NotFoundError(f"no plan has the id {plan_id}", fix="list them with failed-jobs plans")
@@ -201,13 +201,16 @@ class ReplayOperations:
         return plan
 
     async def plans(self, limit: int = 50) -> list[Plan]:
-        """The newest plans first."""
+        """Return the newest plans first."""
         return await self._with_activity(await self._plans.newest(limit))
 
     async def plan_items(
         self, plan_id: int, *, state: str | None = None, limit: int = 100, after: int = 0
     ) -> list[PlanItem]:
-        """The letters of a plan in their order, from after the item ``after``.  Raises NotFoundError."""
+        """Return the letters of a plan in their order, from after the item ``after``.
+
+        Raises NotFoundError.
+        """
         await self.get_plan(plan_id)
         items = await self._plans.items(plan_id, state=state, limit=limit, after=after)
         return [self._mask.replay(item) for item in items]
@@ -252,7 +255,7 @@ class ReplayOperations:
     async def _run(self, plan_id: int, halt: float | None, started: Callable[[], None]) -> Plan:
         async with (
             self._audit.record("run-plan", {"plan": plan_id, "halt": halt}) as action,
-            self._replayer.holding(plan_id) as lock,
+            self._replayer.hold_lock(plan_id) as lock,
         ):
             plan = await self._mark_running(plan_id, halt)
             before = plan.ledger.sent
@@ -278,7 +281,7 @@ class ReplayOperations:
         return plan
 
     async def _sent_since(self, plan_id: int, before: int) -> int:
-        """Number of jobs that this run enqueued; 0 if the database is down."""
+        """Return the number of jobs that this run enqueued; 0 if the database is down."""
         try:
             plan = await self._plans.get(plan_id)
         except StorageError:
@@ -317,7 +320,7 @@ class ReplayOperations:
             poison_excluded=poison,
             not_dead=0,
             queues=queues,
-            groups=[self._mask.group(group) for group in groups[:_SHOWN_GROUPS]],
+            groups=[self._mask.group(group) for group in groups[:_MAX_SHOWN_GROUPS]],
             min_seconds=self._min_seconds(queues, total, options),
         )
 
@@ -331,7 +334,7 @@ class ReplayOperations:
         return longest
 
     async def _with_activity(self, plans: Sequence[Plan]) -> list[Plan]:
-        """The plans with ``active`` set, which only Redis has.
+        """Return the plans with ``active`` set, which only Redis has.
 
         A plan may have ended between the two replies, so one that no process runs is read again.
         """
@@ -360,5 +363,8 @@ def _check_resumable(plan: Plan, halt: float | None) -> None:
 
 
 def _is_new(plan: Plan) -> bool:
-    """Whether it was made a moment ago: a replay of one letter runs from the start, and holds no lock."""
+    """Return whether it was made a moment ago.
+
+    A replay of one letter runs from the start, and holds no lock.
+    """
     return timedelta(0) <= datetime.now(UTC) - plan.created_at < timedelta(seconds=_NEW_SECONDS)

@@ -71,13 +71,13 @@ class ScheduleOperations:
         self._audit = audit
 
     async def list(self) -> list[ScheduleView]:
-        """All schedules, in one round trip to each Redis that holds one of their queues."""
+        """Return all schedules, in one round trip to each Redis that holds one of their queues."""
         redises = {self._redis(schedule) for schedule in self._schedules.values()}
         states = dict(zip(redises, await asyncio.gather(*map(_read_states, redises)), strict=True))
         return [self._view(schedule, *states[self._redis(schedule)]) for schedule in self._schedules.values()]
 
     async def get(self, name: str) -> ScheduleView:
-        """One schedule."""
+        """Return one schedule."""
         self._find(name)
         return next(view for view in await self.list() if view.name == name)
 
@@ -117,7 +117,7 @@ class ScheduleOperations:
             return bool(action.affected)
 
     def _redis(self, schedule: Schedule) -> Redis:
-        """The Redis of its queue: the script that enqueues an occurrence reads its state."""
+        """Return the Redis of its queue: the script that enqueues an occurrence reads its state."""
         return self._enqueueing.queue(schedule.queue).redis
 
     def _find(self, name: str) -> Schedule:
@@ -161,7 +161,7 @@ async def _read_states(redis: Redis) -> tuple[dict[bytes, bytes], int]:
 
 
 def _count_missed(schedule: Schedule, state: ScheduleState, until: datetime) -> int:
-    """The occurrences up to ``until`` that were not run."""
+    """Return the occurrences up to ``until`` that were not run."""
     if state.disabled is not None or state.done_until is None:
         return 0
     missed, occurrence = 0, schedule.next_occurrence(datetime.fromtimestamp(state.done_until, UTC))

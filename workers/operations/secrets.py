@@ -49,12 +49,12 @@ class SecretMask:
         self._assignment = re.compile(rf"({name})({_SCHEMA_ERROR}{_VALUE})", re.IGNORECASE)
 
     def is_secret(self, name: str) -> bool:
-        """Whether the value of a field with this name is masked."""
+        """Return whether the value of a field with this name is masked."""
         plain = _plain(name)
         return any(word in plain for word in self._words)
 
     def text(self, text: str) -> str:
-        """A text without the secrets that it names: ``password=…``, ``"token": …``, and those of URLs."""
+        """Return a text without the secrets that it names: ``password=…``, ``"token": …``, and of URLs."""
         lowered = text.lower()
         if "://" in lowered and "@" in lowered:
             text = _URL_PASSWORD.sub(rf"\1{MASK}@", text)
@@ -66,7 +66,7 @@ class SecretMask:
         return text
 
     def value(self, value: Any, depth: int = 0) -> Any:
-        """A value of JSON with a mask in place of each secret."""
+        """Return a value of JSON with a mask in place of each secret."""
         masked = value
         if isinstance(value, str):
             masked = self.text(value)
@@ -82,11 +82,11 @@ class SecretMask:
         return masked
 
     def group(self, group: FailureGroup) -> FailureGroup:
-        """A group as it is shown."""
+        """Return a group as it is shown."""
         return replace(group, sample=self.letter(group.sample))
 
     def letter(self, letter: DeadLetter) -> DeadLetter:
-        """A letter as it is shown."""
+        """Return a letter as it is shown."""
         return replace(
             letter,
             job_data=self.value(letter.job_data),
@@ -96,7 +96,7 @@ class SecretMask:
         )
 
     def job(self, job: JobT) -> JobT:
-        """A job as it is shown: its payload, result, meta, errors and log."""
+        """Return a job as it is shown: its payload, result, meta, errors and log."""
         own = {field.name: getattr(job, field.name) for field in fields(job)}
         names = ("error", "payload", "result", "meta", "traceback", "unreadable")
         masked = {name: self.value(own[name]) for name in names if own.get(name) is not None}
@@ -113,20 +113,20 @@ class SecretMask:
         return replace(job, **masked)
 
     def stack(self, stack: JobStack) -> JobStack:
-        """A stack with its log lines as they are shown."""
+        """Return a stack with its log lines as they are shown."""
         return replace(stack, log=[self.text(line) for line in stack.log])
 
     def replay(self, item: PlanItem) -> PlanItem:
-        """A replayed letter of a plan as it is shown."""
+        """Return a replayed letter of a plan as it is shown."""
         note = None if item.note is None else self.text(item.note)
         return replace(item, note=note, kwargs=self.value(item.kwargs))
 
     def event(self, event: Event) -> Event:
-        """An event as it is shown."""
+        """Return an event as it is shown."""
         return replace(event, message=self.text(event.message), detail=self.value(event.detail))
 
     def restore(self, edited: Any, original: Any, path: str = "") -> Any:
-        """An edited payload with the secrets of the original in place of their masks.
+        """Return an edited payload with the secrets of the original in place of their masks.
 
         Raises InvalidJobError for a mask of which the original has no secret: it must never be enqueued.
         """
@@ -146,7 +146,10 @@ class SecretMask:
         return edited
 
     def _stands_for_a_secret(self, text: str) -> bool:
-        """Whether a mask in the text is alone, or where a secret would be: any text may have three stars."""
+        """Return whether a mask in the text is alone, or where a secret would be.
+
+        Any text may have three stars.
+        """
         unmasked = text.replace(MASK, "x" * 12)
         return text == MASK or self.text(unmasked) != unmasked
 
@@ -157,7 +160,7 @@ class SecretMask:
         return self.restore(edited[name], original.get(name), where)
 
     def _restore_item(self, item: Any, original: Sequence[Any], path: str, index: int) -> Any:
-        """The item of which all that is shown is the same: others may have been moved or removed."""
+        """Return the item of which all that is shown is the same: others may have been moved or removed."""
         if not any(True for _ in _masks(item)):
             return item
         alike = [secret for secret in original if _json(self.value(secret)) == _json(item)]
@@ -180,7 +183,7 @@ def _masks(value: Any) -> Iterator[str]:
 
 
 def _json(value: Any) -> str:
-    """For a comparison by which 1, 1.0 and true differ."""
+    """Return JSON for a comparison by which 1, 1.0 and true differ."""
     return json.dumps(value, sort_keys=True, default=repr)
 
 
@@ -189,7 +192,7 @@ def _plain(name: str) -> str:
 
 
 def _is_set(value: Any) -> bool:
-    """Whether there is a secret: no value shows none."""
+    """Return whether there is a secret: no value shows none."""
     return value is not None and value != "" and not isinstance(value, bool)
 
 

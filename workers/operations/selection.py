@@ -39,7 +39,7 @@ class ReplayOptions(BaseModel):
 
     @classmethod
     def from_values(cls, **options: Any) -> ReplayOptions:
-        """Options from the values that are not None.  Raises InvalidFilterError."""
+        """Make options from the values that are not None.  Raises InvalidFilterError."""
         try:
             return cls(**{name: value for name, value in options.items() if value is not None})
         except ValidationError as error:
@@ -50,7 +50,7 @@ class ReplayOptions(BaseModel):
 
 
 def parse_percent(text: str) -> float:
-    """``20`` or ``20%``, as an operator gives ``halt``, as a share.  Raises InvalidFilterError."""
+    """Parse ``20`` or ``20%``, as an operator gives ``halt``, as a share.  Raises InvalidFilterError."""
     try:
         percent = float(text.strip().removesuffix("%"))
     except ValueError:
@@ -99,7 +99,7 @@ def check_dead(letter_filter: LetterFilter, queues: Collection[str]) -> None:
 
 
 async def existing_letters(letters: DeadLetterRepository, ids: Sequence[int]) -> dict[int, LetterSummary]:
-    """The letters of ``ids``.  Raises NotFoundError if one is missing."""
+    """Return the letters of ``ids``.  Raises NotFoundError if one is missing."""
     if len(ids) > MAX_IDS:
         raise InvalidFilterError(f"{len(ids):,} ids are more than {MAX_IDS:,}: use a filter")
     summaries = await letters.summaries(ids)
@@ -111,7 +111,7 @@ async def existing_letters(letters: DeadLetterRepository, ids: Sequence[int]) ->
 
 
 async def get_letter(letters: DeadLetterRepository, letter_id: int) -> DeadLetter:
-    """One letter, from the archive too.  Raises NotFoundError."""
+    """Return one letter, from the archive too.  Raises NotFoundError."""
     letter = await letters.get(letter_id)
     if letter is None:
         raise NotFoundError(f"no dead letter has the id {letter_id}", fix="list them with failed-jobs list")
@@ -119,7 +119,7 @@ async def get_letter(letters: DeadLetterRepository, letter_id: int) -> DeadLette
 
 
 def describe(selection: Selection) -> dict[str, Any]:
-    """The selection as the record of an action has it."""
+    """Return the selection as the record of an action has it."""
     if isinstance(selection, LetterFilter):
         return {"filter": selection.to_query() or "state:dead"}
     ids = list(selection)

@@ -15,7 +15,7 @@ Clock = Callable[[float], str]
 
 
 def utc_time(second: float) -> str:
-    """``2026-03-01 12:00:00 UTC``."""
+    """Return ``2026-03-01 12:00:00 UTC``."""
     return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 

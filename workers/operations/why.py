@@ -14,6 +14,7 @@ from workers.engine.job_reader import JobState
 from workers.engine.policy import MAX_PROCESSES
 from workers.monitoring.descriptions import duration
 from workers.operations.start_facts import Clock, JobFacts, StartFacts, utc_time
+from workers.words import plural
 
 Cause = Literal[
     "redis_unavailable",
@@ -64,7 +65,7 @@ class _Rule:
 
 
 def explain(facts: StartFacts, clock: Clock = utc_time) -> Why:
-    """The answer: one sentence, in which ``clock`` writes the times."""
+    """Return the answer: one sentence, in which ``clock`` writes the times."""
     facts = replace(facts, clock=clock)
     causes = [cause for cause, rule in CAUSES.items() if rule.applies(facts)]
     rule = CAUSES[causes[0]]
@@ -86,12 +87,8 @@ def _time(facts: StartFacts, second: float | None) -> str:
     return "an unknown time" if second is None else facts.clock(second)
 
 
-def _for(seconds: float | None) -> str:
+def _for_duration(seconds: float | None) -> str:
     return "" if seconds is None else f" for {duration(seconds)}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 # What has happened to the job
@@ -104,7 +101,7 @@ def _unknown(facts: StartFacts) -> str:
     )
 
 
-def _ended(participle: str) -> Callable[[StartFacts], str]:
+def _end_text(participle: str) -> Callable[[StartFacts], str]:
     return lambda facts: f"{participle} at {_time(facts, _job(facts).ended_at)}{_cause(_job(facts))}"
 
 
@@ -115,7 +112,7 @@ def _cause(job: JobFacts) -> str:
 def _dead_letter(facts: StartFacts) -> str:
     job = _job(facts)
     letter = "" if job.letter is None else f": dead letter {job.letter}"
-    attempts = f" after {_count(job.attempt, 'attempt')}" if job.attempt else ""
+    attempts = f" after {plural(job.attempt, 'attempt')}" if job.attempt else ""
     return f"failed for good at {_time(facts, job.ended_at)}{attempts}{letter or _cause(job)}"
 
 
@@ -133,10 +130,10 @@ def _held_by_blocked(facts: StartFacts) -> str:
     return f"held by {_job(facts).worker}, whose event loop is blocked{where}"
 
 
-def _running(facts: StartFacts) -> str:
+def _running_text(facts: StartFacts) -> str:
     job = _job(facts)
     ends = "" if job.ends_at is None else f" at {_time(facts, job.ends_at)}"
-    ran = f"has run on {job.worker}{_for(job.running_for)}"
+    ran = f"has run on {job.worker}{_for_duration(job.running_for)}"
     return f"{ran}; the timeout of {facts.timeout:g} s ends it{ends}"
 
 
@@ -162,10 +159,10 @@ def _end_details(facts: StartFacts) -> Mapping[str, Any]:
 
 def _broken_keys(facts: StartFacts) -> str:
     keys = ", ".join(facts.broken_keys)
-    return f"{facts.queue} stands until {keys} is repaired: another program gave it another type"
+    return f"{facts.queue} makes no progress until {keys} is repaired: another program gave it another type"
 
 
-def _paused(facts: StartFacts) -> str:
+def _paused_text(facts: StartFacts) -> str:
     pause = facts.pause
     if pause is None:
         return ""
@@ -178,7 +175,7 @@ def _pause_details(facts: StartFacts) -> Mapping[str, Any]:
     return {} if pause is None else {"by": pause.by, "reason": pause.reason, "since": pause.since}
 
 
-def _draining(facts: StartFacts) -> str:
+def _draining_text(facts: StartFacts) -> str:
     if facts.draining == 1:
         return f"the only process that serves {facts.queue} drains: it starts no more jobs"
     return f"all {facts.draining} processes that serve {facts.queue} drain: they start no more jobs"
@@ -194,7 +191,7 @@ def _standby(facts: StartFacts) -> str:
 # What passes by itself
 
 
-def _scheduled(facts: StartFacts) -> str:
+def _scheduled_text(facts: StartFacts) -> str:
     job = _job(facts)
     retries = job.max_attempts - 1
     kind = f"retry {job.attempt} of {retries}" if 0 < job.attempt <= retries else "delayed"
@@ -202,7 +199,7 @@ def _scheduled(facts: StartFacts) -> str:
 
 
 def _empty(facts: StartFacts) -> str:
-    waiting = f"; {_count(facts.scheduled, 'job')} scheduled for later" if facts.scheduled else ""
+    waiting = f"; {plural(facts.scheduled, 'job')} scheduled for later" if facts.scheduled else ""
     return f"no job of {facts.queue} is ready{waiting}"
 
 
@@ -226,7 +223,9 @@ def _blocked_slots(facts: StartFacts) -> str:
 
 def _full(facts: StartFacts) -> str:
     usual = "" if facts.usual_run is None else f", usually {duration(facts.usual_run)}"
-    oldest = "" if facts.oldest_running is None else f", the oldest{_for(facts.oldest_running)}{usual}"
+    oldest = (
+        "" if facts.oldest_running is None else f", the oldest{_for_duration(facts.oldest_running)}{usual}"
+    )
     return f"{_slots(facts)}{oldest}"
 
 
@@ -239,11 +238,11 @@ def _slot_details(facts: StartFacts) -> Mapping[str, Any]:
         "held_by_dead": facts.held_by_dead,
         "recover_in": facts.recover_in,
         "held_by_blocked": facts.held_by_blocked,
-        "before": _before(facts),
+        "before": _jobs_before(facts),
     }
 
 
-def _before(facts: StartFacts) -> int | None:
+def _jobs_before(facts: StartFacts) -> int | None:
     return None if facts.job is None else facts.job.position
 
 
@@ -258,16 +257,16 @@ def _rate_limit(facts: StartFacts) -> str:
 
 def _rate_details(facts: StartFacts) -> Mapping[str, Any]:
     limit = None if facts.rate_limit is None else str(facts.rate_limit)
-    return {"next_start_in": facts.next_start_in, "rate_limit": limit, "before": _before(facts)}
+    return {"next_start_in": facts.next_start_in, "rate_limit": limit, "before": _jobs_before(facts)}
 
 
 def _turn(facts: StartFacts) -> str:
     before = _job(facts).position
-    return f"waits its turn: {'many jobs' if before is None else _count(before, 'job')} before it"
+    return f"waits its turn: {'many jobs' if before is None else plural(before, 'job')} before it"
 
 
 def _starts(facts: StartFacts) -> str:
-    ready = f"{_count(facts.depth, 'job')} ready, {facts.in_flight} of {facts.concurrency} slots taken"
+    ready = f"{plural(facts.depth, 'job')} ready, {facts.in_flight} of {facts.concurrency} slots taken"
     return f"jobs of {facts.queue} start: {ready}"
 
 
@@ -283,10 +282,10 @@ CAUSES: Mapping[Cause, _Rule] = {
         lambda facts: {"error": facts.redis_error},
     ),
     "unknown": _Rule(lambda facts: _is(facts, None), _unknown),
-    "done": _Rule(lambda facts: _is(facts, "done"), _ended("completed"), _end_details),
+    "done": _Rule(lambda facts: _is(facts, "done"), _end_text("completed"), _end_details),
     "aborted": _Rule(
         lambda facts: _is(facts, "failed") and _job(facts).status == "aborted",
-        _ended("aborted"),
+        _end_text("aborted"),
         _end_details,
     ),
     "dead_letter": _Rule(
@@ -307,7 +306,7 @@ CAUSES: Mapping[Cause, _Rule] = {
         lambda facts: f"runs on {_job(facts).worker}, which is asked to abort it",
         _run_details,
     ),
-    "running": _Rule(lambda facts: _is(facts, "running"), _running, _run_details),
+    "running": _Rule(lambda facts: _is(facts, "running"), _running_text, _run_details),
     "broken_keys": _Rule(
         lambda facts: facts.waits and bool(facts.broken_keys),
         _broken_keys,
@@ -322,10 +321,10 @@ CAUSES: Mapping[Cause, _Rule] = {
         lambda facts: f"no job of {facts.queue} can run: {facts.handler_problem}",
         lambda facts: {"error": facts.handler_problem},
     ),
-    "paused": _Rule(lambda facts: facts.waits and facts.pause is not None, _paused, _pause_details),
+    "paused": _Rule(lambda facts: facts.waits and facts.pause is not None, _paused_text, _pause_details),
     "draining": _Rule(
         lambda facts: facts.waits and facts.taking + facts.standby == 0 and facts.draining > 0,
-        _draining,
+        _draining_text,
         lambda facts: {"draining": facts.draining},
     ),
     "standby": _Rule(
@@ -339,7 +338,7 @@ CAUSES: Mapping[Cause, _Rule] = {
     ),
     "scheduled": _Rule(
         lambda facts: facts.waits_for_time,
-        _scheduled,
+        _scheduled_text,
         lambda facts: {"due_in": _job(facts).due_in, "attempts": _job(facts).attempt},
     ),
     "empty": _Rule(
@@ -368,7 +367,7 @@ CAUSES: Mapping[Cause, _Rule] = {
         lambda facts: facts.waits and facts.stalled is not None,
         lambda facts: f"nothing forbids a start, and none happens: {facts.stalled}",
     ),
-    "waits_its_turn": _Rule(_is_turn, _turn, lambda facts: {"before": _before(facts)}),
+    "waits_its_turn": _Rule(_is_turn, _turn, lambda facts: {"before": _jobs_before(facts)}),
     "next": _Rule(
         lambda facts: facts.waits and facts.job is not None, lambda facts: "is next: a worker takes it now"
     ),

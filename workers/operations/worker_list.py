@@ -62,17 +62,17 @@ WorkerT = TypeVar("WorkerT", Worker, WorkerSnapshot)
 
 @dataclass(frozen=True, slots=True)
 class DrainForecast:
-    """The jobs of one queue that a draining process holds; ``put_back`` None: that cannot be foreseen."""
+    """The jobs of one queue that a draining process holds; ``requeued`` None: that cannot be foreseen."""
 
     queue: str
     in_flight: int
     longest: float | None
     usual: float | None
-    put_back: int | None
+    requeued: int | None
 
 
 def list_workers(workers: Iterable[WorkerSnapshot], queues: Sequence[QueueSnapshot]) -> list[Worker]:
-    """The processes in the order of host and pid."""
+    """Return the processes in the order of host and pid."""
     by_name = {queue.name: queue for queue in queues}
     return [_worker(worker, [by_name[name] for name in worker.queues if name in by_name], by_name)
             for worker in workers]  # fmt: skip
@@ -120,7 +120,10 @@ def _recover_in(queues: Sequence[QueueSnapshot]) -> float | None:
 
 
 def find_worker(workers: Iterable[WorkerT], name: str) -> WorkerT:
-    """The process with this id, beginning of an id, or ``host:pid``.  Raises NotFoundError, ConflictError."""
+    """Return the process with this id, beginning of an id, or ``host:pid``.
+
+    Raises NotFoundError, ConflictError.
+    """
     workers = list(workers)
     matches = [worker for worker in workers if name in (worker.id, worker.name)] or [
         worker for worker in workers if len(name) >= _MIN_PREFIX_CHARS and worker.id.startswith(name)
@@ -147,20 +150,23 @@ def _forecast(
 ) -> DrainForecast:
     timeout = number(worker.settings.get(held.queue, {}).get("timeout"))
     longest_usual = queue.run.p95 if queue is not None else None
-    put_back = None
+    requeued = None
     if left is not None and longest_usual is not None and len(held.ages) == held.count:
-        put_back = sum(is_put_back(age, left, longest_usual, timeout) for age in held.ages)
+        requeued = sum(is_requeued(age, left, longest_usual, timeout) for age in held.ages)
     return DrainForecast(
         held.queue,
         held.count,
         max(held.ages, default=None),
         queue.usual_run if queue is not None else None,
-        put_back,
+        requeued,
     )
 
 
-def is_put_back(age: float, left: float, longest_usual: float, timeout: float | None) -> bool:
-    """Whether a job of this age is likely to run still in ``left`` seconds; its timeout may end it before."""
+def is_requeued(age: float, left: float, longest_usual: float, timeout: float | None) -> bool:
+    """Return whether a job of this age is likely to run still in ``left`` seconds.
+
+    Its timeout may end it before.
+    """
     if timeout is not None and timeout - age <= left:
         return False
     if age <= longest_usual:

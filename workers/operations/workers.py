@@ -32,6 +32,7 @@ from workers.operations.worker_list import Worker, find_worker, list_workers
 from workers.process.drain import CHECK_MESSAGE, DrainRequest, DrainVerb
 from workers.process.job_stacks import MAX_LINES
 from workers.process.worker_process import WorkerProcess
+from workers.words import requeued_text
 
 REQUEST_DRAIN_SCRIPT = Script.load(__name__, "request_drain")
 
@@ -41,7 +42,7 @@ _ONE_SECONDS = 1.0
 """Timeout of a question to one of several Redises."""
 _LOG_SECONDS = 2.5
 """The same for the lines of a process' log: it may take two seconds itself."""
-_STANDS_SECONDS = 600
+_REQUEST_SECONDS = 600
 """Seconds after which a request expires that a process has not read."""
 _CONFIRM_SECONDS = 3.0
 """How long a process has to confirm a request; one that is connected takes some milliseconds."""
@@ -58,7 +59,7 @@ class DrainResult:
     """The progress of a process' drain.
 
     ``requested``: it has not confirmed, and ``problem`` is why.  ``drained``: it has ended; ``put_back`` is
-    how many jobs went back to their queues, None if that is not known.
+    how many jobs were requeued, None if that is not known.
     """
 
     id: str
@@ -99,7 +100,7 @@ class WorkerOperations:
         return None if self._process is None else self._process.id
 
     async def list(self) -> list[Worker]:
-        """All processes, and of those that have died the ones that still hold jobs.
+        """Return all processes, and of those that have died the ones that still hold jobs.
 
         It waits a few seconds for one that was asked for a sign of life: it may be frozen.
         """
@@ -112,7 +113,7 @@ class WorkerOperations:
     async def log(
         self, worker: str, *, queue: str | None = None, job: str | None = None
     ) -> Sequence[LogLine]:
-        """The newest lines of a process' log, the oldest first: of all, of a queue, or of a job.
+        """Return the newest lines of a process' log, the oldest first: of all, of a queue, or of a job.
 
         Another process than this one is asked, and answers within two seconds.  Raises NotFoundError,
         ConflictError.
@@ -141,7 +142,7 @@ class WorkerOperations:
         return await ask_for_log(last, worker)
 
     async def drain(self, worker: str, *, now: bool = False) -> DrainResult:
-        """Have a process finish what runs, and end; with ``now`` its jobs go back to their queues at once.
+        """Have a process finish what runs, and end; with ``now`` its jobs are requeued at once.
 
         It is named by its id, the beginning of that, or ``host:pid``.  Raises NotFoundError, and
         ConflictError if it is dead.
@@ -168,7 +169,7 @@ class WorkerOperations:
             action.affected = int(process.draining)
             result = await self._request(process, "undo")
             if result.state == "drained":
-                raise ConflictError(f"{process.name} has ended: {_put_back_words(result.put_back)}")
+                raise ConflictError(f"{process.name} has ended: {requeued_text(result.put_back)}")
             if result.state == "draining":
                 raise ConflictError(f"{process.name} is ending: its drain cannot be undone any more")
             return _note(action, process, result)
@@ -212,7 +213,7 @@ class WorkerOperations:
         arguments: list[Argument] = [
             worker.id,
             body,
-            _STANDS_SECONDS * 1000,
+            _REQUEST_SECONDS * 1000,
             f"{PROCESS}{worker.id}",
             CHECK_MESSAGE,
         ]
@@ -247,7 +248,7 @@ class WorkerOperations:
                 break
             await asyncio.sleep(_CONFIRM_POLL_SECONDS)
         if verb == "put back" and result.state == "draining" and not result.undoable:
-            return result  # Redis has not confirmed yet that the jobs are back
+            return result  # Redis has not confirmed yet that the jobs are requeued
         problem = _why_silent(worker, receivers, "takes jobs again" if verb == "undo" else "drains")
         return replace(result, state="requested", problem=problem)
 
@@ -259,7 +260,10 @@ class WorkerOperations:
         return _result(worker, read_drain(presence), "running")
 
     async def _on_all_redises(self, ask: Callable[[Redis], Awaitable[Any]]) -> Sequence[Any]:
-        """The reply of each Redis that answers; of several, in time.  Raises RedisError if none does."""
+        """Return the reply of each Redis that answers; of several, in time.
+
+        Raises RedisError if none does.
+        """
 
         async def ask_in_time(redis: Redis) -> Any:
             async with asyncio.timeout(_ONE_SECONDS if len(self._redises) > 1 else None):
@@ -296,7 +300,7 @@ def _result(worker: WorkerSnapshot, drain: DrainSnapshot | None, otherwise: Drai
 
 
 def _is_answer(result: DrainResult, verb: DrainVerb) -> bool:
-    """Whether a process has done what was requested, or cannot."""
+    """Return whether a process has done what was requested, or cannot."""
     if result.state == "drained":
         return True
     if verb == "undo":
@@ -311,7 +315,7 @@ def _check_undoable(worker: WorkerSnapshot) -> None:
         return  # a request that it has not read yet may be withdrawn
     if not worker.drain.undoable:
         raise ConflictError(
-            f"the drain of {worker.name} cannot be undone: a supervisor ends it, or its jobs are put back"
+            f"the drain of {worker.name} cannot be undone: a supervisor ends it, or its jobs are requeued"
         )
 
 
@@ -319,24 +323,18 @@ def _note(action: AuditedAction, worker: WorkerSnapshot, result: DrainResult) ->
     if result.problem:
         action.outcome = f"not confirmed: {result.problem}"
     elif result.state == "drained":
-        action.outcome = _put_back_words(result.put_back)
+        action.outcome = requeued_text(result.put_back)
     return result
-
-
-def _put_back_words(put_back: int | None) -> str:
-    if put_back is None:
-        return "how many jobs were put back is not known"
-    return "no job was put back" if not put_back else f"put back: {put_back}"
 
 
 def _why_silent(worker: WorkerSnapshot, receivers: int, then: str) -> str:
     """Return why a process does not answer; ``then`` is what it does once it continues."""
-    stands = f"it {then} if it continues within {_STANDS_SECONDS // 60} min"
+    later = f"it {then} if it continues within {_REQUEST_SECONDS // 60} min"
     if worker.state == "blocked":
         by = "" if worker.blocked_where is None else f" by {worker.blocked_where}"
-        return f"its event loop is blocked{by}: {stands}"
+        return f"its event loop is blocked{by}: {later}"
     if receivers < 0:
         return f"Redis does not let us publish to it: it {then} when it publishes its presence again"
     if receivers == 0:
-        return f"it is not connected to Redis: {stands}"
-    return f"it does not answer, and may be frozen, or of a release that cannot do this: {stands}"
+        return f"it is not connected to Redis: {later}"
+    return f"it does not answer, and may be frozen, or of a release that cannot do this: {later}"

@@ -95,7 +95,7 @@ class AlertKeeper:
                 await self._lock.release()
 
     async def has_reason(self) -> bool:
-        """Whether an alert is there, a queue holds jobs, or something else may be wrong."""
+        """Return whether an alert is there, a queue holds jobs, or something else may be wrong."""
         if self._is_active():
             return True
         try:
@@ -164,7 +164,7 @@ class AlertKeeper:
 
 
 def firing_alerts(snapshot: Snapshot) -> list[FiringAlert]:
-    """The alerts of a snapshot that belong into the history."""
+    """Return the alerts of a snapshot that belong into the history."""
     return [
         FiringAlert(alert.name, alert.queue or "", alert.subject, alert.message, alert.value)
         for alert in snapshot.alerts
@@ -192,7 +192,7 @@ def _judged_by(snapshot: Snapshot) -> Callable[[AlertRecord], bool] | None:
 
 
 def alert_event(kind: EventKind, record: AlertRecord, message: str) -> NewEvent:
-    """The event that an alert began or ended; written once for the cluster."""
+    """Return the event that an alert began or ended; written once for the cluster."""
     title = BY_NAME[record.alert].title if record.alert in BY_NAME else record.alert
     return NewEvent(
         kind,

@@ -39,12 +39,12 @@ class DrainRequest:
     actor: str
 
     def body(self) -> bytes:
-        """Its form in Redis."""
+        """Return its form in Redis."""
         return wire.dump({"id": self.id, "verb": self.verb, "actor": self.actor})
 
     @classmethod
     def parse(cls, body: Any) -> DrainRequest | None:
-        """A request that Redis holds; None if it cannot be read, since any program may write there."""
+        """Return a request that Redis holds; None if it cannot be read, since any program may write there."""
         try:
             fields = wire.load(body)
             verb = fields["verb"]
@@ -89,8 +89,8 @@ class Drain:
         """The operator who began it; None if that is not known."""
         self.begun = asyncio.Event()
         self.is_over = False
-        """It has come to its end: the jobs that are left go back to their queues."""
-        self.puts_back = False
+        """It has come to its end: the jobs that are left are requeued."""
+        self.requeues = False
         self._can_undo = False
         self._began_at: float | None = None
         self._changed = asyncio.Event()
@@ -103,10 +103,10 @@ class Drain:
     @property
     def can_undo(self) -> bool:
         """Whether the process could take jobs again."""
-        return self.under_way and self._can_undo and not (self.is_over or self.puts_back)
+        return self.under_way and self._can_undo and not (self.is_over or self.requeues)
 
     @property
-    def left(self) -> float | None:
+    def seconds_left(self) -> float | None:
         """Seconds for the jobs in flight; None unless it is under way."""
         if self._began_at is None:
             return None
@@ -115,11 +115,11 @@ class Drain:
     @property
     def has_passed(self) -> bool:
         """Whether nothing is waited for any longer."""
-        return self.under_way and (self.puts_back or self.left == 0.0)
+        return self.under_way and (self.requeues or self.seconds_left == 0.0)
 
     def describe(self) -> dict[str, object]:
-        """The facts that other processes read."""
-        drain = {"left": self.left, "seconds": self.seconds, "undoable": self.can_undo, "by": self.by}
+        """Return the facts that other processes read."""
+        drain = {"left": self.seconds_left, "seconds": self.seconds, "undoable": self.can_undo, "by": self.by}
         return {"draining": self.under_way, "drain": drain if self.under_way else None}
 
     def begin(self, *, undoable: bool, by: str | None) -> bool:
@@ -131,9 +131,9 @@ class Drain:
         self.begun.set()
         return True
 
-    def put_back(self) -> None:
+    def requeue(self) -> None:
         """Wait for the jobs in flight no longer."""
-        self.puts_back = True
+        self.requeues = True
         self._changed.set()
 
     def undo(self) -> bool:
@@ -145,8 +145,8 @@ class Drain:
         self._changed.set()
         return True
 
-    async def changed(self) -> None:
-        """Wait until it is undone, or the jobs in flight are returned to their queues."""
+    async def wait_changed(self) -> None:
+        """Wait until it is undone, or the jobs in flight are requeued."""
         await self._changed.wait()
-        if not self.puts_back:
+        if not self.requeues:
             self._changed.clear()

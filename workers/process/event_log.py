@@ -10,7 +10,7 @@ from storage.repositories.events import EventRepository
 
 _WRITE_SECONDS = 5.0
 """Timeout of writing what waits; after it, and after any error, the events are logged instead."""
-_BATCH = 100
+_MAX_BATCH_EVENTS = 100
 
 
 class EventLog:
@@ -34,7 +34,7 @@ class EventLog:
 
     async def _write_waiting(self) -> None:
         while self._waiting:
-            batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+            batch, self._waiting = self._waiting[:_MAX_BATCH_EVENTS], self._waiting[_MAX_BATCH_EVENTS:]
             try:
                 async with asyncio.timeout(_WRITE_SECONDS):
                     await self.repository.record(batch)

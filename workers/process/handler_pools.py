@@ -12,7 +12,7 @@ class HandlerPools:
     """Pools of the queues whose functions run in processes; ``on_problem`` is called when problems change."""
 
     def __init__(self, functions: Mapping[str, SaqFunction], *, on_problem: Callable[[], None]) -> None:
-        pools = {name: HandlerPool.of(function) for name, function in functions.items()}
+        pools = {name: HandlerPool.for_function(function) for name, function in functions.items()}
         self._pools = {name: pool for name, pool in pools.items() if pool is not None}
         for pool in self._pools.values():
             pool.on_problem = on_problem
@@ -26,6 +26,6 @@ class HandlerPools:
         }
 
     def pids(self) -> list[int]:
-        """The pids of all processes that run."""
+        """Return the pids of all processes that run."""
         processes = [process for pool in self._pools.values() for process in pool.processes]
         return [process.pid for process in processes if process.pid is not None]

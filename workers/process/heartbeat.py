@@ -1,7 +1,7 @@
 """Sends the heartbeats of this process from a thread of its own, and watches the event loop from there.
 
-If a handler blocks the loop for a while, the process still counts as alive.  If the loop stands for longer
-than the jobs in flight may take, the process declares itself dead and ends.
+If a handler blocks the loop for a while, the process still counts as alive.  If the loop is blocked for
+longer than the jobs in flight may take, the process declares itself dead and ends.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Heartbeat:
             busy = began - now
 
     def _beat(self) -> bool:
-        """False if Redis did not confirm it."""
+        """Send a heartbeat; return False if Redis did not confirm it."""
         figures = wire.dump(self._figures)
         return self._send(BEAT_SCRIPT.call([BEATS, WORKERS], [self._worker_id, figures]))
 
@@ -125,7 +125,7 @@ class Heartbeat:
         if self._watchdog is None:
             return
         match self._watchdog.check(waited, busy):
-            case Verdict.MOVES if self._watchdog.stood == 0:
+            case Verdict.MOVES if self._watchdog.blocked_seconds == 0:
                 self._on_moving()
             case Verdict.BLOCKED:
                 self._on_blocked(self._watchdog)
@@ -144,14 +144,15 @@ class Heartbeat:
     def _on_blocked(self, watchdog: Watchdog) -> None:
         place = watchdog.place()
         if self._blocked is None:
-            self._blocked = time.monotonic() - watchdog.stood
+            self._blocked = time.monotonic() - watchdog.blocked_seconds
             job = {"queue": place.queue, "job": place.job} if place.job else {}
-            log.error("the event loop is blocked", where=place.where, stood=round(watchdog.stood, 1), **job)
+            seconds = round(watchdog.blocked_seconds, 1)
+            log.error("the event loop is blocked", where=place.where, stood=seconds, **job)
         self._published = True  # also when no reply came: Redis may have done it
-        self._note(place.note(), watchdog.stood)
+        self._note(place.note(), watchdog.blocked_seconds)
 
-    def _note(self, note: Argument, stood: float) -> bool:
-        call = BLOCKED_SCRIPT.call([WORKERS], [self._worker_id, note, round(stood * 1000)])
+    def _note(self, note: Argument, blocked_seconds: float) -> bool:
+        call = BLOCKED_SCRIPT.call([WORKERS], [self._worker_id, note, round(blocked_seconds * 1000)])
         for other in self._others:
             other.publish_soon(call)
         return self._send(call)
@@ -170,4 +171,4 @@ class Heartbeat:
         call = DECLARE_DEAD_SCRIPT.call([WORKERS, BEATS], [self._worker_id, 0])
         for heartbeat in (self, *self._others):
             heartbeat._send(call)
-        give_up(f"the event loop has been blocked for {watchdog.stood:.0f} s by {place.where}")
+        give_up(f"the event loop has been blocked for {watchdog.blocked_seconds:.0f} s by {place.where}")

@@ -10,7 +10,7 @@ from workers.process.watchdog import HeldJob
 
 
 def held_jobs(dispatchers: Iterable[Dispatcher]) -> list[HeldJob]:
-    """The jobs in flight; called by the heartbeat's thread."""
+    """Return the jobs in flight; called by the heartbeat's thread."""
     return [
         HeldJob(
             queue=dispatcher.queue.name,
@@ -25,7 +25,7 @@ def held_jobs(dispatchers: Iterable[Dispatcher]) -> list[HeldJob]:
 
 
 def log_lines(dispatchers: Iterable[Dispatcher]) -> list[LogLine]:
-    """The newest lines of this process and of each of the jobs in flight, the oldest of them first."""
+    """Return the newest lines of this process and of each of the jobs in flight, the oldest of them first."""
     of_jobs = (
         line
         for dispatcher in dispatchers

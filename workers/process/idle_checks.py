@@ -60,7 +60,7 @@ class IdleChecks:
         """Processes that listened for jobs when they were last counted."""
 
     async def find_reason(self) -> bool:
-        """Whether something may be wrong.  Raises RedisError."""
+        """Return whether something may be wrong.  Raises RedisError."""
         if await self._is_process_gone() or await self._is_database_or_plan_troubled():
             return True
         return await self._is_schedule_missed()
@@ -78,12 +78,12 @@ class IdleChecks:
         return now < self._look_until
 
     async def _is_database_or_plan_troubled(self) -> bool:
-        """Whether the database is unavailable or read-only, or has a plan that runs or has halted."""
+        """Return whether the database is unavailable or read-only, or has a plan that runs or has halted."""
         try:
             async with asyncio.timeout(_DATABASE_SECONDS):
                 if self._check_writes is not None:
                     await self._check_writes()
-                return self._plans is not None and bool(await self._plans.unfinished(1))
+                return self._plans is not None and bool(await self._plans.unfinished_plans(1))
         except (StorageError, OSError):
             return True
 
@@ -103,7 +103,7 @@ class IdleChecks:
 
 
 def _seconds_until_late(schedule: Schedule, now: int) -> float:
-    """Seconds until the next moment from which a run of the schedule is missed."""
+    """Return the seconds until the next moment from which a run of the schedule is missed."""
     when = datetime.fromtimestamp(now, UTC)
     occurrence = schedule.previous_occurrence(when)
     following = schedule.next_occurrence(when)

@@ -86,7 +86,7 @@ class JobStacks:
         return await _describe(dispatcher, running) | {"log": log_text(running.lines)}
 
     async def _all_jobs(self) -> dict[str, Any]:
-        """The stacks of all jobs; the one of a job that cannot be read is left out."""
+        """Return the stacks of all jobs; the one of a job that cannot be read is left out."""
         running = [
             (dispatcher, job)
             for dispatcher in self._dispatchers.values()
@@ -103,14 +103,14 @@ class JobStacks:
         }
 
     def _log(self) -> dict[str, Any]:
-        """The newest lines of the process and of the jobs that run."""
+        """Return the newest lines of the process and of the jobs that run."""
         newest = log_lines(self._dispatchers.values())[-MAX_LINES:]
         return {"lines": [asdict(line) for line in newest]}
 
 
 async def _describe(dispatcher: Dispatcher, running: RunningJob) -> dict[str, Any]:
-    """The frames, the outermost first, by file, line, function and whether it is the handler's code."""
-    pool = HandlerPool.of(dispatcher.runner.functions[dispatcher.queue.policy.function])
+    """Return the frames, outermost first: file, line, function and whether it is the handler's code."""
+    pool = HandlerPool.for_function(dispatcher.runner.functions[dispatcher.queue.policy.function])
     if pool is not None:
         stack = await pool.stack(running.job)
         frames = [(short_path(file), line, name, True) for file, line, name in stack.frames]

@@ -90,7 +90,7 @@ class RedisLink:
         self.presence.publish_soon()  # others may have declared this process dead
 
     def background_tasks(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-        """The tasks that run besides the dispatchers."""
+        """Return the tasks that run besides the dispatchers."""
         return [
             self.recorder.run,
             self.listener.run,
@@ -121,7 +121,10 @@ class RedisLink:
         give_up: Callable[[str], None] | None = None,
         others: Sequence[Heartbeat] = (),
     ) -> Heartbeat:
-        """The heartbeat of the process there; one of them has the ``watchdog``, and informs ``others``."""
+        """Return the heartbeat of the process there.
+
+        One of them has the ``watchdog``, and informs ``others``.
+        """
         return Heartbeat(
             make_sync_client(self.url),
             self._facts.id,
@@ -162,7 +165,7 @@ class RedisLink:
         )
 
     async def _on_message(self, message: bytes) -> None:
-        """A message on the channel of this process, to which any program may send anything."""
+        """Handle a message on the channel of this process, to which any program may send anything."""
         if not self.presence.answers(message):
             self._stacks.answer(message)
 

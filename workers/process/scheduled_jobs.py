@@ -43,7 +43,7 @@ class ScheduledJobs:
     async def _lowest(
         self, dispatchers: Iterable[Dispatcher], lowest: str
     ) -> dict[str, list[tuple[bytes, float]]]:
-        """By queue name: the id with the lowest score from ``lowest`` on, and its score, or []."""
+        """Return by queue name the id with the lowest score from ``lowest`` on, and its score, or []."""
         pipeline = self._redis.pipeline(transaction=False)
         names = []
         for dispatcher in dispatchers:

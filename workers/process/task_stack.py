@@ -60,7 +60,7 @@ async def read_stack(task: asyncio.Task[Any] | None, *, without: tuple[str, ...]
 
 
 def _chain(task: asyncio.Task[Any] | None) -> list[asyncio.Task[Any]]:
-    """A suspended task and those that it waits for; of several, as of a gather, the first that runs."""
+    """Return a suspended task and those that it waits for: of a gather the first that runs."""
     chain: list[asyncio.Task[Any]] = []
     waiting: Any = task
     while isinstance(waiting, asyncio.Task) and waiting not in chain:
@@ -94,7 +94,10 @@ async def _add_work(stack: TaskStack, task: asyncio.Task[Any]) -> None:
 
 
 def _executor_future(waiting: Any) -> Future[Any] | None:
-    """The future of an executor for which one of asyncio stands: asyncio keeps it in a callback only."""
+    """Return the future of an executor for which one of asyncio stands.
+
+    Asyncio keeps it in a callback only.
+    """
     for callback, *_ in getattr(waiting, "_callbacks", None) or ():
         for cell in getattr(callback, "__closure__", None) or ():
             if isinstance(cell.cell_contents, Future):
@@ -103,7 +106,7 @@ def _executor_future(waiting: Any) -> Future[Any] | None:
 
 
 def _thread_frames(work: Future[Any]) -> tuple[int | None, list[FrameType]]:
-    """The thread that does the work of an executor, and the frames of the function that it runs."""
+    """Return the thread that does the work of an executor, and the frames of the function that it runs."""
     for ident, innermost in sys._current_frames().items():
         frames: list[FrameType] = []
         frame: FrameType | None = innermost
@@ -118,7 +121,7 @@ def _thread_frames(work: Future[Any]) -> tuple[int | None, list[FrameType]]:
 
 
 def _coroutine_frames(awaited: Any) -> Iterator[FrameType]:
-    """The frames of a coroutine and of what it awaits; a task's own get_stack has the first one only."""
+    """Yield the frames of a coroutine and of what it awaits; get_stack has the first one only."""
     for _ in range(10 * MAX_FRAMES):
         kind = next((kind for kind in _SUSPENDED if hasattr(awaited, kind[0])), None)
         if kind is None:
@@ -139,6 +142,6 @@ _SUSPENDED = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame
 
 
 def short_path(path: str) -> str:
-    """A file by its path below the folder that Python imports it from."""
+    """Return a file by its path below the folder that Python imports it from."""
     folders = [folder for folder in sys.path if folder and path.startswith(folder + os.sep)]
     return path[len(max(folders, key=len)) + 1 :] if folders else path

@@ -58,7 +58,7 @@ class Vitals:
 
 
 def _cpu_seconds(children: list[str]) -> float:
-    """CPU seconds of the process, and of its living children."""
+    """Return the CPU seconds of the process, and of its living children."""
     ticks = 0
     for child in children:
         with suppress(OSError, ValueError, IndexError):
@@ -76,7 +76,7 @@ def _resident_bytes(children: list[str]) -> int | None:
 
 
 def _find_children(handlers: list[str]) -> list[str]:
-    """The pids of the children in this session (an embedded server has its own), and those of handlers."""
+    """Return the pids of handlers and of children in this session (an embedded server has its own)."""
     session, children = os.getsid(0), []
     for process in ("self", *handlers):
         with suppress(OSError):

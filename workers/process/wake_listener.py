@@ -65,7 +65,7 @@ class WakeListener:
                 is_denied = isinstance(error, NoPermissionError)
                 if is_denied:
                     self._subscriptions = [WAKE_CHANNEL]  # a user may have a right to the one channel only
-                pause = backoff.failed()
+                pause = backoff.failure_delay()
                 await self._note_broken(again=pause > 0 or is_denied)
                 await asyncio.sleep(pause)
 

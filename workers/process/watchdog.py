@@ -33,7 +33,7 @@ _LATE_SECONDS = 3.0
 """A wait of a second that took longer: the whole process was frozen, which proves nothing about the loop."""
 _MAX_BUSY_SECONDS = 10.0
 """How long the watching thread may take for commands to Redis; a longer time was a freeze."""
-_KEPT_LAGS = 120
+_MAX_KEPT_LAGS = 120
 """A minute of counts."""
 _LIBRARIES = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")} - {None}
@@ -69,7 +69,7 @@ class LoopClock:
         self._thread = 0
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None
-        self._lags: deque[float] = deque(maxlen=_KEPT_LAGS)
+        self._lags: deque[float] = deque(maxlen=_MAX_KEPT_LAGS)
 
     def start(self) -> None:
         """Count from now on."""
@@ -84,7 +84,7 @@ class LoopClock:
         self._loop = self._due = None
 
     def lag_p99(self) -> float | None:
-        """Seconds by which 99 of 100 counts of the last minute were late at most; for any thread."""
+        """Return the seconds by which 99 % of the last minute's counts were late at most; for any thread."""
         lags = sorted(self._lags)
         return lags[max(0, math.ceil(len(lags) * 0.99) - 1)] if lags else None
 
@@ -94,11 +94,11 @@ class LoopClock:
         return self._loop is not None
 
     def task(self) -> asyncio.Task[Any] | None:
-        """The task that the loop runs at this moment; for other threads."""
+        """Return the task that the loop runs at this moment; for other threads."""
         return asyncio.current_task(self._loop) if self._loop is not None else None
 
     def frames(self) -> Iterator[FrameType]:
-        """The stack of the loop's thread, the innermost frame first."""
+        """Yield the stack of the loop's thread, the innermost frame first."""
         frame = sys._current_frames().get(self._thread)
         while frame is not None:
             yield frame
@@ -128,8 +128,8 @@ class Watchdog:
         drain_seconds: float = 30.0,
         blocked_after_seconds: float = TIMINGS.blocked_after_seconds,
     ) -> None:
-        self.stood = 0.0
-        """Seconds since the loop moved, as far as this thread could observe."""
+        self.blocked_seconds = 0.0
+        """Since the loop moved, as far as this thread could observe."""
         self._clock = clock
         self._list_jobs = list_jobs
         self._drain_seconds = drain_seconds
@@ -149,12 +149,12 @@ class Watchdog:
     def check(self, waited: float, busy: float = 0.0) -> Verdict:
         """Check.  Since the last check the thread slept for ``waited`` seconds, and worked for ``busy``."""
         if self._clock.count != self._count or not self._clock.runs:
-            self._count, self.stood = self._clock.count, 0.0
+            self._count, self.blocked_seconds = self._clock.count, 0.0
         elif waited > _LATE_SECONDS:
-            self.stood = 0.0
+            self.blocked_seconds = 0.0
         else:
-            self.stood += waited + min(busy, _MAX_BUSY_SECONDS)
-        if self.stood <= self._blocked_after_seconds or busy > _LATE_SECONDS:
+            self.blocked_seconds += waited + min(busy, _MAX_BUSY_SECONDS)
+        if self.blocked_seconds <= self._blocked_after_seconds or busy > _LATE_SECONDS:
             return Verdict.MOVES  # after a long time at work the loop gets the chance to move first
         return Verdict.GIVE_UP if self._limit_passed() else Verdict.BLOCKED
 
@@ -173,8 +173,8 @@ class Watchdog:
             return True
         deadline = max((job.deadline for job in self._list_jobs()), default=None)
         if deadline is None:
-            return self.stood > _IDLE_SECONDS
-        return self.stood > _MIN_BLOCKED_SECONDS and now > deadline + _GRACE_SECONDS
+            return self.blocked_seconds > _IDLE_SECONDS
+        return self.blocked_seconds > _MIN_BLOCKED_SECONDS and now > deadline + _GRACE_SECONDS
 
 
 def _name(job: HeldJob) -> str:
@@ -184,7 +184,7 @@ def _name(job: HeldJob) -> str:
 
 
 def _line(frames: Sequence[FrameType], function: Callable[..., Any] | None) -> str:
-    """File and line of the innermost frame outside of libraries, or of the innermost one."""
+    """Return file and line of the innermost frame outside of libraries, or of the innermost one."""
     module = getattr(function, "__module__", None)
     frame = next(
         (

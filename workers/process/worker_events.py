@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from storage.database.events import SHORT_ID_CHARS, NewEvent
 from workers.monitoring.snapshot import LostWorker
+from workers.words import requeued_text
 
 
 def started_events(worker: str, release: str, queues: Sequence[str]) -> list[NewEvent]:
-    """A process takes jobs; the first one of its release is an event of its own."""
+    """Return the event that a process takes jobs; the first one of its release is an event of its own."""
     host, pid, name = socket.gethostname(), os.getpid(), _own_name(worker)
     detail = {"host": host, "pid": pid, "release": release, "queues": list(queues)}
     return [
@@ -32,18 +33,17 @@ def started_events(worker: str, release: str, queues: Sequence[str]) -> list[New
 
 
 def drained_event(worker: str, release: str, requeued: int) -> NewEvent:
-    """A process has drained; ``requeued`` jobs did not end in time."""
-    jobs = "no job was" if requeued == 0 else "1 job was" if requeued == 1 else f"{requeued} jobs were"
+    """Return the event that a process has drained; ``requeued`` jobs did not end in time."""
     return NewEvent(
         "worker-drained",
-        f"{_own_name(worker)} drained: {jobs} requeued",
+        f"{_own_name(worker)} drained: {requeued_text(requeued)}",
         subject=worker,
         detail={"release": release, "requeued": requeued},
     )
 
 
 def lost_event(worker: LostWorker) -> NewEvent:
-    """The event that a process without jobs ended without a word; written once for the cluster."""
+    """Return the event that a process without jobs ended without a word; written once for the cluster."""
     ending = "has given no sign of life: it may be frozen" if worker.connected else "ended without a drain"
     return NewEvent(
         "worker-lost",

@@ -56,8 +56,8 @@ class WorkerProcess:
     ``give_up`` ends the whole program.  It is called from a thread, with the reason, if the event loop has
     been blocked for longer than any job in flight may take.
 
-    `start` returns once jobs are taken; `begin_drain` starts the end; `drained` waits for it and returns the
-    number of jobs that were returned to their queues; `close` frees the connections.
+    `start` returns once jobs are taken; `begin_drain` starts the end; `wait_drained` waits for it and returns
+    the number of jobs that were returned to their queues; `close` frees the connections.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class WorkerProcess:
         return sum(dispatcher.in_flight for dispatcher in self.dispatchers.values())
 
     def is_active(self) -> bool:
-        """Whether one of its queues held jobs at the last turn, or Redis fails or refuses writes."""
+        """Return whether one of its queues held jobs at the last turn, or Redis fails or refuses writes."""
         if any(link.state.error is not None or link.presence.redis_is_full for link in self.links):
             return True
         return any(dispatcher.holds_jobs for dispatcher in self.dispatchers.values())
@@ -145,12 +145,12 @@ class WorkerProcess:
     @property
     def drain_deadline_in(self) -> float | None:
         """Seconds left for the jobs in flight; None unless a drain is under way."""
-        return self.drain.left
+        return self.drain.seconds_left
 
-    def standing(self, without: Collection[str] = ()) -> list[str]:
-        """The queues that make no progress here, each with the reason; those of ``without`` are left out."""
+    def stalled_queues(self, without: Collection[str] = ()) -> list[str]:
+        """Return the queues that make no progress here, each with the reason; leave out ``without``."""
         problems = [
-            f"{name}: its dispatcher stands"
+            f"{name}: its dispatcher makes no progress"
             for name, dispatcher in self.dispatchers.items()
             if dispatcher.overdue_seconds() > _MAX_TURN_SECONDS and name not in without
         ]
@@ -158,11 +158,11 @@ class WorkerProcess:
         return [*problems, "a dispatcher has ended"] if has_ended else problems
 
     def log_lines(self) -> list[LogLine]:
-        """The newest lines of this process and of each of its jobs in flight, the oldest of them first."""
+        """Return the newest lines of this process and of each of its jobs in flight, the oldest first."""
         return log_lines(self.dispatchers.values())
 
     def unready(self) -> list[str]:
-        """The reasons why this process takes no jobs, whatever Redis answers; empty while it does."""
+        """Return the reasons why this process takes no jobs, whatever Redis answers; empty while it does."""
         reasons = [
             f"{name}: no turn yet" for name, queue in self.dispatchers.items() if not queue.turned.is_set()
         ]
@@ -220,7 +220,7 @@ class WorkerProcess:
         for link in self.links:
             link.presence.publish_soon()
 
-    async def taking(self, timeout: float) -> None:
+    async def wait_taking(self, timeout: float) -> None:
         """Wait until each dispatcher has made a turn, or ``timeout`` seconds have passed."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
@@ -244,10 +244,10 @@ class WorkerProcess:
         self._publish_soon()
 
     def drain_now(self) -> None:
-        """Return the jobs in flight to their queues without waiting for them any longer."""
+        """Requeue the jobs in flight without waiting for them any longer."""
         self.begin_drain()
         self._watchdog.stop_asked(now=True)
-        self.drain.put_back()
+        self.drain.requeue()
 
     def undo_drain(self) -> bool:
         """Take jobs again; False if no drain is under way, or it is too late, or a supervisor ends us."""
@@ -262,7 +262,7 @@ class WorkerProcess:
         self._publish_soon()
         return True
 
-    async def drained(self) -> int:
+    async def wait_drained(self) -> int:
         """Wait until a drain has ended; the number of jobs that were returned to their queues."""
         all_ended = await self._drain_is_over()
         for dispatcher in self.dispatchers.values():
@@ -292,7 +292,7 @@ class WorkerProcess:
         while True:
             all_ended = asyncio.gather(*self._running, return_exceptions=True)
             await wait_for_first(all_ended, self.drain.begun.wait())
-            await wait_for_first(all_ended, self.drain.changed(), timeout=self.drain_deadline_in)
+            await wait_for_first(all_ended, self.drain.wait_changed(), timeout=self.drain_deadline_in)
             if self.drain.has_passed or all(task.done() for task in self._running):
                 self.drain.is_over = True
                 return asyncio.gather(*self._running, return_exceptions=True)
@@ -343,19 +343,19 @@ class WorkerProcess:
         )
 
     def _make_heartbeats(self, give_up: Callable[[str], None] | None) -> list[Heartbeat]:
-        """One for each Redis; the first one watches the event loop, and informs the others."""
+        """Return one for each Redis; the first one watches the event loop, and informs the others."""
         first, *links = self.links
         others = [link.make_heartbeat() for link in links]
         watching = partial(first.make_heartbeat, watchdog=self._watchdog, measure=self._vitals.measure)
         return [watching(give_up=give_up, others=others), *others]
 
     def _describe(self) -> dict[str, object]:
-        """The facts of this process that others read."""
+        """Return the facts of this process that others read."""
         limits, dispatchers = self._thresholds.settings, self.dispatchers.items()
         return {
             **self.drain.describe(),
             **self._vitals.newest,
-            "unready": [*self.standing(), *self._handler_problems()],
+            "unready": [*self.stalled_queues(), *self._handler_problems()],
             "handler_problems": self._handlers.problems(),
             "settings": {name: one.queue.policy.settings() | limits(name) for name, one in dispatchers},
         }
@@ -384,6 +384,6 @@ class WorkerProcess:
             raise
 
     def _on_silence(self, link: RedisLink) -> None:
-        """Called by the heartbeat's thread."""
+        """Handle silence; the heartbeat's thread calls this."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(link.check_leases)

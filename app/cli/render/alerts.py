@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.cli.render.tables import table_text
-from tui.text.format import MISSING, SHORT_TIME_CHARS, clock_time, lasting, local_time
+from tui.text.format import MISSING, SHORT_TIME_CHARS, clock_time, local_time, long_duration
 from tui.text.words import DATE_TIME
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def alerts_text(alerts: Sequence[CurrentAlert], *, width: int | None = None) -> str:
-    """A row an alert, the worst first."""
+    """Return a row for each alert, the worst first."""
     if not alerts:
         return "no alerts"
     rows = [
@@ -23,7 +23,7 @@ def alerts_text(alerts: Sequence[CurrentAlert], *, width: int | None = None) -> 
             alert.state,
             alert.alert,
             alert.queue or MISSING,
-            MISSING if alert.seconds is None else lasting(alert.seconds),
+            MISSING if alert.seconds is None else long_duration(alert.seconds),
             alert.message,
             _decision(alert),
         )
@@ -34,13 +34,13 @@ def alerts_text(alerts: Sequence[CurrentAlert], *, width: int | None = None) -> 
 
 
 def history_text(records: Sequence[AlertRecord], *, width: int | None = None) -> str:
-    """A row an alert, the newest first."""
+    """Return a row for each alert, the newest first."""
     if not records:
         return "no alerts"
     rows = [
         (
             local_time(record.fired_at, DATE_TIME),
-            _lasted(record),
+            _fired_for(record),
             record.state,
             record.alert,
             record.queue or MISSING,
@@ -53,10 +53,10 @@ def history_text(records: Sequence[AlertRecord], *, width: int | None = None) ->
     return table_text(head, rows, right=("for",), shrink=("what was wrong", ""), width=width)
 
 
-def _lasted(record: AlertRecord) -> str:
+def _fired_for(record: AlertRecord) -> str:
     if record.resolved_at is None:
         return MISSING
-    return lasting(max(0.0, (record.resolved_at - record.fired_at).total_seconds()))
+    return long_duration(max(0.0, (record.resolved_at - record.fired_at).total_seconds()))
 
 
 def _decision(alert: CurrentAlert) -> str:

@@ -18,7 +18,10 @@ _MAX_LISTED_KEYS = 10
 
 
 def entries_text(entries: Sequence[CacheEntry], *, width: int | None, more: bool = False) -> str:
-    """A row an entry.  Keys are cut in their middle to fit ``width`` columns, None: they are not cut."""
+    """Return a row for each entry.
+
+    Keys are cut in their middle to fit ``width`` columns; if it is None, they are not cut.
+    """
     if not entries:
         return "no entries on this page" if more else "no entries"
     key_width = None if width is None else max(_MIN_KEY_WIDTH, width - _OTHER_COLUMNS_WIDTH)
@@ -38,7 +41,7 @@ def _row(entry: CacheEntry, key_width: int | None) -> tuple[str, ...]:
 
 
 def entry_text(entry: CacheEntry, value: Any) -> str:
-    """All of an entry, the value as JSON."""
+    """Return all of an entry, the value as JSON."""
     from tui.text.cache import entry_fields
 
     lines = [f"{name:<6} {text}" for name, text in entry_fields(entry)]
@@ -47,13 +50,13 @@ def entry_text(entry: CacheEntry, value: Any) -> str:
 
 
 def stats_text(overview: CacheOverview) -> str:
-    """The figures of the last hour, and the memory."""
+    """Return the figures of the last hour, and the memory."""
     from tui.text.cache import overview_lines
 
     return "\n".join(line.plain.strip() for line in overview_lines(overview))
 
 
-def listed(keys: Sequence[str]) -> str:
-    """The first keys, and how many others there are."""
+def join_some(keys: Sequence[str]) -> str:
+    """Return the first keys, and how many others there are."""
     others = f" and {len(keys) - _MAX_LISTED_KEYS} more" if len(keys) > _MAX_LISTED_KEYS else ""
     return ", ".join(escape(key) for key in keys[:_MAX_LISTED_KEYS]) + others

@@ -16,7 +16,7 @@ _HEAD = ("schedule", "queue", "function", "every", "expression", "next", "last",
 
 
 def schedules_text(schedules: Sequence[ScheduleView], *, width: int | None = None) -> str:
-    """A row a schedule; its expression is in UTC, times are in the zone of the terminal."""
+    """Return a row for each schedule; its expression is in UTC, times are in the zone of the terminal."""
     if not schedules:
         return "no schedules"
     rows = [

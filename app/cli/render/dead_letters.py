@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from app.cli.render.tables import table_text
 from tui.text.format import MISSING, clip, clock_time, count, duration, escape, local_time, number, sparkline
-from tui.text.words import DATE_TIME, DATE_TIME_ZONE, DAY_AND_MINUTE, plural, replay_state, times
+from tui.text.words import DATE_TIME, DATE_TIME_ZONE, DAY_AND_MINUTE, replay_state, times
+from workers.words import plural
 
 if TYPE_CHECKING:
     from workers.operations.operations import DeadLetter, FailureGroup, PlanItem, Preview
 
-_WIDE = 120
+_WIDE_COLUMNS = 120
 """Columns from which a terminal has room for whole job keys."""
 _MAX_ERROR_CHARS = 100
 _MAX_JOB_CHARS = 36
@@ -24,11 +25,14 @@ _MAX_GROUPS = 10
 
 
 def letters_text(letters: Sequence[DeadLetter], *, width: int | None = None, states: bool = False) -> str:
-    """A row a letter, with its state if ``states``.  ``×3``: died three times in a row of the same error."""
+    """Return a row for each letter, with its state if ``states``.
+
+    ``×3``: died three times in a row of the same error.
+    """
     if not letters:
         return "no dead letters"
     poison = any(poison_sign(letter) for letter in letters)
-    wide = width is None or width >= _WIDE
+    wide = width is None or width >= _WIDE_COLUMNS
     rows = [_letter_cells(letter, wide) for letter in letters]
     head = [name for name in rows[0] if (name != "" or poison) and (name != "state" or states)]
     cells = [[row[name] for name in head] for row in rows]
@@ -54,12 +58,12 @@ def _letter_cells(letter: DeadLetter, wide: bool) -> dict[str, str]:
 
 
 def poison_sign(letter: DeadLetter) -> str:
-    """``×3`` if it died three times in a row of the same error, else nothing."""
+    """Return ``×3`` if it died three times in a row of the same error, else nothing."""
     return f"×{letter.deaths}" if letter.deaths >= _poison_deaths() else ""
 
 
 def _poison_deaths() -> int:
-    """Number of deaths in a row of the same error that makes a letter poison."""
+    """Return the number of deaths in a row of the same error that makes a letter poison."""
     from workers.operations.operations import POISON_DEATHS
 
     return POISON_DEATHS
@@ -70,7 +74,7 @@ def _error(letter: DeadLetter) -> str:
 
 
 def letter_text(letter: DeadLetter, lineage: Sequence[tuple[DeadLetter, Sequence[PlanItem]]] = ()) -> str:
-    """All of one letter: payload, lineage and attempts."""
+    """Return all of one letter: payload, lineage and attempts."""
     lines = [
         f"{letter.id}  {letter.queue_name}  {escape(letter.function)}  job {escape(letter.job_id)}",
         f"state {letter.state}{', archived' if letter.archived else ''} · "
@@ -96,7 +100,7 @@ def letter_text(letter: DeadLetter, lineage: Sequence[tuple[DeadLetter, Sequence
 
 
 def _lineage_lines(letter: DeadLetter, lineage: Sequence[tuple[DeadLetter, Sequence[PlanItem]]]) -> list[str]:
-    """Each letter of the lineage with its replays and how they ended; nothing if there was no replay."""
+    """Return each letter of the lineage with its replays and their ends; nothing without a replay."""
     if len(lineage) <= 1 and not any(items for _, items in lineage):
         return []
     lines = ["", "lineage"]
@@ -117,7 +121,7 @@ def _replay(item: PlanItem) -> str:
 
 
 def groups_text(groups: Sequence[FailureGroup], *, width: int | None = None) -> str:
-    """Some lines a group: how many and when, which, their error, and the releases in which they died."""
+    """Render some lines a group: how many and when, which, their error, and their releases."""
     if not groups:
         return "no dead letters"
     digits = max(len(count(group.count)) for group in groups)
@@ -146,7 +150,7 @@ def _cut(lines: Sequence[str], width: int | None) -> Sequence[str]:
 def preview_text(
     preview: Preview, excluded: Collection[int], *, replay: bool, width: int | None = None
 ) -> str:
-    """The letters that a replay, or a discard, would change."""
+    """Return the letters that a replay, or a discard, would change."""
     lines = [f"{plural(preview.total, 'letter')} selected{_of_one_queue(preview)}"]
     if len(preview.queues) > 1:
         largest_first = sorted(preview.queues.items(), key=lambda queue: -queue[1])
@@ -181,11 +185,11 @@ def _exclusions(preview: Preview, ids: Collection[int]) -> list[str]:
         reasons.append(f"{plural(preview.not_dead, 'letter')} that {verb} not dead")
     if not reasons:
         return []
-    return [f"excluded: {' and '.join(reasons)}{f': {listed(ids)}' if ids else ''}"]
+    return [f"excluded: {' and '.join(reasons)}{f': {join_some(ids)}' if ids else ''}"]
 
 
-def listed(ids: Collection[int]) -> str:
-    """The first ids, and how many others there are."""
+def join_some(ids: Collection[int]) -> str:
+    """Return the first ids, and how many others there are."""
     first = ", ".join(str(letter_id) for letter_id in list(ids)[:_MAX_LISTED_IDS])
     others = len(ids) - _MAX_LISTED_IDS
     return first if others <= 0 else f"{first} and {plural(others, 'other')}"

@@ -8,6 +8,7 @@ from itertools import groupby
 
 from app.doctor.results import CheckResult, State, count_in_state
 from tui.text.format import escape
+from workers.words import plural
 
 _STATES: dict[State, tuple[str, str, int]] = {
     "ok": ("✓", "+", 32),
@@ -19,11 +20,14 @@ _STATES: dict[State, tuple[str, str, int]] = {
 _STATE_CHARS = max(map(len, _STATES))
 _MIN_TEXT_COLUMNS = 20
 """If fewer columns are left for findings next to the names, they stand below them."""
-_INDENT = 4
+_INDENT_COLUMNS = 4
 
 
 def findings_text(results: Sequence[CheckResult], *, width: int | None, colour: bool, encoding: str) -> str:
-    """A line a check where ``width`` columns allow it, else further, indented ones; None: one line always."""
+    """Return a line for each check, and further, indented ones if ``width`` columns need them.
+
+    If ``width`` is None, there is one line always.
+    """
     name = max(len(result.check) for result in results)
     lines = []
     for group, members in groupby(results, key=lambda result: result.group):
@@ -47,20 +51,20 @@ def _lines(result: CheckResult, name: int, width: int | None, *, colour: bool) -
     if width is None or indent + len(full) <= width:
         return [f"{first}{label}{full}"]
     if width - indent < _MIN_TEXT_COLUMNS:
-        indent = _INDENT
+        indent = _INDENT_COLUMNS
     body = [line for part in parts for line in textwrap.wrap(part, width - indent, break_on_hyphens=False)]
     details = [f"{' ' * indent}{line}" for line in body]
-    if indent == _INDENT:
+    if indent == _INDENT_COLUMNS:
         return [f"{first}{result.check}", *details]
     return [f"{first}{label}{body[0]}", *details[1:]]
 
 
 def summary(results: Sequence[CheckResult]) -> str:
-    """``23 checks: 20 ok, 2 warnings, 1 wrong``, and which of them are."""
+    """Return ``23 checks: 20 ok, 2 warnings, 1 wrong``, and which of them are."""
     warnings, wrong, unknown = (count_in_state(state, results) for state in ("warning", "wrong", "unknown"))
     parts = [
         f"{count_in_state('ok', results)} ok",
-        f"{warnings} warning{'' if warnings == 1 else 's'}",
+        plural(warnings, "warning"),
         f"{wrong} wrong",
     ]
     parts += [f"{unknown} unknown"] if unknown else []
@@ -71,7 +75,7 @@ def summary(results: Sequence[CheckResult]) -> str:
 
 
 def _to_encodable(text: str, encoding: str) -> str:
-    """Signs in ASCII if the output has no others."""
+    """Write signs in ASCII if the output has no others."""
     try:
         text.encode(encoding)
     except (UnicodeEncodeError, LookupError):

@@ -18,7 +18,7 @@ _KIND_CHARS = 18
 
 
 def events_text(events: Sequence[Event], *, width: int | None = None) -> str:
-    """A row an event: when, its kind, and what happened."""
+    """Return a row for each event: when, its kind, and what happened."""
     if not events:
         return "no events"
     rows = [(local_time(event.at, DATE_TIME), event.kind, _sentence(event)) for event in events]
@@ -26,7 +26,7 @@ def events_text(events: Sequence[Event], *, width: int | None = None) -> str:
 
 
 def event_lines(events: Sequence[Event]) -> str:
-    """A whole line an event, in columns that do not depend on the others."""
+    """Return a whole line for each event, in columns that do not depend on the others."""
     return "\n".join(
         f"{local_time(event.at, DATE_TIME)}  {escape(event.kind):<{_KIND_CHARS}}  {escape(_sentence(event))}"
         for event in events

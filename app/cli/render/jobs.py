@@ -27,7 +27,7 @@ _RIGHT = ("attempt", "running", "usually", "time left", "progress", "before it",
 
 
 def jobs_text(jobs: Sequence[JobSummary], *, width: int | None = None) -> str:
-    """A table for each state, in the order of the jobs."""
+    """Return a table for each state, in the order of the jobs."""
     if not jobs:
         return "no jobs"
     tables = []
@@ -74,7 +74,7 @@ def _note(job: JobSummary) -> str:
 
 
 def job_text(job: JobDetail) -> str:
-    """One job: what it is, why it does not run, its payload, result and errors."""
+    """Return one job: what it is, why it does not run, its payload, result and errors."""
     lines = [f"{job.key} of {job.queue}: {job.state}"]
     if job.why is not None:
         lines.append(f"why       {job.why.sentence}")
@@ -107,7 +107,7 @@ def stack_text(stack: JobStack, alike: Finding | None = None) -> str:
 
 
 def findings_text(alike: Sequence[Finding]) -> str:
-    """Two lines for each line at which running jobs stand."""
+    """Return two lines for each line at which running jobs stand."""
     if not alike:
         return "no running jobs stand at the same line"
     return "\n".join(
@@ -116,7 +116,7 @@ def findings_text(alike: Sequence[Finding]) -> str:
 
 
 def finding_document(finding: Finding) -> dict[str, Any]:
-    """A finding for programs; its jobs are named."""
+    """Return a finding for programs; its jobs are named."""
     jobs = [
         {"queue": job.queue, "key": job.key, "worker_name": job.worker_name, "running_for": job.running_for}
         for job in finding.jobs
@@ -125,7 +125,7 @@ def finding_document(finding: Finding) -> dict[str, Any]:
 
 
 def changes_text(changes: Sequence[JobChange]) -> str:
-    """A line a job: what becomes, or became, of it."""
+    """Return a line for each job: what becomes, or became, of it."""
     return "\n".join(change.message for change in changes)
 
 

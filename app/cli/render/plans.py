@@ -7,15 +7,8 @@ from typing import TYPE_CHECKING
 
 from app.cli.render.tables import table_text
 from tui.text.format import MISSING, count, escape, local_time
-from tui.text.words import (
-    DATE_TIME,
-    DATE_TIME_ZONE,
-    DAY_AND_MINUTE,
-    plural,
-    replay_options,
-    replay_state,
-    selection,
-)
+from tui.text.words import DATE_TIME, DATE_TIME_ZONE, DAY_AND_MINUTE, replay_options, replay_state, selection
+from workers.words import plural
 
 if TYPE_CHECKING:
     from workers.operations.operations import Ledger, Plan, PlanItem
@@ -24,7 +17,7 @@ _NUMBERS = ("id", "letters", "sent", "done", "died", "skipped")
 
 
 def plans_text(plans: Sequence[Plan], *, width: int | None = None) -> str:
-    """A row a plan."""
+    """Return a row for each plan."""
     if not plans:
         return "no plans: failed-jobs replay makes them"
     head = ("id", "made at", "state", "letters", "sent", "done", "died", "skipped", "selection")
@@ -46,7 +39,7 @@ def plans_text(plans: Sequence[Plan], *, width: int | None = None) -> str:
 
 
 def plan_text(plan: Plan) -> str:
-    """All of one plan."""
+    """Return all of one plan."""
     resumable = plan.standing in ("interrupted", "paused")
     lines = [
         state_line(plan),
@@ -62,14 +55,14 @@ def plan_text(plan: Plan) -> str:
 
 
 def state_line(plan: Plan) -> str:
-    """The plan's state in a line."""
+    """Return the plan's state in a line."""
     if plan.standing == "unknown":
         return f"plan {plan.id} should run: Redis does not answer whether a process runs it"
     return f"plan {plan.id} is {plan.standing}{f': {plan.note}' if plan.note else ''}"
 
 
 def resume_command(plan: Plan) -> str:
-    """The command that resumes a plan."""
+    """Return the command that resumes a plan."""
     return f"couturecast-tui failed-jobs resume {plan.id}"
 
 
@@ -87,14 +80,14 @@ def ledger_text(ledger: Ledger) -> str:
 
 
 def progress_text(ledger: Ledger) -> str:
-    """A ledger in a few words, while it grows."""
+    """Return a ledger in a few words, while it grows."""
     words = [f"{count(ledger.completed)} completed", f"{count(ledger.died)} died again"]
     words += [f"{count(ledger.skipped)} skipped"] if ledger.skipped else []
     return ", ".join(words)
 
 
 def items_text(items: Sequence[PlanItem], *, width: int | None = None) -> str:
-    """A row a letter of a plan."""
+    """Return a row for each letter of a plan."""
     if not items:
         return "no letters"
     rows = [

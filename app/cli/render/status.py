@@ -14,15 +14,16 @@ from app.cli.render.workers import workers_table
 from tui.text import queues as queue_text
 from tui.text.alerts import alert_lines
 from tui.text.events import event_lines
-from tui.text.format import MISSING, byte_size, clock_time, count, escape, lasting, percent, sparkline
+from tui.text.format import MISSING, byte_size, clock_time, count, escape, long_duration, percent, sparkline
 from tui.text.groups import groups_title, pairs
 from tui.text.snapshot import living_workers, other_workers, releases
 from tui.text.snapshot import verdict as whole_verdict
 from tui.text.styles import BREACH, MUTED, OK, WATCH
 from tui.text.verdict import Verdict, queue_verdict
-from tui.text.words import error_line, plural
+from tui.text.words import error_line
 from workers.monitoring.snapshot import QueueSnapshot, RedisSnapshot, Snapshot
 from workers.operations.worker_list import list_workers
+from workers.words import plural
 
 if TYPE_CHECKING:
     from workers.operations.operations import Event, FailureGroup
@@ -33,7 +34,7 @@ _NO_LIMIT = 10_000
 """Columns of a file or a pipe."""
 MAX_GROUPS, MAX_EVENTS = 5, 5
 _TREND_CELLS = 12
-_GAP = 3
+_GAP_COLUMNS = 3
 """Spaces before the state of a queue."""
 
 
@@ -63,7 +64,7 @@ _ONLY_FOR_SCREENS = (
 
 
 def status_document(snapshot: Snapshot) -> dict[str, Any]:
-    """The snapshot for ``--json``, without what only screens need of Redis."""
+    """Return the snapshot for ``--json``, without what only screens need of Redis."""
     document = asdict(snapshot)
     for redis in (document["redis"], *document["other_redises"]):
         for name in _ONLY_FOR_SCREENS:
@@ -81,7 +82,7 @@ def status_document(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def status_text(overview: Overview) -> str:
-    """The tables for standard output: with colours and cut to its width if that is a terminal."""
+    """Return the tables for standard output: with colours and cut to its width if that is a terminal."""
     width = terminal_width()
     parts = status_parts(overview, width=width)
     if width is None:
@@ -94,7 +95,7 @@ def status_text(overview: Overview) -> str:
 
 
 def status_parts(overview: Overview, *, width: int | None) -> Iterator[RenderableType]:
-    """Verdict, servers, and a table each of queues, alerts, dead letters, workers and events."""
+    """Yield verdict, servers, and a table each of queues, alerts, dead letters, workers and events."""
     snapshot = overview.snapshot
     yield _verdict(overview)
     yield _cluster(snapshot)
@@ -128,7 +129,7 @@ def _verdict(overview: Overview) -> Text:
     snapshot = overview.snapshot
     problem = overview.error or (snapshot.redis.error if snapshot.is_old else None)
     if problem is not None:
-        age = f", figures are {lasting(overview.age)} old" if overview.age is not None else ""
+        age = f", figures are {long_duration(overview.age)} old" if overview.age is not None else ""
         return Text(f" ▲ Redis does not answer{age}: {escape(problem)}", BREACH)
     worst, others = whole_verdict(snapshot)
     return worst.append(" ·").append_text(others) if others else worst
@@ -182,10 +183,10 @@ def _queues(snapshot: Snapshot, width: int | None) -> Iterator[Text]:
     for queue, verdict in _verdicts(snapshot):
         row = queue_text.row_of(queue, verdict, snapshot.alerts, whole or queue_text.STATE_COLUMNS)
         words = queue_text.state_words(queue, verdict, offline=snapshot.weather_provider == "offline")
-        if row.cell_len + len(words) + _GAP <= width:
-            yield row.append(" " * _GAP if words else "").append(words, verdict.style)
+        if row.cell_len + len(words) + _GAP_COLUMNS <= width:
+            yield row.append(" " * _GAP_COLUMNS if words else "").append(words, verdict.style)
         else:
-            yield from (row, Text(f"{' ' * _GAP}{words}", verdict.style))
+            yield from (row, Text(f"{' ' * _GAP_COLUMNS}{words}", verdict.style))
     if whole is None:
         yield queue_text.heading_of(queue_text.TIMES_COLUMNS)
         for queue, verdict in _verdicts(snapshot):
@@ -217,7 +218,7 @@ def _groups(groups: Sequence[FailureGroup], now: float) -> RenderableType:
                 f" {count(group.count)}",
                 Text(escape(sample.function), MUTED),
                 error,
-                f"{lasting(max(0.0, now - group.last_at.timestamp()))} ago",
+                f"{long_duration(max(0.0, now - group.last_at.timestamp()))} ago",
                 Text(sparkline(pairs(group.trend), _TREND_CELLS), WATCH),
             )
         )

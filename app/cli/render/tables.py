@@ -1,4 +1,4 @@
-"""Tables of commands: as wide as the terminal at most, and as wide as needed if there is none."""
+"""Tables of commands: as wide as the terminal at most, and as wide as needed without one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STYLES = Theme(
 
 
 def terminal_width() -> int | None:
-    """Columns of the terminal that stdout is, None if it is not a terminal."""
+    """Return the columns of the terminal that stdout is, None if it is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
@@ -38,7 +38,7 @@ def table(
     right: Collection[str] = (),
     shrink: Collection[str] = (),
 ) -> Table:
-    """Rows in aligned columns; cells that are plain are escaped.
+    """Align rows in columns; cells that are plain are escaped.
 
     ``right`` names the columns that are aligned to the right, ``shrink`` those that are cut first.
     """
@@ -64,12 +64,12 @@ def table_text(
     shrink: Collection[str] = (),
     width: int | None = None,
 ) -> str:
-    """Rows as lines of aligned columns, at most ``width`` wide, without an end of line after the last."""
+    """Render rows as aligned lines, at most ``width`` wide, without an end of line after the last."""
     return plain(table(head, rows, right=right, shrink=shrink), width=width)
 
 
 def plain(*renderables: RenderableType, width: int | None = None) -> str:
-    """Lines without colours, at most ``width`` wide, without an end of line after the last."""
+    """Render lines without colours, at most ``width`` wide, without an end of line after the last."""
     lines = StringIO()
     console = Console(
         file=lines, width=width or _NO_LIMIT, color_system=None, legacy_windows=False, theme=STYLES

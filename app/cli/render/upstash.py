@@ -11,7 +11,7 @@ from app.upstash.database import Database
 from app.upstash.diff import Change, Diff, Difference
 from app.upstash.spec import DatabaseSpec
 from tui.text.format import MISSING
-from tui.text.words import plural
+from workers.words import plural
 
 COMMAND = "couturecast-tui upstash"
 
@@ -20,7 +20,7 @@ Pair = tuple[DatabaseSpec, Database | None]
 
 
 def plan_text(comparison: Diff) -> str:
-    """The changes that ``apply`` would make, and what else differs."""
+    """Return the changes that ``apply`` would make, and what else differs."""
     lines = [*map(str, comparison.changes), *map(str, comparison.differences)]
     if comparison.changes:
         lines.append(f"{plural(len(comparison.changes), 'change')}, for {COMMAND} apply to make")
@@ -41,7 +41,7 @@ def applied_text(comparison: Diff, specs: Sequence[DatabaseSpec]) -> str:
 
 
 def status_text(pairs: Sequence[Pair], comparison: Diff, *, width: int | None = None) -> str:
-    """A row a database, then what differs."""
+    """Return a row for each database, then what differs."""
     url = "to (password hidden)"
     head = ("environment", "database", "state", "region", "plan", "eviction", "TLS", "set", url)
     rows = [_row(spec, database) for spec, database in pairs]
@@ -53,13 +53,13 @@ def status_text(pairs: Sequence[Pair], comparison: Diff, *, width: int | None = 
 
 
 def difference_lines(comparison: Diff) -> list[str]:
-    """Everything that differs, and how to change it."""
+    """Return everything that differs, and how to change it."""
     lines = [*map(str, comparison.changes), *map(str, comparison.differences)]
     return [*lines, f"{COMMAND} apply changes that"] if comparison.changes else lines
 
 
 def comparison_document(comparison: Diff) -> dict[str, Any]:
-    """A comparison for programs."""
+    """Return a comparison for programs."""
     return {
         "changes": [asdict(change) for change in comparison.changes],
         "differences": [
@@ -70,7 +70,7 @@ def comparison_document(comparison: Diff) -> dict[str, Any]:
 
 
 def database_document(spec: DatabaseSpec, database: Database | None, comparison: Diff) -> dict[str, Any]:
-    """One database for programs; its URL has no password."""
+    """Return one database for programs; its URL has no password."""
     differences: Sequence[Change | Difference] = (*comparison.changes, *comparison.differences)
     problems = [str(difference) for difference in differences if difference.database == spec.name]
     document = {"environment": spec.environment, "variable": spec.variable, "name": spec.name}

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from app.cli.render.tables import plain, table
 from tui.text.format import MISSING, duration, escape, local_time
-from tui.text.styles import WIDE
+from tui.text.styles import WIDE_COLUMNS
 from tui.text.words import DATE_TIME
 from tui.text.workers import SIGNS, STYLES, cpu, drain_result, in_flight, memory, readiness, state_word
 
@@ -25,13 +25,13 @@ _SHORT_ID_CHARS = 8
 
 
 def workers_text(workers: Sequence[Worker], *, width: int | None = None) -> str:
-    """A row a process."""
+    """Return a row for each process."""
     return plain(workers_table(workers, width=width), width=width) if workers else "no workers"
 
 
 def workers_table(workers: Sequence[Worker], *, width: int | None = None, ids: bool = True) -> Table:
-    """A row a process, on a narrow terminal without the less urgent columns."""
-    narrow = width is not None and width < WIDE
+    """Return a row for each process, on a narrow terminal without the less urgent columns."""
+    narrow = width is not None and width < WIDE_COLUMNS
     hidden = {*(_ONLY_WIDE if narrow else ()), *(() if ids else ("id",))}
     rows = [{name: cell for name, cell in _cells(worker).items() if name not in hidden} for worker in workers]
     cells = [list(row.values()) for row in rows]
@@ -57,7 +57,7 @@ def _cells(worker: Worker) -> dict[str, str | Text]:
 
 
 def log_text(lines: Sequence[LogLine]) -> str:
-    """A line of the log a line: when, how grave, of which job, and what."""
+    """Return a line of the log a line: when, how grave, of which job, and what."""
     if not lines:
         return "nothing was logged"
     rows = [
@@ -73,7 +73,7 @@ def log_text(lines: Sequence[LogLine]) -> str:
 
 
 def results_text(results: Sequence[DrainResult]) -> str:
-    """A line a process."""
+    """Return a line for each process."""
     return "\n".join(map(drain_result, results)) if results else "no worker runs"
 
 

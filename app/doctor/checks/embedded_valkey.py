@@ -21,7 +21,7 @@ _MAX_READ_BYTES = 64 * 1024**2
 
 
 def embedded_server_listens(config: LoadedSettings) -> bool:
-    """Whether a program listens on the embedded server's socket.  Blocking, for up to a second."""
+    """Return whether a program listens on the embedded server's socket.  Blocking, for up to a second."""
     path = EmbeddedServer(config.settings.data_dir).socket
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)

@@ -51,7 +51,7 @@ def _bind_error(address: Address) -> OSError | None:
 
 
 def _is_ours(address: Address) -> bool:
-    """Whether the program that listens there answers ``GET /livez`` as we do."""
+    """Return whether the program that listens there answers ``GET /livez`` as we do."""
     try:
         return "alive" in get_json(address, "/livez", timeout=_ANSWER_TIMEOUT_SECONDS)
     except ProbeError:

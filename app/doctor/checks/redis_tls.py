@@ -45,7 +45,7 @@ async def _plain(server: RedisServer) -> Finding:
 
 
 async def _certificate(server: RedisServer) -> dict[str, Any]:
-    """Return the server's certificate as the ssl module parses it; empty if there is none."""
+    """Return the server's certificate as the ssl module parses it; empty if the server has none."""
     connection: Any = server.client.connection_pool.make_connection()
     try:
         await connection.connect()

@@ -30,7 +30,7 @@ class LoadedSettings:
     problems: tuple[UsageError, ...] = ()
 
     def is_broken(self, variable: str) -> bool:
-        """Whether ``variable`` cannot be read."""
+        """Return whether ``variable`` cannot be read."""
         return any(problem.field == variable for problem in self.problems)
 
 

@@ -105,7 +105,7 @@ def migrations(file: SqliteFile) -> Finding:
 
 
 def _is_unreadable_log(file: SqliteFile) -> bool:
-    """Whether the log has changes that only a writer can read."""
+    """Return whether the log has changes that only a writer can read."""
     return file.log.exists() and file.log.stat().st_size > 0 and not file.index.exists()
 
 

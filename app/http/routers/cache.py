@@ -46,7 +46,7 @@ def _parse_time(value: Any) -> Any:
 async def _check_user_id(
     user_id: _RawUserId,
 ) -> str:
-    """A path that no user can have is a mistake (422), unlike the id of a user that we do not have."""
+    """Refuse a path that no user can have: a mistake (422), unlike the id of a user that we do not have."""
     problem = user_id_problem(user_id)
     if problem:
         raise validation_problem([("user_id", problem)])

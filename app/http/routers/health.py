@@ -195,7 +195,7 @@ def _cluster_thresholds(thresholds: Thresholds) -> ClusterThresholds:
 
 
 def _public(snapshot: Snapshot, queue: str | None) -> list[HealthAlert]:
-    """The alerts of a queue, or of the servers, without addresses, hosts and names of handlers and people."""
+    """Return alerts of a queue or the servers, without addresses, hosts and names of handlers and people."""
     return [
         HealthAlert.model_validate(replace(alert, message=_public_message(alert, snapshot)))
         for alert in snapshot.alerts

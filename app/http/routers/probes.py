@@ -47,7 +47,7 @@ class Ready(BaseModel):
 )
 async def livez(state: State, response: Response) -> Alive:
     """No server is asked, unless a dispatcher is stuck."""
-    reasons = await state.stuck()
+    reasons = await state.stall_reasons()
     response.status_code = 503 if reasons else 200
     return Alive(alive=not reasons, reasons=reasons)
 

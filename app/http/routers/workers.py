@@ -48,7 +48,7 @@ class DrainStatus(BaseModel):
     drained: bool
     in_flight: int = Field(description="Jobs that still run.")
     deadline_in: float | None = Field(description="Seconds left for them.")
-    put_back: int | None = Field(description="Jobs that returned to their queues; null until it has ended.")
+    put_back: int | None = Field(description="Jobs that were requeued; null until it has ended.")
 
 
 class LogLine(BaseModel):
@@ -175,7 +175,7 @@ class WorkerDrain(BaseModel):
     state: DrainState = Field(description="requested: it has not confirmed; drained: it has ended.")
     in_flight: int
     deadline_in: float | None
-    put_back: int | None = Field(description="Jobs that returned to their queues; null if not known.")
+    put_back: int | None = Field(description="Jobs that were requeued; null if not known.")
     problem: str = Field(description="Why it has not confirmed; empty if it has.")
     undoable: bool
 

@@ -13,7 +13,7 @@ HEAD = "0007"
 
 
 def name_clash_hint(dialect: str) -> str:
-    """How to fix that tables of another program have the names of ours."""
+    """Return how to fix that tables of another program have the names of ours."""
     if dialect == "sqlite":
         return "name another file in DATABASE_URL"
     return (
@@ -23,7 +23,7 @@ def name_clash_hint(dialect: str) -> str:
 
 
 def is_current(connection: Connection) -> bool:
-    """Whether the tables are up to date.  Changes nothing."""
+    """Return whether the tables are up to date.  Changes nothing."""
     return _revision(connection) == HEAD
 
 
@@ -51,7 +51,7 @@ def upgrade(connection: Connection) -> None:
 
 
 def _revision(connection: Connection) -> str | None:
-    """The revision of the tables; None if there are none."""
+    """Return the revision of the tables; None if there are none."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     revision: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

@@ -23,7 +23,7 @@ from tests.support.program import Done, Program
 from tests.support.servers import ValkeyServer
 
 SECRET = "pa55word"
-AT_MOST = 60.0  # s, whatever hangs
+MAX_SECONDS = 60.0  # whatever hangs
 KEY = {"OPENWEATHER_API_KEY": f"key-{SECRET}"}
 StartValkey = Callable[..., ValkeyServer]
 

@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.acceptance.doctor.conftest import AT_MOST, doctor, only_pings
+from tests.acceptance.doctor.conftest import MAX_SECONDS, doctor, only_pings
 from tests.support.program import OpenTerminal, Program
 from tests.support.servers import free_port
 
@@ -85,5 +85,5 @@ async def test_a_module_that_hangs_does_not_keep_the_process(
         process.send_signal(signal.SIGINT)
     else:
         process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
-    assert await asyncio.wait_for(process.wait(), AT_MOST) == code
+    assert await asyncio.wait_for(process.wait(), MAX_SECONDS) == code
     assert (await process.stderr.read()).decode() == says

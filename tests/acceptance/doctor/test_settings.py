@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.acceptance.doctor.conftest import AT_MOST, SECRET, doctor
+from tests.acceptance.doctor.conftest import MAX_SECONDS, SECRET, doctor
 from tests.support.program import Program
 
 
@@ -69,7 +69,7 @@ def test_handlers_are_imported(program: Program, kind: str, run: str) -> None:
         assert done.code == 0
         return
     found = doctor(program, **environment)
-    assert time.monotonic() - started < AT_MOST
+    assert time.monotonic() - started < MAX_SECONDS
     assert found.named("wrong") == ["settings handlers"]
     if kind == "raises":
         assert "RuntimeError: no ***" in found["settings handlers"]["finding"]

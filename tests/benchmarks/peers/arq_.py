@@ -10,9 +10,9 @@ from arq import create_pool, func
 from arq.connections import RedisSettings
 from arq.worker import Worker
 
-from tests.benchmarks.peers.protocol import QUEUE, Tool, main, together
+from tests.benchmarks.peers.protocol import QUEUE, Tool, await_in_batches, main
 
-_READ = 10_000
+_MAX_POLL_JOBS = 10_000
 """Jobs read in one poll.  The default of 100, with a poll each half second, would be 200 jobs a second."""
 
 
@@ -24,7 +24,7 @@ class Arq(Tool):
         self._pool = await create_pool(self._settings, default_queue_name=QUEUE)
 
     async def enqueue(self, jobs: Sequence[dict[str, Any]]) -> None:
-        await together(self._pool.enqueue_job("handler", **arguments) for arguments in jobs)
+        await await_in_batches(self._pool.enqueue_job("handler", **arguments) for arguments in jobs)
 
     async def work(self, queues: Sequence[str], concurrency: int) -> None:
         async def handler(_ctx: dict[Any, Any], **arguments: Any) -> None:
@@ -36,14 +36,14 @@ class Arq(Tool):
                 queue_name=name,
                 redis_settings=self._settings,
                 max_jobs=concurrency,
-                queue_read_limit=_READ,
+                queue_read_limit=_MAX_POLL_JOBS,
                 handle_signals=False,
             )
             for name in queues
         ]
         await asyncio.gather(*(worker.async_run() for worker in workers))
 
-    async def unfinished(self) -> int:
+    async def count_unfinished(self) -> int:
         return int(await self._pool.zcard(QUEUE))
 
 

@@ -57,9 +57,9 @@ class CoutureCast(Tool):
             pace=ECONOMICAL if self.economical else NORMAL,
         )
         await process.start()
-        await process.drained()
+        await process.wait_drained()
 
-    async def unfinished(self) -> int:
+    async def count_unfinished(self) -> int:
         return int(await self._redis.zcard(self._queue.keys.incomplete))
 
 

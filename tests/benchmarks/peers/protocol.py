@@ -32,11 +32,11 @@ QUEUES = ("color-extraction", "weather-ingestion", "alert-fanout", "moderation-r
 """The product's four; jobs go to the first."""
 QUEUE = QUEUES[0]
 
-CHUNK = 10_000
+MAX_BULK_JOBS = 10_000
 """Jobs in one bulk call."""
-_TOGETHER = 100
+_MAX_CALLS = 100
 """Enqueue calls under way at once, for a tool that has no bulk call."""
-_SETTLED = 1.0
+_SETTLE_SECONDS = 1.0
 """Seconds that a worker gets before it counts as idle."""
 
 
@@ -85,16 +85,16 @@ class Tool(ABC):
         """Run a worker until cancelled."""
 
     @abstractmethod
-    async def unfinished(self) -> int:
+    async def count_unfinished(self) -> int:
         """Jobs that Redis does not know as ended."""
 
 
-async def together(calls: Iterable[Awaitable[Any]]) -> None:
+async def await_in_batches(calls: Iterable[Awaitable[Any]]) -> None:
     """Await ``calls``, a hundred at a time: what a producer does whose tool has no bulk call."""
     batch: list[Awaitable[Any]] = []
     for call in calls:
         batch.append(call)
-        if len(batch) == _TOGETHER:
+        if len(batch) == _MAX_CALLS:
             await asyncio.gather(*batch)
             batch.clear()
     await asyncio.gather(*batch)
@@ -123,7 +123,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--delay", type=float, default=0)
     parser.add_argument("--economical", action="store_true")
     parser.add_argument("--queue", choices=QUEUES, default=QUEUE)
-    parser.add_argument("--chunk", type=int, default=CHUNK)
+    parser.add_argument("--chunk", type=int, default=MAX_BULK_JOBS)
     return parser.parse_args()
 
 
@@ -137,7 +137,7 @@ async def _main(make: Callable[..., Tool], options: argparse.Namespace) -> None:
 
 
 async def _enqueue(tool: Tool, options: argparse.Namespace) -> None:
-    await tool.unfinished()  # the connection is there
+    await tool.count_unfinished()  # the connection is there
     arguments = {"ms": options.ms} if options.ms else {}
     began = time.perf_counter()
     for start in range(0, options.jobs, options.chunk):
@@ -146,7 +146,7 @@ async def _enqueue(tool: Tool, options: argparse.Namespace) -> None:
 
 
 async def _work(tool: Tool, options: argparse.Namespace) -> None:
-    left = await tool.unfinished() - options.jobs
+    left = await tool.count_unfinished() - options.jobs
     began = time.perf_counter()
     worker = asyncio.create_task(tool.work(QUEUES[:1], options.concurrency))
     done = asyncio.create_task(tool.jobs.all_done.wait())
@@ -154,7 +154,7 @@ async def _work(tool: Tool, options: argparse.Namespace) -> None:
     if worker.done():
         worker.result()
         raise RuntimeError("the worker ended before its jobs")
-    while await tool.unfinished() > left:  # noqa: ASYNC110 - Redis has no event to await
+    while await tool.count_unfinished() > left:  # noqa: ASYNC110 - Redis has no event to await
         await asyncio.sleep(0.001)
     say(seconds=time.perf_counter() - began)
 
@@ -163,7 +163,7 @@ async def _serve(tool: Tool, options: argparse.Namespace) -> None:
     queues = QUEUES[: options.queues] if options.queues > 1 else [options.queue]
     worker = asyncio.create_task(tool.work(queues, options.concurrency))
     closed = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
-    await asyncio.wait({worker, closed}, timeout=_SETTLED, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({worker, closed}, timeout=_SETTLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     say(ready=True)
     await asyncio.wait({worker, closed}, return_when=asyncio.FIRST_COMPLETED)
     if worker.done():
@@ -172,7 +172,7 @@ async def _serve(tool: Tool, options: argparse.Namespace) -> None:
 
 
 async def _send(tool: Tool, options: argparse.Namespace) -> None:
-    await tool.unfinished()
+    await tool.count_unfinished()
     for _ in range(options.jobs):
         await asyncio.sleep(options.pause)
         arguments = {"ms": options.ms} if options.ms else {}

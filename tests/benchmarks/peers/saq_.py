@@ -10,7 +10,7 @@ from typing import Any
 
 from saq import Queue, Worker
 
-from tests.benchmarks.peers.protocol import QUEUE, Tool, main, together
+from tests.benchmarks.peers.protocol import QUEUE, Tool, await_in_batches, main
 
 _POLICY = {"timeout": 40, "retries": 4}
 """By default a job is given up after 10 s, and is not run again when its worker is killed."""
@@ -23,7 +23,7 @@ class Saq(Tool):
         self._queue = Queue.from_url(self.redis_url, name=QUEUE)
 
     async def enqueue(self, jobs: Sequence[dict[str, Any]]) -> None:
-        await together(self._queue.enqueue("handler", **_POLICY, **arguments) for arguments in jobs)
+        await await_in_batches(self._queue.enqueue("handler", **_POLICY, **arguments) for arguments in jobs)
 
     async def enqueue_later(self, job: dict[str, Any], seconds: float) -> None:
         due = math.ceil(time.time() + seconds)  # its times are whole seconds
@@ -39,7 +39,7 @@ class Saq(Tool):
         ]
         await asyncio.gather(*(worker.start() for worker in workers))
 
-    async def unfinished(self) -> int:
+    async def count_unfinished(self) -> int:
         return await self._queue.count("incomplete")
 
 

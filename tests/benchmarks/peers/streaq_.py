@@ -41,7 +41,7 @@ class Streaq(Tool):
         workers = [self._make(name, concurrency)[0] for name in queues]
         await asyncio.gather(*(worker.run_async() for worker in workers))
 
-    async def unfinished(self) -> int:
+    async def count_unfinished(self) -> int:
         return await self._producer.queue_size()
 
 

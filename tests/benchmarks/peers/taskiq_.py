@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from taskiq.api import run_receiver_task
 from taskiq_redis import ListQueueBroker
 
-from tests.benchmarks.peers.protocol import QUEUE, Tool, main, together
+from tests.benchmarks.peers.protocol import QUEUE, Tool, await_in_batches, main
 
 
 class Taskiq(Tool):
@@ -27,7 +27,7 @@ class Taskiq(Tool):
         self._handler = handler
 
     async def enqueue(self, jobs: Sequence[dict[str, Any]]) -> None:
-        await together(self._handler.kiq(**arguments) for arguments in jobs)
+        await await_in_batches(self._handler.kiq(**arguments) for arguments in jobs)
 
     async def work(self, queues: Sequence[str], concurrency: int) -> None:
         others = [ListQueueBroker(self.redis_url, queue_name=name) for name in queues[1:]]
@@ -38,7 +38,7 @@ class Taskiq(Tool):
             )
         )
 
-    async def unfinished(self) -> int:
+    async def count_unfinished(self) -> int:
         return int(await self._redis.llen(QUEUE))
 
 

@@ -16,7 +16,7 @@ import structlog
 
 from tests.benchmarks.scaling.jobs import cost_of_jobs, sizes
 from tests.benchmarks.scaling.processes import cost_of_processes
-from tests.benchmarks.server import about, server
+from tests.benchmarks.server import describe_server, server
 
 _PARTS = ("jobs", "sizes", "processes")
 
@@ -31,7 +31,7 @@ def main() -> None:
         redis.Redis.from_url(url) as client,
     ):
         machine = f"Python {platform.python_version()}, {os.cpu_count()} cores"
-        _print(f"{datetime.now(UTC):%Y-%m-%d}, {about(client)} on loopback, {machine}")
+        _print(f"{datetime.now(UTC):%Y-%m-%d}, {describe_server(client)} on loopback, {machine}")
         if "jobs" in options.parts:
             _print(cost_of_jobs(url, client, options.jobs))
         if "sizes" in options.parts:

@@ -22,7 +22,7 @@ from storage.redis.pipeline import PipelineConnection
 from storage.repositories.events import EventRepository
 from tests.benchmarks.peer import OURS
 from tests.benchmarks.peers.protocol import QUEUE
-from tests.benchmarks.scaling.meter import Usage, empty, read, since
+from tests.benchmarks.scaling.meter import Usage, empty, read, usage_since
 from tests.benchmarks.table import table
 from workers.engine.keys import LETTER, LETTERS, QueueKeys
 from workers.engine.policy import DEFAULT_POLICIES
@@ -74,7 +74,7 @@ def _run(url: str, client: Any, jobs: int, verb: str, options: dict[str, Any]) -
         OURS.run("enqueue", url, jobs=jobs)
     before = read(client)
     seconds = float(OURS.run(verb, url, jobs=jobs, **options)["seconds"])
-    return since(client, before), seconds
+    return usage_since(client, before), seconds
 
 
 def sizes(url: str, client: Any, jobs: int) -> str:
@@ -123,7 +123,7 @@ async def _enqueue(url: str, jobs: Sequence[Job]) -> None:
 async def _enqueued_bytes(url: str, client: Any, jobs: int, *, scheduled: bool) -> float:
     before = read(client)
     await _enqueue(url, _jobs(jobs, delay=3_600 if scheduled else 0))
-    return since(client, before).memory / jobs
+    return usage_since(client, before).memory / jobs
 
 
 async def _ended_bytes(url: str, client: Any) -> list[tuple[str, str]]:
@@ -218,7 +218,7 @@ async def _run_all(url: str, client: Any, database: Database, handler: Any) -> N
         await asyncio.sleep(_POLL_SECONDS)
         assert time.monotonic() < deadline
     process.begin_drain()
-    await process.drained()
+    await process.wait_drained()
     await process.close()
 
 

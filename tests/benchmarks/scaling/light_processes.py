@@ -56,7 +56,7 @@ async def _start(url: str, database: Database) -> None:
     )
     process.accompany(_alert_keeper(url, database, process).run)
     await process.start()
-    await process.taking(_START_SECONDS)
+    await process.wait_taking(_START_SECONDS)
 
 
 async def _wait(_context: dict[str, Any], **_arguments: Any) -> None:

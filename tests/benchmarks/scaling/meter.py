@@ -65,7 +65,7 @@ def read(client: Any) -> Reading:
     )
 
 
-def since(client: Any, before: Reading) -> Usage:
+def usage_since(client: Any, before: Reading) -> Usage:
     """What the server has done since ``before``."""
     now = read(client)
     return Usage(

@@ -22,14 +22,14 @@ from storage.redis.pipeline import PipelineConnection
 from tests.benchmarks.errors import BenchmarkError
 from tests.benchmarks.peer import ROOT
 from tests.benchmarks.scaling.light_processes import make_snapshots
-from tests.benchmarks.scaling.meter import Usage, empty, read, since
+from tests.benchmarks.scaling.meter import Usage, empty, read, usage_since
 from tests.benchmarks.table import table
 from workers.engine.keys import WORKERS, QueueKeys
 from workers.engine.policy import ALERT, DEFAULT_POLICIES, NORMAL
 from workers.engine.queue import JobQueue
 from workers.monitoring.snapshot_reader import SnapshotReader
 
-_IN_ONE = 125
+_MAX_LIGHT_PROCESSES = 125
 """Light processes in one process of the machine."""
 _SETTLE_SECONDS = 40.0
 """After the start: each process has published its presence, and its alert keeper has made its first pass."""
@@ -37,8 +37,8 @@ _IDLE_SECONDS = 30.0
 """As long as the slowest interval of an idle process."""
 _DASHBOARDS = 3
 _JOBS_A_SECOND = 1
-_BURST = 2_000
-_MOST_FOR_BURST = 50
+_BURST_JOBS = 2_000
+_MAX_BURST_PROCESSES = 50
 """Processes, beyond which so many light ones are too slow for their jobs on a small machine."""
 _MAX_SECONDS = 60.0
 
@@ -80,14 +80,14 @@ def _measure(url: str, client: Any, count: int, seconds: float) -> Cluster:
     before = read(client)
     with light_processes(url, count):
         time.sleep(_SETTLE_SECONDS)
-        held = since(client, before)
+        held = usage_since(client, before)
         presence = float(client.memory_usage(WORKERS, samples=0) or 0)
         start = read(client)
         time.sleep(_IDLE_SECONDS)
-        idle = since(client, start)
+        idle = usage_since(client, start)
         one, several = (asyncio.run(_look(url, client, seconds, count)) for count in (1, _DASHBOARDS))
         trickle = asyncio.run(_trickle(url, client, seconds))
-        burst = asyncio.run(_burst(url, client)) if count <= _MOST_FOR_BURST else None
+        burst = asyncio.run(_burst(url, client)) if count <= _MAX_BURST_PROCESSES else None
     cluster = Cluster(
         count,
         held.memory,
@@ -108,10 +108,10 @@ def light_processes(url: str, count: int) -> Iterator[None]:
     """So many processes take jobs until the block ends."""
     with ExitStack() as stack:
         started = []
-        for first in range(0, count, _IN_ONE):
+        for first in range(0, count, _MAX_LIGHT_PROCESSES):
             module = "tests.benchmarks.scaling.light_processes"
             process = subprocess.Popen(
-                [sys.executable, "-m", module, url, str(min(_IN_ONE, count - first))],
+                [sys.executable, "-m", module, url, str(min(_MAX_LIGHT_PROCESSES, count - first))],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -143,7 +143,7 @@ async def _look(url: str, client: Any, seconds: float, dashboards: int) -> Look:
             await reader.take()  # the first reads the history, and waits for what is refreshed later
         start = read(client)
         took = await asyncio.gather(*(_take(reader, start.at + seconds) for reader in readers))
-        used = since(client, start)
+        used = usage_since(client, start)
         for reader in readers:
             await reader.close()
         await database.close()
@@ -167,7 +167,7 @@ async def _trickle(url: str, client: Any, seconds: float) -> Usage:
         for _ in range(round(seconds * _JOBS_A_SECOND)):
             await queue.enqueue_many([_job()])
             await asyncio.sleep(1 / _JOBS_A_SECOND)
-        return since(client, start)
+        return usage_since(client, start)
 
 
 async def _burst(url: str, client: Any) -> Usage:
@@ -175,12 +175,12 @@ async def _burst(url: str, client: Any) -> Usage:
     keys = QueueKeys.of(ALERT)
     async with _queue(url) as queue:
         start = read(client)
-        await queue.enqueue_many([_job() for _ in range(_BURST)])
+        await queue.enqueue_many([_job() for _ in range(_BURST_JOBS)])
         while client.zcard(keys.incomplete):
             await asyncio.sleep(0.1)
             if time.monotonic() - start.at > _MAX_SECONDS:
                 raise BenchmarkError("jobs were lost")
-        return since(client, start)
+        return usage_since(client, start)
 
 
 @asynccontextmanager
@@ -261,7 +261,7 @@ def _jobs_table(clusters: list[Cluster]) -> str:
         "processes",
         f"{_JOBS_A_SECOND} job/s: commands a job",
         "% of the server's core",
-        f"{_BURST:,} jobs at once: seconds",
+        f"{_BURST_JOBS:,} jobs at once: seconds",
         "commands a job",
         "µs of the server's core a job",
     )
@@ -272,8 +272,8 @@ def _jobs_row(cluster: Cluster) -> tuple[str, ...]:
     trickle, burst = cluster.trickle, cluster.burst
     many = ("", "", "")
     if burst is not None:
-        microseconds = 1e6 * burst.cpu_seconds / _BURST
-        many = (f"{burst.seconds:.1f}", f"{burst.commands / _BURST:,.1f}", f"{microseconds:,.0f}")
+        microseconds = 1e6 * burst.cpu_seconds / _BURST_JOBS
+        many = (f"{burst.seconds:.1f}", f"{burst.commands / _BURST_JOBS:,.1f}", f"{microseconds:,.0f}")
     return (
         str(cluster.processes),
         f"{trickle.commands / trickle.seconds / _JOBS_A_SECOND:,.0f}",

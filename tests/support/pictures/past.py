@@ -24,7 +24,7 @@ RELEASE, RELEASE_BEFORE = "7f3c2a1", "61b00d4"
 BACKLOG = 190
 """Weather jobs that wait at the end of the history."""
 _HOUR, _STEP = 3_600, 10
-_RELEASED_BEFORE, _PAUSED_BEFORE = 2_700.0, 720.0
+_RELEASED_BEFORE_SECONDS, _PAUSED_BEFORE_SECONDS = 2_700.0, 720.0
 """Seconds from the new release, and from the pause, to now."""
 _STEPS = ((10, _HOUR + 300), (60, 90_000))
 """Seconds between points, and for which they are kept: see history.lua."""
@@ -103,14 +103,14 @@ async def write_history(client: Any, now: float) -> None:
 
 async def write_pause(client: Any, now: float) -> None:
     """Pause a queue, as somebody did some minutes ago."""
-    pause = {"by": "ops@box-2", "reason": "model rollout", "since": str(now - _PAUSED_BEFORE)}
+    pause = {"by": "ops@box-2", "reason": "model rollout", "since": str(now - _PAUSED_BEFORE_SECONDS)}
     await client.hset(QueueKeys.of(MODERATION).pause, mapping=pause)
 
 
 async def write_events(database: Database, now: float) -> None:
     """What happened in the last hour."""
     when = datetime.fromtimestamp(now, UTC)
-    released, paused = timedelta(seconds=_RELEASED_BEFORE), timedelta(seconds=_PAUSED_BEFORE)
+    released, paused = timedelta(seconds=_RELEASED_BEFORE_SECONDS), timedelta(seconds=_PAUSED_BEFORE_SECONDS)
     await EventRepository(database).record(
         [
             NewEvent(
@@ -172,7 +172,7 @@ def _letters(group: _Group, now: float) -> Iterator[NewDeadLetter]:
     for number in range(group.letters):
         age = group.hours * 3_600 * (1 - math.sqrt((number + 1) / group.letters)) + 240
         at = datetime.fromtimestamp(now - age, UTC)
-        release = group.releases[0 if age < _RELEASED_BEFORE else -1]
+        release = group.releases[0 if age < _RELEASED_BEFORE_SECONDS else -1]
         payload = group.payload(number)
         attempts: list[dict[str, Any]] = [
             {

@@ -13,7 +13,7 @@ from tests.support.prometheus import PROJECT
 
 _ONE_CALL = (PROJECT / "tests/integration/workers/handlers/onecall.json").read_bytes()
 _FAILING_LATITUDE = "69.65"
-_FAILS_EVERY = 8
+_FAILURE_REQUESTS = 8
 _numbers = itertools.count()
 _TRICKLE_SECONDS = 3.0
 """Between two bytes of a picture that never ends; the handler gives up a silence of ten."""
@@ -29,7 +29,7 @@ class Services(BaseHTTPRequestHandler):
         if self.path.startswith("/uploads/"):
             self._trickle()
             return
-        failing = f"lat={_FAILING_LATITUDE}" in self.path and next(_numbers) % _FAILS_EVERY == 0
+        failing = f"lat={_FAILING_LATITUDE}" in self.path and next(_numbers) % _FAILURE_REQUESTS == 0
         body = json.dumps({"cod": 503, "message": "overloaded"}).encode() if failing else _ONE_CALL
         self.send_response(503 if failing else 200)
         self.send_header("Content-Type", "application/json")

@@ -27,7 +27,7 @@ class Pipe:
         self.stream = os.fdopen(writer, "w")
 
     def read_until(self, text: str) -> str:
-        """What comes up to the line with ``text``; fails where none comes."""
+        """What comes up to the line with ``text``; fails if none comes."""
         found = b""
         while text.encode() not in found:
             chunk = os.read(self.reader, 65_536)

@@ -13,7 +13,15 @@ from pydantic import TypeAdapter
 from storage.dead_letters.filters import LetterFilter, Time
 from storage.errors import InvalidFilterError
 from storage.repositories.events import EventFilter
-from tui.text.format import MISSING, SHORT_TIME_CHARS, clock_time, duration, lasting, local_time, utc_offset
+from tui.text.format import (
+    MISSING,
+    SHORT_TIME_CHARS,
+    clock_time,
+    duration,
+    local_time,
+    long_duration,
+    utc_offset,
+)
 from tui.text.words import DATE_TIME_ZONE
 
 AT = datetime(2026, 7, 1, 22, 45, 7, tzinfo=UTC)
@@ -97,7 +105,7 @@ def test_what_is_not_a_time_is_a_dash(value: object) -> None:
 def test_durations_are_in_words_and_shorter_in_a_narrow_column(
     seconds: float | None, words: str, narrow: str, sentence: str
 ) -> None:
-    assert (duration(seconds), duration(seconds, 6), lasting(seconds)) == (words, narrow, sentence)
+    assert (duration(seconds), duration(seconds, 6), long_duration(seconds)) == (words, narrow, sentence)
 
 
 def test_a_decimal_is_dropped_before_the_unit() -> None:

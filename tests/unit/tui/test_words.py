@@ -6,8 +6,9 @@ from dataclasses import fields
 
 import pytest
 
-from tui.text.words import REPLAY_STATE_LABELS, plural, replay_options, replay_state, selection, times
+from tui.text.words import REPLAY_STATE_LABELS, replay_options, replay_state, selection, times
 from workers.operations.operations import Ledger
+from workers.words import plural
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from tui.dialogs.confirm import Confirm
 from tui.dialogs.prompt import Prompt
 from tui.screens.base import DashboardScreen
 from tui.text.format import clip, clip_middle, escape
-from tui.text.words import plural
 from workers.operations.cache import CacheOperations, glob_pattern, owner_of, user_id_problem
+from workers.words import plural
 
 _MAX_CHARS = 120
 """A question shows so much of a key, a user's id or a pattern."""
@@ -92,5 +92,5 @@ class CacheActions(DashboardScreen):
 
 
 def describe_entry(key: str) -> str:
-    """The key and its user, for the question about one entry."""
+    """Return the key and its user, for the question about one entry."""
     return f"{clip_middle(escape(key), _MAX_CHARS)} of user {clip(escape(owner_of(key)), _MAX_CHARS)}"

@@ -18,11 +18,11 @@ from tui.session import Session
 from tui.text import cache as cache_text
 from tui.text.format import clock_time, escape
 from tui.text.sorting import Sorting
-from tui.text.words import plural
 from tui.widgets.cache_entry_table import CacheEntryTable
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.cache import glob_pattern, owner_of
 from workers.operations.operations import CacheEntry, CacheOverview
+from workers.words import plural
 
 REFRESH_SECONDS = 5.0
 """Between two fetches of the figures while they are shown: each costs a few billed commands."""
@@ -106,7 +106,7 @@ class CacheScreen(PagedScreen[ListState[str], CacheEntry], CacheActions):
         return replace(page, items=tuple(cache_text.CACHE_SORTING.sort(page.items, state.order)))
 
     def sorting_of(self, state: ListState[str]) -> Sorting[CacheEntry]:
-        """The columns of the entries."""
+        """Return the columns of the entries."""
         return cache_text.CACHE_SORTING
 
     def page_arrived(self, before: ListState[str]) -> None:
@@ -177,11 +177,11 @@ class CacheScreen(PagedScreen[ListState[str], CacheEntry], CacheActions):
         return text.strip()
 
     def filter_text(self) -> str:
-        """The filter, as it was written."""
+        """Return the filter, as it was written."""
         return self.state.filter
 
     def with_filter(self, filter_: str) -> ListState[str]:
-        """The first page of another filter."""
+        """Return the first page of another filter."""
         return ListState(filter_)
 
     def state_before(self) -> ListState[str] | None:

@@ -17,7 +17,6 @@ from tui.screens.dead_letters.export import parse_target, suggested_name, write_
 from tui.session import Discard
 from tui.text.export import escape_piece
 from tui.text.format import byte_size, clip, count, escape
-from tui.text.words import plural
 from workers.operations.operations import (
     MAX_AGE_DAYS,
     RETENTION_DAYS,
@@ -28,6 +27,7 @@ from workers.operations.operations import (
     Preview,
     Selection,
 )
+from workers.words import plural
 
 _MAX_KEY_CHARS = 60
 """A question shows so much of a job's key: other producers may choose thousands of characters."""
@@ -205,7 +205,7 @@ class LetterActions(DashboardScreen):
 
 
 def ids_of(letters: Sequence[DeadLetter]) -> tuple[int, ...]:
-    """The letters' ids."""
+    """Return the letters' ids."""
     return tuple(letter.id for letter in letters)
 
 

@@ -17,7 +17,7 @@ _BUFFER_CHARS = 256 * 1024
 
 
 def suggested_name() -> str:
-    """``dead-letters-2026-03-01.md``."""
+    """Return ``dead-letters-2026-03-01.md``."""
     return f"dead-letters-{datetime.now(UTC):%Y-%m-%d}.md"
 
 

@@ -67,8 +67,8 @@ class LetterScreen(LetterActions):
         self._letter = next((letter for letter, _ in lineage if letter.id == self._letter.id), self._letter)
         self.query_one("#letter", Static).update(letter_text.letter_detail(self._letter, lineage))
 
-    def copied(self) -> str:
-        """The payload, as JSON."""
+    def text_to_copy(self) -> str:
+        """Return the payload, as JSON."""
         return payload_text(self._letter)
 
     def action_copy_traceback(self) -> None:

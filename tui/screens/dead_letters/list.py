@@ -21,12 +21,12 @@ from tui.text import dead_letters as letter_text
 from tui.text.completion import Values
 from tui.text.format import clock_time
 from tui.text.sorting import Sorting
-from tui.text.words import plural
 from tui.widgets.group_table import GroupTable
 from tui.widgets.letter_preview import LetterPreview
 from tui.widgets.letter_table import MarkableLetterTable
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.operations import ALL_DEAD, STATES, DeadLetter, FailureGroup, LetterFilter, Selection
+from workers.words import plural
 
 _MAX_COUNT = 10_000
 """Letters that are counted at most; if there are more the title shows it."""
@@ -212,7 +212,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
             preview.show(table.selected if table.display else None, self.session.now)
 
     def sorting_of(self, state: LetterListState) -> Sorting[Any]:
-        """The columns of the groups, or those of the letters that have an index."""
+        """Return the columns of the groups, or those of the letters that have an index."""
         return letter_text.GROUP_SORTING if state.grouped else letter_text.letter_sorting(state.filter)
 
     def empty_message(self) -> str:
@@ -234,7 +234,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         self.update_title()
 
     def title_parts(self) -> list[str]:
-        """Letters or groups, how many, which page."""
+        """Return letters or groups, how many, which page."""
         if self.state.grouped:
             return [*self._group_parts(), self._total()]
         state = self.state.filter.state
@@ -272,17 +272,17 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         return LetterFilter.parse(text)
 
     def filter_values(self) -> Values:
-        """The fields of letters; queues, functions, groups and arguments of those that are known here."""
+        """Return the fields of letters, with the queues, functions, groups and arguments that are known."""
         snapshot = self.session.snapshot
         letters = [*(group.sample for group in self._groups), *self.rows]
         return letter_text.filter_values(snapshot.queues if snapshot is not None else (), letters)
 
     def filter_text(self) -> str:
-        """The filter, as it is written."""
+        """Return the filter, as it is written."""
         return self.state.filter.to_query()
 
     def with_filter(self, filter_: LetterFilter) -> LetterListState:
-        """The first page of another filter, or its groups."""
+        """Return the first page of another filter, or its groups."""
         return LetterListState(filter_, grouped=self.state.grouped)
 
     def state_before(self) -> LetterListState | None:
@@ -370,14 +370,14 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         self.post_message(OpenPlans())
 
     def _target_letters(self) -> list[DeadLetter]:
-        """The marked letters, else the one under the cursor; none if groups are shown."""
+        """Return the marked letters, else the one under the cursor; none if groups are shown."""
         if self.state.grouped:
             return []
         table = self.table
         return list(table.marks.values()) or ([table.selected] if table.selected else [])
 
     def _selection(self) -> tuple[Selection, str] | None:
-        """The letters to which an action applies, and their label."""
+        """Return the letters to which an action applies, and their label."""
         if self.state.grouped:
             group = self.query_one(GroupTable).selected
             if group is not None:

@@ -16,13 +16,13 @@ from tui.screens.workers.actions import WorkerActions
 from tui.session import Session
 from tui.text import worker_page
 from tui.text.format import clock_time
-from tui.text.words import plural
 from tui.widgets.event_table import EventTable
 from tui.widgets.line import Line
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.event_filters import PLACEHOLDER, filter_text, parse_filter
 from workers.operations.operations import ALL_EVENTS, Event, EventFilter
 from workers.operations.worker_list import Worker, list_workers
+from workers.words import plural
 
 _REFRESH_SECONDS = 10.0
 """Between two reads of the first page while it is shown."""
@@ -52,7 +52,7 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], EventActions, Wor
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("u", "undo_drain", "Undo a drain", show=False),
-        Binding("exclamation_mark", "put_back_worker", "Put back now", show=False, key_display="!"),
+        Binding("exclamation_mark", "requeue_worker", "Requeue now", show=False, key_display="!"),
         Binding("r", "reload", "Read again", show=False),
         Binding("n", "page(1)", "Next page", show=False),
         Binding("b", "page(-1)", "Page before", show=False),
@@ -159,11 +159,11 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], EventActions, Wor
         return parse_filter(text)
 
     def filter_text(self) -> str:
-        """The filter as it is written."""
+        """Return the filter as it is written."""
         return filter_text(self.state.filter)
 
     def with_filter(self, filter_: EventFilter) -> ListState[EventFilter]:
-        """The first page of another filter."""
+        """Return the first page of another filter."""
         return ListState(filter_)
 
     def state_before(self) -> ListState[EventFilter] | None:
@@ -175,13 +175,13 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], EventActions, Wor
         self.run_exclusive(self.open_event, message.event)
 
     def _draining_one(self) -> Worker | None:
-        """The only process that drains; else a message shows how many there are."""
+        """Return the only process that drains; else a message shows how many there are."""
         if len(self._draining) == 1:
             return self._draining[0]
         if self._draining:
             self.notify(f"{len(self._draining)} processes drain: choose one of them in view 4")
         else:
-            self.notify("no process drains: there is nothing to undo, nor to put back")
+            self.notify("no process drains: there is nothing to undo, nor to requeue")
         return None
 
     def action_undo_drain(self) -> None:
@@ -189,7 +189,7 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], EventActions, Wor
         if (worker := self._draining_one()) is not None:
             self.run_exclusive(self.undo_drain, worker)
 
-    def action_put_back_worker(self) -> None:
-        """Return the jobs of the draining process now."""
+    def action_requeue_worker(self) -> None:
+        """Requeue the jobs of the draining process now."""
         if (worker := self._draining_one()) is not None:
-            self.run_exclusive(self.put_back, worker)
+            self.run_exclusive(self.requeue, worker)

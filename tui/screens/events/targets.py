@@ -10,7 +10,7 @@ from workers.operations.operations import Event, LetterFilter
 
 
 def target(event: Event) -> Message | None:
-    """The message that opens it; None if there is no view of it."""
+    """Return the message that opens it; None if there is no view of it."""
     area, _, _ = event.kind.partition("-")
     subject = event.subject or ""
     match area:

@@ -14,9 +14,9 @@ from tui.screens.base import DashboardScreen
 from tui.session import one_line
 from tui.text.format import count
 from tui.text.job_page import names
-from tui.text.words import plural
 from workers.operations.jobs import JobChange, JobOperations, JobRef, JobSummary, Verb
 from workers.operations.schedules import ScheduleOperations, ScheduleView
+from workers.words import plural
 
 READ_ONLY = "read-only: nothing can be changed from here"
 
@@ -72,7 +72,7 @@ class JobActions(DashboardScreen):
         self.session.refresh(screens=True)
 
     def may_change(self) -> bool:
-        """Whether anything may be changed; else a message shows that."""
+        """Return whether anything may be changed; else a message shows that."""
         if self.session.operations.read_only:
             self.notify(READ_ONLY, severity="warning")
         return not self.session.operations.read_only

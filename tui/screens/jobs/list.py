@@ -21,7 +21,6 @@ from tui.text.completion import Values
 from tui.text.format import clock_time, count, escape
 from tui.text.jobs import JOB_SORTING, MAX_SORTED, SCHEDULE_SORTING, TABS
 from tui.text.sorting import Sorting
-from tui.text.words import plural
 from tui.widgets.job_table import SCHEDULE_KEYS, JobTable, ScheduleTable
 from tui.widgets.state_bar import StateBar
 from workers.monitoring.snapshot import Snapshot
@@ -31,6 +30,7 @@ from workers.operations.jobs import JOB_STATES, MAX_JOBS, JobSummary, Verb, Wind
 from workers.operations.operations import Page
 from workers.operations.schedules import ScheduleView
 from workers.operations.why import explain
+from workers.words import plural
 
 _COST_FACTOR = 20.0
 """After a sorted list was read as many times as long as that took pass at least until it is read again."""
@@ -149,7 +149,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
     async def _read_sorted(
         self, listed: WindowState, state: ListState[Listed]
     ) -> tuple[Sequence[JobSummary], bool]:
-        """The jobs of a state by a column: all are read, up to a limit; rarely if that takes long.
+        """Return the jobs of a state by a column: all are read, up to a limit; rarely if that takes long.
 
         Also returns whether there are more.
         """
@@ -166,7 +166,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         return JOB_SORTING[listed].sort(jobs, state.order), cursor is not None
 
     def sorting_of(self, state: ListState[Listed]) -> Sorting[Any]:
-        """The columns of a tab."""
+        """Return the columns of a tab."""
         tab = state.filter.tab
         return SCHEDULE_SORTING if tab == "schedules" else JOB_SORTING[tab]
 
@@ -216,7 +216,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         return "\n".join([nothing, *self._why_nothing_starts()])
 
     def _why_nothing_starts(self) -> list[str]:
-        """A sentence for each queue, if the list is one from which or to which jobs start."""
+        """Return a sentence for each queue, if the list is one from which or to which jobs start."""
         snapshot, job_filter = self.session.snapshot, self.state.filter
         if snapshot is None or job_filter.tab not in ("running", "ready"):
             return []
@@ -281,7 +281,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         return selected
 
     def filter_values(self) -> Values:
-        """The names of queues, functions and workers."""
+        """Return the names of queues, functions and workers."""
         snapshot = self.session.snapshot
         if snapshot is None:
             return {}
@@ -292,11 +292,11 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         }
 
     def filter_text(self) -> str:
-        """The filter, as it is written."""
+        """Return the filter, as it is written."""
         return self.state.filter.selected.to_query()
 
     def with_filter(self, filter_: JobFilter) -> ListState[Listed]:
-        """The first page of what is selected, in the same state."""
+        """Return the first page of what is selected, in the same state."""
         return ListState(replace(self.target_state.filter, selected=filter_))
 
     def state_before(self) -> ListState[Listed] | None:
@@ -379,7 +379,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             self.notify(with_keys(self, "{jobs.toggle-schedule} disables a schedule: the last list has them"))
 
     def _targets(self, verb: str) -> list[JobSummary]:
-        """The marked jobs, else the one under the cursor; without one, a message shows that."""
+        """Return the marked jobs, else the one under the cursor; without one, a message shows that."""
         if self._selected_schedule() is not None:
             self.notify(f"{verb} applies to jobs: of a schedule {with_keys(self, SCHEDULE_KEYS)}")
             return []

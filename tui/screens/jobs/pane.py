@@ -181,7 +181,7 @@ class JobPane(Container):
 
 
 def _is_final(detail: JobDetail | None, job: JobSummary) -> bool:
-    """Whether all that will ever be known of a job has been read."""
+    """Return whether all that will ever be known of a job has been read."""
     return (
         detail is not None
         and detail.version == job.version

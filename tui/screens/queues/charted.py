@@ -54,7 +54,7 @@ class ChartedScreen(QueueActions):
         return next((figure for figure in FIGURES if figure.name == name), FIGURES[0])
 
     def chart(self, queue: QueueSnapshot, figure: ChartFigure, title: str, steps: int) -> Chart:
-        """One figure of a queue as a chart; it takes the colour of the queue's state."""
+        """Return one figure of a queue as a chart; it takes the colour of the queue's state."""
         snapshot, history = self.session.snapshot, self.details.histories.get(queue.name)
         verdict = queue_verdict(queue, snapshot.alerts if snapshot is not None else (), self.session.now)
         return Chart(
@@ -103,7 +103,7 @@ class ChartedScreen(QueueActions):
         self.details.invalidate()
 
     def is_without_charts(self) -> bool:
-        """Whether there is no room for charts; then a message shows that."""
+        """Return whether there is no room for charts; then a message shows that."""
         if not self.has_class("-compact"):
             return False
         self.notify("no room for charts: they need a terminal with more lines", severity="warning")

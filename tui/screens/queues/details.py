@@ -43,7 +43,7 @@ class Details:
     _fetching: bool = False
 
     def begin_if_due(self) -> bool:
-        """Whether they should be fetched now; two snapshots in the same moment begin one fetch."""
+        """Return whether they should be fetched now; two snapshots in the same moment begin one fetch."""
         due = not self._fetching and time.monotonic() >= self._next
         self._fetching = self._fetching or due
         return due
@@ -107,4 +107,4 @@ class Details:
 
 
 def _ignore(message: str) -> None:
-    """The banner shows that Redis is unavailable."""
+    """Ignore the error: the banner shows that Redis is unavailable."""

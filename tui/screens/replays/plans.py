@@ -10,10 +10,10 @@ from textual.binding import Binding, BindingType
 
 from tui.keymap import with_keys
 from tui.screens.base import DashboardScreen
-from tui.text.words import plural
 from tui.widgets.plan_table import PlanTable
 from tui.widgets.rule import Rule
 from workers.monitoring.snapshot import Snapshot
+from workers.words import plural
 
 _MAX_PLANS = 50
 

@@ -14,11 +14,11 @@ from tui.keymap import key_name, with_keys
 from tui.screens.base import DashboardScreen
 from tui.session import one_line
 from tui.text import worker_page
-from tui.text.words import plural
 from tui.text.workers import drain_result
 from workers.engine.attempt_log import LogLine
 from workers.operations.worker_list import DrainForecast, Worker, foresee
 from workers.operations.workers import DrainResult, WorkerOperations
+from workers.words import plural
 
 _MAX_LINES = 100
 _LOG_SECONDS = 5.0
@@ -44,7 +44,7 @@ class WorkerActions(DashboardScreen):
         return self.session.operations.workers
 
     def log_text(self, worker_id: str, max_lines: int = _MAX_LINES) -> Text:
-        """The newest lines of a process' log as they were read last; they are read again if it is time."""
+        """Return the newest lines of a process' log as they were read last, and read them again in time."""
         if self._log_of != worker_id:
             self._log_of, self._log, self._log_problem, self._next_log = worker_id, None, "", 0.0
         is_own = self._is_own_id(worker_id)
@@ -65,7 +65,7 @@ class WorkerActions(DashboardScreen):
                 self.update_snapshot(self.session.snapshot, self.session.snapshot_error)
 
     def settings_text(self, worker_id: str) -> Text:
-        """The settings in which it differs from the others."""
+        """Return the settings in which it differs from the others."""
         workers = self.session.snapshot.workers if self.session.snapshot is not None else ()
         own = next((worker for worker in workers if worker.id == worker_id), None)
         others = [worker for worker in workers if worker.id != worker_id]
@@ -86,7 +86,7 @@ class WorkerActions(DashboardScreen):
             return
         if worker.state == "draining":
             keys = with_keys(
-                self, "{workers.undo-drain} undoes it, {workers.put-back-worker} puts its jobs back"
+                self, "{workers.undo-drain} undoes it, {workers.put-back-worker} requeues its jobs"
             )
             self.notify(f"{worker.name} drains already: {keys}", markup=False)
             return
@@ -132,16 +132,16 @@ class WorkerActions(DashboardScreen):
             return
         await self._show_result(self.worker_operations.undo_drain(worker.id))
 
-    async def put_back(self, worker: Worker) -> None:
-        """Ask, then have a draining process return its jobs to their queues, and end."""
+    async def requeue(self, worker: Worker) -> None:
+        """Ask, then have a draining process requeue its jobs, and end."""
         if worker.state != "draining":
             key = key_name(self, "workers.drain-worker")
             self.notify(f"{worker.name} does not drain: {key} drains it", markup=False)
             return
         question = Confirm(
-            one_line(f"Put back {plural(worker.in_flight, 'job')} of {worker.name} now?"),
+            one_line(f"Requeue {plural(worker.in_flight, 'job')} of {worker.name} now?"),
             "Jobs in flight return to the head of their queues, uncharged, and the process ends.",
-            "Put back",
+            "Requeue",
         )
         if await self.app.push_screen_wait(question):
             await self._show_result(self.worker_operations.drain(worker.id, now=True))

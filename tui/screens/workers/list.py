@@ -21,7 +21,6 @@ from tui.text.events import event_lines
 from tui.text.format import escape
 from tui.text.sorting import Sorting
 from tui.text.styles import MUTED
-from tui.text.words import plural
 from tui.text.worker_table import WORKER_SORTING, worker_heading, worker_line
 from tui.widgets.line import Line
 from tui.widgets.row_list import Row, RowList
@@ -29,6 +28,7 @@ from tui.widgets.rule import Rule
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.operations import OPERATION_ERRORS, Event
 from workers.operations.worker_list import Worker, list_workers
+from workers.words import plural
 
 _TALL_ROWS = 40
 """Lines of a terminal that shows all of the process under the cursor."""
@@ -55,7 +55,7 @@ class WorkersScreen(WorkerActions):
         Binding("enter", "open_worker", "Open"),
         Binding("D", "drain_worker", "Drain it"),
         Binding("u", "undo_drain", "Undo"),
-        Binding("exclamation_mark", "put_back_worker", "Put back", key_display="!"),
+        Binding("exclamation_mark", "requeue_worker", "Requeue", key_display="!"),
     ]
 
     def compose_body(self) -> ComposeResult:
@@ -144,7 +144,7 @@ class WorkersScreen(WorkerActions):
         self.call_after_refresh(self._show_selected)
 
     def _selected_worker(self) -> Worker | None:
-        """The process under the cursor; without one, a message shows that."""
+        """Return the process under the cursor; without one, a message shows that."""
         worker = self._list.selected
         if worker is None:
             self.notify("no process is listed: there is nothing to act on")
@@ -169,10 +169,10 @@ class WorkersScreen(WorkerActions):
         if (worker := self._selected_worker()) is not None:
             self.run_exclusive(self.undo_drain, worker)
 
-    def action_put_back_worker(self) -> None:
-        """Return its jobs now."""
+    def action_requeue_worker(self) -> None:
+        """Requeue its jobs now."""
         if (worker := self._selected_worker()) is not None:
-            self.run_exclusive(self.put_back, worker)
+            self.run_exclusive(self.requeue, worker)
 
 
 def _summary(workers: Sequence[Worker]) -> str:

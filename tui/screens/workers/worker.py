@@ -44,7 +44,7 @@ class WorkerScreen(WorkerActions, JobActions):
         Binding("escape,backspace", "app.pop_screen", "Back"),
         Binding("D", "drain_worker", "Drain it"),
         Binding("u", "undo_drain", "Undo"),
-        Binding("exclamation_mark", "put_back_worker", "Put back", key_display="!"),
+        Binding("exclamation_mark", "requeue_worker", "Requeue", key_display="!"),
         Binding("enter", "open_job", "Open", show=False),
         Binding("x", "change('abort')", "Abort"),
         Binding("R", "change('run-now')", "Run now", show=False),
@@ -186,7 +186,7 @@ class WorkerScreen(WorkerActions, JobActions):
             self.run_exclusive(self.change_jobs, verb, jobs)
 
     def _targets(self) -> list[JobSummary]:
-        """The marked jobs, else the one under the cursor; without one, a message shows that."""
+        """Return the marked jobs, else the one under the cursor; without one, a message shows that."""
         table = self.table
         selected = table.selected if table.display else None
         jobs = list(table.marks.values()) or ([selected] if selected is not None else [])
@@ -212,7 +212,7 @@ class WorkerScreen(WorkerActions, JobActions):
         if (worker := self._live_worker()) is not None:
             self.run_exclusive(self.undo_drain, worker)
 
-    def action_put_back_worker(self) -> None:
-        """Return its jobs now."""
+    def action_requeue_worker(self) -> None:
+        """Requeue its jobs now."""
         if (worker := self._live_worker()) is not None:
-            self.run_exclusive(self.put_back, worker)
+            self.run_exclusive(self.requeue, worker)

@@ -8,13 +8,13 @@ from typing import NamedTuple
 from saq import Job
 from saq.utils import now
 
-from storage.dead_letters.plans import ReplayItem
+from storage.dead_letters.plans import ENQUEUED_ELSEWHERE, ReplayItem
 from workers.engine import wire
 from workers.engine.attempts import META, replay_origin
 from workers.engine.enqueueing import EnqueueResult
 from workers.engine.queue import JobQueue
 
-_READ_BATCH = 10
+_MAX_READ_JOBS = 10
 """Jobs whose records are read at once: each may have a megabyte."""
 
 
@@ -56,7 +56,7 @@ class ReplayEnqueuer:
         return Enqueued(skipped | enqueued_by_others, [item.id for item in duplicates])
 
     async def _enqueued_elsewhere(self, duplicates: Sequence[ReplayItem]) -> dict[int, str]:
-        """Items whose job was enqueued by another replay, which may not have marked the letter yet.
+        """Return items whose job was enqueued by another replay, which may not have marked the letter yet.
 
         The job's record names its replay.  A job that is gone has ended, and its end has marked the letter.
         """
@@ -65,18 +65,16 @@ class ReplayEnqueuer:
             owners |= await self._owners(
                 self._queues[name], [item for item in duplicates if item.queue_name == name]
             )
-        return {
-            item: "its job was enqueued by another act" for item, owner in owners.items() if owner != item
-        }
+        return {item: ENQUEUED_ELSEWHERE for item, owner in owners.items() if owner != item}
 
     @staticmethod
     async def _owners(queue: JobQueue, items: Sequence[ReplayItem]) -> dict[int, int]:
-        """By item of one queue, the item that its job's record names; without those whose job is gone."""
+        """Return by item of one queue the item that its job's record names, unless the job is gone."""
         keys = [queue.job_id(item.job_id) for item in items]
         bodies = [
             body
-            for start in range(0, len(keys), _READ_BATCH)
-            for body in await queue.redis.mget(keys[start : start + _READ_BATCH])
+            for start in range(0, len(keys), _MAX_READ_JOBS)
+            for body in await queue.redis.mget(keys[start : start + _MAX_READ_JOBS])
         ]
         return {item.id: _owner(body) for item, body in zip(items, bodies, strict=True) if body}
 
@@ -93,7 +91,7 @@ class ReplayEnqueuer:
 
 
 def _owner(body: bytes) -> int:
-    """The plan's item that a job's record names, 0 if it names none."""
+    """Return the plan's item that a job's record names, 0 if it names none."""
     try:
         origin = replay_origin(wire.load(body)["meta"][META])
     except (ValueError, TypeError, LookupError, RecursionError):
@@ -102,7 +100,7 @@ def _owner(body: bytes) -> int:
 
 
 def _job(item: ReplayItem, function: str) -> Job:
-    """The letter's job with all its attempts left; with the queue's ``function`` if it had none."""
+    """Return the letter's job with all its attempts left; with the queue's ``function`` if it had none."""
     data = item.job_data
     return Job(
         function=function if "unreadable" in data else data.get("function", item.function),

@@ -28,7 +28,7 @@ from workers.errors import ConflictError, NotFoundError
 
 log = structlog.get_logger(__name__)
 
-_FIRST_BATCH = 100
+_FIRST_BATCH_LETTERS = 100
 """Letters of the first batch, which shows how large they are."""
 _BATCH_BYTES = 16_000_000
 """Bytes of one batch's payloads, by the sizes in the one before: all are in memory at once."""
@@ -64,8 +64,8 @@ class Replayer:
         self._enqueuer = ReplayEnqueuer(queues)
 
     @asynccontextmanager
-    async def holding(self, plan_id: int) -> AsyncIterator[ExpiringLock]:
-        """The lock of a plan, held during a block.
+    async def hold_lock(self, plan_id: int) -> AsyncIterator[ExpiringLock]:
+        """Hold the lock of a plan during a block.
 
         It is acquired before the plan is marked as running, so that no screen shows an interrupted plan.
         Raises RedisError, and ConflictError if another process runs the plan.
@@ -94,7 +94,7 @@ class Replayer:
         return await self._plans.mark_enqueued(plan_id, items, *await self._enqueuer.enqueue(items))
 
     async def run(self, plan_id: int, lock: ExpiringLock) -> Plan:
-        """Run a plan until all is enqueued, it halts, or it is paused or cancelled; ``lock`` is of `holding`.
+        """Run a plan until all is enqueued, it halts, or it is paused or cancelled; ``lock``: of `hold_lock`.
 
         Raises NotFoundError; ConflictError if another process runs it; and after a minute without a server
         RedisError or StorageError: then the plan can be resumed.
@@ -190,12 +190,12 @@ class _PlanRun:
         self._check_vanished_at = 0.0
         self._after = 0
         """The last item that was read."""
-        self._batch_size = _FIRST_BATCH
+        self._batch_size = _FIRST_BATCH_LETTERS
         self._mark_task: asyncio.Task[dict[int, str]] | None = None
         """Marks the letters of a batch while the next one is read and enqueued."""
 
     async def current_plan(self, clock: float) -> Plan:
-        """The plan, read again twice a second.  Raises NotFoundError, StorageError."""
+        """Return the plan, read again twice a second.  Raises NotFoundError, StorageError."""
         if self._plan is None or clock >= self._refresh_at:
             await self._wait_marked()
             self._plan, self._refresh_at = await self._plans.get(self.plan_id), clock + _REFRESH_SECONDS
@@ -212,7 +212,7 @@ class _PlanRun:
         self._after = 0
 
     def is_vanished_check_due(self, clock: float) -> bool:
-        """Whether it is time to check for vanished jobs; then the next check is due later."""
+        """Return whether it is time to check for vanished jobs; then the next check is due later."""
         if clock < self._check_vanished_at:
             return False
         self._check_vanished_at = clock + _VANISHED_SECONDS
@@ -245,8 +245,8 @@ class _PlanRun:
 
 
 def _next_batch_size(items: Sequence[ReplayItem]) -> int:
-    """Letters of the next batch if they are as large as these, of which a sample is measured."""
-    sample = items[:: max(1, len(items) // _FIRST_BATCH)]
+    """Return the letters of the next batch if they are as large as these, of which a sample is measured."""
+    sample = items[:: max(1, len(items) // _FIRST_BATCH_LETTERS)]
     size = sum(len(wire.dump(item.job_data if item.kwargs is None else item.kwargs)) for item in sample)
     return max(1, min(MAX_STEP_LETTERS, _BATCH_BYTES * len(sample) // max(1, size)))
 

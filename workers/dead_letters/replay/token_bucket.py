@@ -14,7 +14,7 @@ class TokenBucket:
         self._filled_at: float | None = None
 
     def available(self, rate: float, clock: float) -> int:
-        """Letters that ``rate`` a second allows at this time, in seconds of any clock that only rises."""
+        """Return how many letters ``rate`` a second allows now, in seconds of any clock that only rises."""
         passed = 0.0 if self._filled_at is None else clock - self._filled_at
         self._tokens = min(self._tokens + passed * rate, max(1.0, rate * _BURST_SECONDS))
         self._filled_at = clock

@@ -10,13 +10,13 @@
 --       4 tokens  zset  token -> Unix second of its use; of a schedule, those of the occurrence under way
 --       5 leases: as in take.lua
 -- ARGV  1 channel that wakes workers  2 queue name
---       3 schedule ('': none)  4 its occurrence: nothing is enqueued where that or a later one was before, or where
+--       3 schedule ('': none)  4 its occurrence: nothing is enqueued if that or a later one was before, or if
 --       the schedule is disabled
 --       5 seconds for which a token is remembered
---       6 1 where more jobs of the occurrence follow, which counts as enqueued with the last of them; else 0
+--       6 1 if more jobs of the occurrence follow, which counts as enqueued with the last of them; else 0
 --       then for each job: id, SAQ's abort key, Unix second at which it becomes ready (0: now), body,
---       token ('': none): nothing is enqueued where it was used before
--- Reply one number a job: 1 enqueued, 0 a duplicate, 2 its token was used before; none where the occurrence is not new.
+--       token ('': none): nothing is enqueued if it was used before
+-- Reply one number a job: 1 enqueued, 0 a duplicate, 2 its token was used before; none if the occurrence is not new.
 local ids = {}
 for i = 7, #ARGV, 5 do
   ids[#ids + 1] = ARGV[i]

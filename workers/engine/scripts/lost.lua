@@ -9,8 +9,8 @@
 --       3 looks   hash  since, last: server time of the first and the last check without a gap, ms
 -- ARGV  1 ms without a heartbeat after which a worker is dead  2 ms between two checks that are a gap
 --       3 bytes of the bodies in the reply  4 queue name
--- Reply {leases in all, id, lease, body, id, lease, body, ...}; body is '' where the job's data is gone, nil
---       where it would make the reply too large.
+-- Reply {leases in all, id, lease, body, id, lease, body, ...}; body is '' if the job's data is gone, nil
+--       if it would make the reply too large.
 redis.call('HDEL', KEYS[3], '')  -- see take.lua: works on a server that is out of memory
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -42,7 +42,7 @@ for i = 1, #all, 2 do
     out[#out + 1] = all[i]
     out[#out + 1] = all[i + 1]
     local ours = string.sub(all[i], 1, #prefix) == prefix
-    local body = ours and redis.pcall('GET', all[i])  -- of any type, where a foreign producer made it
+    local body = ours and redis.pcall('GET', all[i])  -- of any type, if a foreign producer made it
     body = type(body) == 'string' and body or ''
     left = left - #body
     out[#out + 1] = left >= 0 and body

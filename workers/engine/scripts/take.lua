@@ -23,8 +23,8 @@
 --       7 channel that wakes the queue's workers  8 queue name  9 bytes of the bodies in the reply
 --       10 1 if the turn is to be noted in turns, as is done a few times a second at most; else ''
 -- Reply {state, ms until something is known to change (-1: nothing known), leases of others, leases of its own
---        before this take, now_ms, depth, lease, id, body, id, body, ...}; body is '' where the job's data is gone
---        or the id is none of this queue, nil where it would make the reply too large: the first body is in it in
+--        before this take, now_ms, depth, lease, id, body, id, body, ...}; body is '' if the job's data is gone
+--        or the id is none of this queue, nil if it would make the reply too large: the first body is in it in
 --        any case.
 local queued, active, incomplete, leases, looks = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local worker, n, concurrency = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])

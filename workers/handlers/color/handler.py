@@ -18,9 +18,9 @@ from workers.handlers.base import Handler, JobContext, Payload
 from workers.handlers.process_pool import CpuPool, PoolMemoryError
 
 _MAX_BYTES = 80_000_000  # of a picture as it comes; a phone's 200 megapixels are 20 to 60 million
-_TIMEOUT = 10.0  # s, for each of connecting and reading
+_TIMEOUT_SECONDS = 10.0  # for each of connecting and reading
 _PATH_CHARS = 200  # characters of a path that a message shows
-_DOWNLOAD = 25.0  # s for all of it, so that the job's 60 s leave time to decode
+_DOWNLOAD_SECONDS = 25.0  # for all of it, so that the job's 60 s leave time to decode
 
 
 class ColorPayload(Payload):
@@ -63,7 +63,7 @@ class ColorHandler(Handler[ColorPayload, ColorResult]):
         self._store = store
         self._pool = pool
         self._image_dirs = [folder.resolve() for folder in image_dirs]
-        self._http = net.client(allow_private_addresses=allow_private_addresses, timeout=_TIMEOUT)
+        self._http = net.client(allow_private_addresses=allow_private_addresses, timeout=_TIMEOUT_SECONDS)
 
     async def run(self, payload: ColorPayload, context: JobContext) -> ColorResult:
         """Find the palette and store it."""
@@ -89,11 +89,11 @@ class ColorHandler(Handler[ColorPayload, ColorResult]):
 
             return data_url_bytes(image)
         if scheme in ("http", "https"):
-            return await net.download(self._http, image, max_bytes=_MAX_BYTES, seconds=_DOWNLOAD)
+            return await net.download(self._http, image, max_bytes=_MAX_BYTES, seconds=_DOWNLOAD_SECONDS)
         return await asyncio.to_thread(self._read, image)
 
     def _read(self, name: str) -> bytes:
-        """A file below an allowed folder, after all links have been followed."""
+        """Return a file below an allowed folder, after all links have been followed."""
         for folder in self._image_dirs:
             path = _file(folder, name)
             if path is not None:
@@ -106,7 +106,7 @@ class ColorHandler(Handler[ColorPayload, ColorResult]):
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    """The file ``name`` below ``folder``, None if there is none or its links lead out of the folder."""
+    """Return the file ``name`` below ``folder``, None if it does not exist or its links lead out of it."""
     try:
         path = (folder / name).resolve()
         return path if path.is_relative_to(folder) and path.is_file() else None

@@ -22,16 +22,16 @@ from workers.handlers.color.pictures import decode
 
 Floats = NDArray[np.float64]
 
-_COLORS = 6
-_ROUNDS = 20
-_SAME_COLOR = 8.0  # CIELAB distance below which two clusters are one colour
-_BACKGROUND = 12.0  # CIELAB distance from the border's colour below which a pixel is background
-_TRANSPARENT = 0.1  # of the highest alpha
-_UNIFORM_BORDER = 0.7  # share of the border that must agree for it to count as a background
+_MAX_COLORS = 6
+_MAX_ROUNDS = 20
+_MAX_SAME_COLOR_DISTANCE = 8.0  # CIELAB distance below which two clusters are one colour
+_MAX_BACKGROUND_DISTANCE = 12.0  # CIELAB distance from the border's colour below which a pixel is background
+_MAX_TRANSPARENT_SHARE = 0.1  # of the highest alpha
+_MIN_UNIFORM_BORDER_SHARE = 0.7  # share of the border that must agree for it to count as a background
 
 
 def data_url_bytes(url: str) -> bytes:
-    """The bytes in a ``data:`` URL.  Raises PermanentError."""
+    """Return the bytes in a ``data:`` URL.  Raises PermanentError."""
     head, comma, body = url.partition(",")
     if not comma:
         raise PermanentError("image: the data URL has no comma")
@@ -44,7 +44,7 @@ def data_url_bytes(url: str) -> bytes:
 
 
 def palette(data: bytes) -> list[dict[str, Any]]:
-    """Up to six colours, the most frequent first: hex, name, share (their sum is 1), lab.
+    """Return up to six colours, the most frequent first: hex, name, share (their sum is 1), lab.
 
     Raises PermanentError for data that `workers.handlers.color.pictures.decode` refuses.
     """
@@ -62,7 +62,7 @@ def palette(data: bytes) -> list[dict[str, Any]]:
 
 
 def _foreground(image: Image.Image) -> tuple[Floats, Floats]:
-    """Colours (n x 3, 0 to 255) and weights of the pixels that are neither transparent nor background.
+    """Return colours (n x 3, 0 to 255) and weights of pixels that are not transparent or background.
 
     A pixel counts by its alpha; one that is (nearly) transparent has no colour that could be relied on.
     """
@@ -70,38 +70,38 @@ def _foreground(image: Image.Image) -> tuple[Floats, Floats]:
     rgb, alpha = pixels[..., :3], pixels[..., 3] / 255
     if alpha.max() == 0:  # a few specks, in a picture of many pixels
         raise PermanentError("image: all of it is transparent")
-    visible = alpha >= alpha.max() * _TRANSPARENT
+    visible = alpha >= alpha.max() * _MAX_TRANSPARENT_SHARE
     if visible.all():
         visible &= ~_background(rgb)
     return rgb[visible], alpha[visible]
 
 
 def _background(rgb: Floats) -> NDArray[np.bool_]:
-    """Pixels of the colour that most of the border has; none if too little would be left."""
+    """Return the pixels of the colour that most of the border has; none if too little would be left."""
     lab = rgb_to_lab(rgb.reshape(-1, 3)).reshape(rgb.shape)
     border = np.concatenate([lab[0], lab[-1], lab[:, 0], lab[:, -1]])
     middle = np.median(border, axis=0)
-    agree = np.linalg.norm(border - middle, axis=1) < _BACKGROUND
-    near = np.linalg.norm(lab - middle, axis=2) < _BACKGROUND
-    if agree.mean() < _UNIFORM_BORDER or near.mean() > 0.95:
+    agree = np.linalg.norm(border - middle, axis=1) < _MAX_BACKGROUND_DISTANCE
+    near = np.linalg.norm(lab - middle, axis=2) < _MAX_BACKGROUND_DISTANCE
+    if agree.mean() < _MIN_UNIFORM_BORDER_SHARE or near.mean() > 0.95:
         return np.zeros(near.shape, dtype=np.bool_)
     result: NDArray[np.bool_] = near
     return result
 
 
 def _cluster(lab: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """k-means in CIELAB from a fixed seed; clusters of the same colour are put together.
+    """Run k-means in CIELAB from a fixed seed; clusters of the same colour are put together.
 
     Returns centres (k x 3) and shares (k), the largest first.
     """
     random = np.random.default_rng(7)
     centers = lab[random.integers(len(lab))][None, :]
-    while len(centers) < min(_COLORS, len(lab)):
+    while len(centers) < min(_MAX_COLORS, len(lab)):
         distance = ((lab[:, None] - centers[None]) ** 2).sum(axis=2).min(axis=1) * weights
         if distance.max() < 1.0:
             break
         centers = np.vstack([centers, lab[random.choice(len(lab), p=distance / distance.sum())]])
-    for _ in range(_ROUNDS):
+    for _ in range(_MAX_ROUNDS):
         nearest = ((lab[:, None] - centers[None]) ** 2).sum(axis=2).argmin(axis=1)
         mass = np.bincount(nearest, weights, len(centers))
         sums = np.stack(
@@ -120,7 +120,7 @@ def _merge(centers: Floats, mass: NDArray[Any]) -> tuple[Floats, Floats]:
         if mass[index] <= 0:
             continue
         for rank, (center, weight) in enumerate(clusters):
-            if np.linalg.norm(center - centers[index]) < _SAME_COLOR:
+            if np.linalg.norm(center - centers[index]) < _MAX_SAME_COLOR_DISTANCE:
                 total = weight + mass[index]
                 clusters[rank] = ((center * weight + centers[index] * mass[index]) / total, total)
                 break
@@ -132,7 +132,7 @@ def _merge(centers: Floats, mass: NDArray[Any]) -> tuple[Floats, Floats]:
 
 
 def nearest_name(lab: Floats) -> str:
-    """The CSS colour whose CIELAB values are nearest."""
+    """Return the CSS colour whose CIELAB values are nearest."""
     names, values = _named_colors()
     return names[int(((values - lab) ** 2).sum(axis=1).argmin())]
 
@@ -151,7 +151,7 @@ _WHITE = np.array([0.95047, 1.0, 1.08883])  # D65
 
 
 def rgb_to_lab(rgb: Floats) -> Floats:
-    """sRGB (n x 3, 0 to 255) to CIELAB (n x 3), white point D65 (IEC 61966-2-1, CIE 15)."""
+    """Convert sRGB (n x 3, 0 to 255) to CIELAB (n x 3), white point D65 (IEC 61966-2-1, CIE 15)."""
     value = rgb / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     scaled = linear @ _TO_XYZ.T / _WHITE
@@ -161,7 +161,7 @@ def rgb_to_lab(rgb: Floats) -> Floats:
 
 
 def lab_to_rgb(lab: Floats) -> tuple[int, int, int]:
-    """One CIELAB value (3) to sRGB, 0 to 255."""
+    """Convert one CIELAB value (3) to sRGB, 0 to 255."""
     fy = (lab[0] + 16) / 116
     f = np.array([fy + lab[1] / 500, fy, fy - lab[2] / 200])
     xyz = np.where(f > 6 / 29, f**3, (f - 4 / 29) * 108 / 841) * _WHITE

@@ -24,7 +24,7 @@ _TIFF_TILE_WIDTH, _TIFF_TILE_ROWS = 322, 323
 
 
 def decoding_bytes(image: Image.Image, data: bytes, full_size: tuple[int, int]) -> int:
-    """The bytes that ``image.load()`` will take at its peak.
+    """Return the bytes that ``image.load()`` will take at its peak.
 
     ``image`` has been opened and not loaded; ``full_size`` is its size before `Image.draft`.
     """
@@ -45,7 +45,7 @@ def decoding_bytes(image: Image.Image, data: bytes, full_size: tuple[int, int]) 
 
 
 def _mode_bytes(image: Image.Image) -> int:
-    """Bytes per pixel in Pillow's memory."""
+    """Return the bytes per pixel in Pillow's memory."""
     if image.mode in _PLANAR_MODES:
         return 1
     return 2 if image.mode.startswith("I;16") else 4
@@ -79,7 +79,10 @@ def _components_of_first_scan(data: bytes) -> int:
 
 
 def _tiff_bytes(image: Any) -> int:
-    """Pillow turns a TIFF itself and so makes a copy; libtiff decodes a whole strip or tile at a time."""
+    """Count the bytes: Pillow turns a TIFF itself and so makes a copy.
+
+    The library libtiff decodes a whole strip or tile at a time.
+    """
     tags = image.tag_v2
     copies = 2 if tags.get(_TIFF_ORIENTATION, 1) != 1 else 1
     decoded = image.width * image.height * _mode_bytes(image) * copies

@@ -35,7 +35,7 @@ _ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4
 
 
 def decode(data: bytes) -> Image.Image:
-    """A small RGBA picture in sRGB, turned by its EXIF orientation.
+    """Return a small RGBA picture in sRGB, turned by its EXIF orientation.
 
     Alpha is relative: it is 255 where the picture is least transparent.  Raises PermanentError for data that
     is not a picture, is damaged, is transparent all over, or needs more than `MEMORY_BYTES` to decode.
@@ -90,7 +90,7 @@ def _decode(data: bytes) -> Image.Image:
 
 
 def _open(data: bytes) -> Image.Image:
-    """Reads the head only.  Raises what Pillow raises."""
+    """Open a picture; this reads the head only.  Raises what Pillow raises."""
     # Pillow's limit counts pixels.  It is needed for WebP alone, whose decoder takes its memory on opening.
     webp = data[:4] == b"RIFF"
     Image.MAX_IMAGE_PIXELS = MEMORY_BYTES // WEBP_BYTES // 2 if webp else None
@@ -103,7 +103,10 @@ def _open(data: bytes) -> Image.Image:
 
 @contextmanager
 def _silenced_stderr() -> Iterator[None]:
-    """libtiff, and Pillow's log, report damage on descriptor 2, which may be the dashboard's terminal."""
+    """Silence descriptor 2, on which libtiff and Pillow's log report damage.
+
+    It may be the dashboard's terminal.
+    """
     try:
         saved = os.dup(2)
     except OSError:  # it is closed
@@ -125,7 +128,7 @@ def _register_heif() -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The orientation, 1 to 8 as EXIF counts; 1 if the EXIF is damaged."""
+    """Return the orientation, 1 to 8 as EXIF counts; 1 if the EXIF is damaged."""
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # whatever a damaged EXIF leads to: the picture itself is good
@@ -154,7 +157,7 @@ def _small(image: Image.Image) -> Image.Image:
 
 
 def _strips(image: Image.Image, factor: int = 1) -> Iterator[tuple[int, Image.Image]]:
-    """The first row and the pixels of each strip, whose rows are a multiple of ``factor``."""
+    """Yield the first row and the pixels of each strip, whose rows are a multiple of ``factor``."""
     rows = factor * max(1, _STRIP_PIXELS // (image.width * factor))
     for row in range(0, image.height, rows):
         yield row, image.crop((0, row, image.width, min(row + rows, image.height)))
@@ -176,9 +179,9 @@ def _plain(image: Image.Image, top: float) -> Image.Image:
 
 
 def _alpha_scale(image: Image.Image) -> list[int] | None:
-    """A table that makes the least transparent pixel opaque, None for a picture without transparency.
+    """Return a table that makes the least transparent pixel opaque, None for a picture without transparency.
 
-    Raises PermanentError where (nearly) nothing is visible.
+    Raises PermanentError if (nearly) nothing is visible.
     """
     if not image.has_transparency_data or _is_deep(image):
         return None
@@ -193,7 +196,7 @@ def _alpha_scale(image: Image.Image) -> list[int] | None:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Whether it is grey with 16 bits and more."""
+    """Return whether it is grey with 16 bits and more."""
     return image.mode.startswith("I") or image.mode == "F"
 
 
@@ -202,7 +205,7 @@ def _deep_values(image: Image.Image) -> NDArray[np.float64]:
 
 
 def _brightest(image: Image.Image) -> float:
-    """The value that stands for white."""
+    """Return the value that stands for white."""
     if not _is_deep(image) or image.mode.startswith("I;16"):
         return 65535.0
     highest = max(float(_deep_values(strip).max()) for _, strip in _strips(image))
@@ -210,7 +213,7 @@ def _brightest(image: Image.Image) -> float:
 
 
 def _to_srgb(image: Image.Image, profile: Any) -> Image.Image:
-    """An RGBA picture, by the colour profile that the picture carries, if it is a good one."""
+    """Return an RGBA picture, by the colour profile that the picture carries, if it is a good one."""
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     if image.mode in ("LA", "RGBA"):
         image = image.convert(image.mode.removesuffix("A"))

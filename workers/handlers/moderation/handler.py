@@ -18,9 +18,9 @@ from workers.engine.policy import MODERATION
 from workers.handlers import http_client as net
 from workers.handlers.base import Handler, JobContext, Payload
 
-MAX_TEXT = 5000
-_TIMEOUT = 20.0  # s, for each of connecting and reading
-_ANSWER = 60.0  # s for all of it, within the job's 120 s
+MAX_TEXT_CHARS = 5000
+_TIMEOUT_SECONDS = 20.0  # for each of connecting and reading
+_ANSWER_SECONDS = 60.0  # for all of it, within the job's 120 s
 _MAX_BYTES = 1_000_000  # of the service's answer
 _SENT = ("http://", "https://", "data:")  # images that a service can fetch; it cannot read our files
 
@@ -43,7 +43,7 @@ _ADDRESS = re.compile(
 _LONG_NUMBER = re.compile(r"(\d{20})\d+")  # the word list takes time by the square of its length
 _GARMENTS = ["nude", "panties", "panty", "sexy"]  # a colour, garments and a cut here; on the word list there
 _REGIONS = ("US", "GB", "PT", "ES", "FR", "DE", "IT", "BR", "IN", "AU")
-"""Whose phone numbers are known without +: none with eight digits, where ``36 38 40 42`` would be one."""
+"""Countries whose phone numbers are known without +.  None has eight digits: ``36 38 40 42`` would be one."""
 
 _AS_SEEN: dict[int, str | None] = {
     **{wide: chr(wide - 0xFEE0) for wide in range(0xFF01, 0xFF5F)},  # full-width ASCII
@@ -60,7 +60,7 @@ class ModerationPayload(Payload):
     """A piece of content: exactly one of text and image."""
 
     content_id: str = Field(min_length=1, max_length=200)
-    text: str | None = Field(default=None, min_length=1, max_length=MAX_TEXT)
+    text: str | None = Field(default=None, min_length=1, max_length=MAX_TEXT_CHARS)
     image: str | None = Field(default=None, min_length=1, max_length=1_000_000)
 
     @model_validator(mode="after")
@@ -93,10 +93,10 @@ class ModerationService:
     def __init__(self, url: str, key: str | None) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._url = url
-        self._http = net.client(allow_private_addresses=True, timeout=_TIMEOUT, headers=headers)
+        self._http = net.client(allow_private_addresses=True, timeout=_TIMEOUT_SECONDS, headers=headers)
 
     async def flagged(self, payload: ModerationPayload) -> list[str]:
-        """The categories of the content; none if it is harmless."""
+        """Return the categories of the content; none if it is harmless."""
         content: Any = payload.text
         if payload.image is not None:
             content = [{"type": "image_url", "image_url": {"url": payload.image}}]
@@ -107,7 +107,7 @@ class ModerationService:
                 self._url,
                 json={"input": content},
                 max_bytes=_MAX_BYTES,
-                seconds=_ANSWER,
+                seconds=_ANSWER_SECONDS,
             )
         except (httpx.HTTPError, TimeoutError) as error:
             raise ServiceUnavailableError(
@@ -193,7 +193,7 @@ def judge(text: str) -> Verdict:
 
 
 def _words(text: str) -> tuple[list[str], list[str]]:
-    """Words of the list as they stand are clear; those found only behind disguises are doubtful."""
+    """Return clear and doubtful words: those of the list as they stand, and those behind disguises."""
     plain, disguised = _filters()
     text = _LONG_NUMBER.sub(r"\1", text)
     clear = plain.check_profanity(text)

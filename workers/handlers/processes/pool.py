@@ -85,7 +85,7 @@ class HandlerPool:
         self._idle.append(process)
 
     def as_function(self) -> SaqFunction:
-        """The handler as the engine calls it."""
+        """Return the handler as the engine calls it."""
 
         async def run_in_process(ctx: dict[str, Any], /, **kwargs: Any) -> Any:
             return await self._run(ctx["job"], kwargs)
@@ -94,8 +94,8 @@ class HandlerPool:
         return run_in_process
 
     @staticmethod
-    def of(function: SaqFunction) -> HandlerPool | None:
-        """The pool whose function it is; None if it runs in our event loop."""
+    def for_function(function: SaqFunction) -> HandlerPool | None:
+        """Return the pool whose function it is; None if it runs in our event loop."""
         pool: HandlerPool | None = getattr(function, "handler_pool", None)
         return pool
 
@@ -107,7 +107,7 @@ class HandlerPool:
         )
 
     async def read_files(self) -> dict[str, list[int]]:
-        """The files of the team's modules that processes have imported; those to fix, if they cannot."""
+        """Return the files of the team's modules that processes have imported, or that are to be fixed."""
         for process in self.processes:
             if process.alive:
                 self._files = {**await process.read_files(), **self._files}
@@ -147,7 +147,7 @@ class HandlerPool:
                 self._return(process)
 
     async def _take(self) -> HandlerProcess:
-        """A process for one more job: an idle one, one that becomes idle, or a new one."""
+        """Return a process for one more job: an idle one, one that becomes idle, or a new one."""
         while self._idle:
             process = self._idle[-1]
             if not process.alive:
@@ -203,7 +203,7 @@ class HandlerPool:
             self._idle.append(process)
 
     def _return(self, process: HandlerProcess) -> None:
-        """A job has ended in it."""
+        """Take it back: a job has ended in it."""
         if process.retired or self._recycle.is_due(process.pid, process.done):
             self._retire(process)
         elif not self._is_async:
@@ -222,7 +222,7 @@ class HandlerPool:
             task.add_done_callback(self._closing.discard)
 
     async def _start_or_wait(self) -> HandlerProcess:
-        """A new process.  If it cannot be started, wait, and raise HandlerInterruptedError."""
+        """Return a new process.  If it cannot be started, wait, and raise HandlerInterruptedError."""
         known_problem = self.problem
         try:
             process = await self._start_process()

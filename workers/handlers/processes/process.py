@@ -164,7 +164,7 @@ class HandlerProcess:
         raise asyncio.CancelledError
 
     def runs(self, job: Job) -> bool:
-        """Whether this job runs in it."""
+        """Return whether this job runs in it."""
         return any(call.job is job for call in self._calls.values())
 
     async def stack(self, job: Job) -> list[Any]:
@@ -175,7 +175,7 @@ class HandlerProcess:
         return list(await self._request("stack", number) or ())
 
     async def read_files(self) -> dict[str, list[int]]:
-        """The files, as they are now."""
+        """Return the files, as they are now."""
         self.files = await self._request("files", 0) or self.files
         return self.files
 
@@ -229,7 +229,7 @@ class HandlerProcess:
             log.info(line, queue=self.source.queue, handler_pid=self.pid)
 
     def _end(self, code: int, launched: Launched) -> None:
-        """The process has gone: what it has started goes, too, and its jobs end, each as it deserves."""
+        """End what the process has started, and its jobs, each as it deserves: the process has gone."""
         self._kill_group(launched.pid)
         cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         ending = f"its process ended with {cause}"
@@ -267,14 +267,14 @@ class HandlerProcess:
         self._started.exception()  # a start that was cancelled asks no more
 
     def _running_number(self) -> int | None:
-        """The job whose code runs, as the process itself notes it."""
+        """Return the job whose code runs, as the process itself notes it."""
         if self._launched is None:
             return None
         number: int = _CULPRIT.unpack_from(self._launched.culprit, 0)[0]
         return number if number in self._calls else None
 
     def _on_lost(self) -> None:
-        """A socket is closed: by us, by its end, or by a handler that closes descriptors.
+        """Handle a closed socket: by us, by its end, or by a handler that closes descriptors.
 
         The process ends by itself then, unless a handler blocks it.  If it were killed at once, it might be
         in the code of any other job.
@@ -344,7 +344,7 @@ class HandlerProcess:
 
 
 def _meta(job: Job) -> dict[str, Any]:
-    """The part of the job's meta that the handler gets; other programs may have written it."""
+    """Return the part of the job's meta that the handler gets; other programs may have written it."""
     if not job.meta or not isinstance(job.meta, dict):
         return {}  # not None: `wire.dump` searches what has a null for NaN
     return {name: value for name, value in job.meta.items() if name != META}

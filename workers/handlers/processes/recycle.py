@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-_CHECK_MEMORY_JOBS = 100
+_MEMORY_CHECK_JOBS = 100
 """Between two measurements of a process's memory."""
 
 
@@ -18,10 +18,10 @@ class Recycle:
     megabytes: int = 0
 
     def is_due(self, pid: int | None, jobs_done: int) -> bool:
-        """Whether a process that has done so many jobs has done enough."""
+        """Return whether a process that has done so many jobs has done enough."""
         if self.jobs and jobs_done >= self.jobs:
             return True
-        if not self.megabytes or jobs_done % _CHECK_MEMORY_JOBS:
+        if not self.megabytes or jobs_done % _MEMORY_CHECK_JOBS:
             return False
         return resident_bytes(pid) > self.megabytes << 20
 
@@ -30,7 +30,7 @@ NEVER = Recycle()
 
 
 def resident_bytes(pid: int | None) -> int:
-    """Memory of a process; 0 if the system does not report it."""
+    """Return the memory of a process; 0 if the system does not report it."""
     if pid is None or sys.platform != "linux":
         return 0
     try:

@@ -22,7 +22,7 @@ class FileWatch:
     def __init__(self) -> None:
         self._stamps: dict[str, list[int] | None] = {}
 
-    def changed(self, files: Mapping[str, list[int]]) -> list[str]:
+    def changed_files(self, files: Mapping[str, list[int]]) -> list[str]:
         """Return the files that differ from the last call.
 
         ``files`` has the time, in nanoseconds, and the size of each when it was imported.  A file that is new
@@ -46,7 +46,7 @@ async def replace_on_change(pool: HandlerPool) -> None:
     """Watch the files of the team's modules that the processes have imported, without end."""
     watch = FileWatch()
     while True:
-        changed = await asyncio.to_thread(watch.changed, await pool.read_files())
+        changed = await asyncio.to_thread(watch.changed_files, await pool.read_files())
         if changed:
             await _replace(pool, changed[0])
         await asyncio.sleep(_POLL_SECONDS)

@@ -18,11 +18,11 @@ from workers.engine.policy import ALERT, WEATHER
 from workers.handlers import http_client as net
 from workers.handlers.base import Enqueue, Handler, JobContext, Payload
 
-_TIMEOUT = 10.0  # s, for each of connecting, writing and reading
-_ANSWER = 25.0  # s for all of it, within the job's 30 s
+_TIMEOUT_SECONDS = 10.0  # for each of connecting, writing and reading
+_ANSWER_SECONDS = 25.0  # for all of it, within the job's 30 s
 _MAX_BYTES = 5_000_000  # of an answer; a usual one has 30,000
-_GALE = 17.2  # m/s, from Beaufort 8 on
-_LAST_SECOND = 253_402_300_799  # Unix time of the end of the year 9999
+_GALE_METRES_PER_SECOND = 17.2  # from Beaufort 8 on
+_MAX_UNIX_SECONDS = 253_402_300_799  # the end of the year 9999
 _EXTREME = ("extreme", "red warning", "tornado", "hurricane")
 _SEVERE = ("severe", "orange warning", "storm", "flood", "blizzard", "warning")
 
@@ -63,8 +63,8 @@ class WeatherAlert(BaseModel):
 
     sender_name: str = ""
     event: str = ""
-    start: int = Field(ge=0, le=_LAST_SECOND)
-    end: int = Field(ge=0, le=_LAST_SECOND)
+    start: int = Field(ge=0, le=_MAX_UNIX_SECONDS)
+    end: int = Field(ge=0, le=_MAX_UNIX_SECONDS)
     description: str = ""
     tags: list[str] = []
 
@@ -84,7 +84,7 @@ class WeatherProvider(Protocol):
     name: str
 
     async def fetch(self, lat: float, lon: float) -> OneCall:
-        """The weather of a place, in degrees.  Raises WeatherUnavailableError, PermanentError."""
+        """Return the weather of a place, in degrees.  Raises WeatherUnavailableError, PermanentError."""
 
     async def close(self) -> None:
         """Free the connections."""
@@ -98,10 +98,11 @@ class OpenWeather:
     def __init__(self, api_key: str, base_url: str = "https://api.openweathermap.org") -> None:
         self._key = api_key
         self._url = f"{base_url.rstrip('/')}/data/3.0/onecall"
-        self._http = net.client(allow_private_addresses=True, timeout=_TIMEOUT)  # the operator named it
+        # The operator named it.
+        self._http = net.client(allow_private_addresses=True, timeout=_TIMEOUT_SECONDS)
 
     async def fetch(self, lat: float, lon: float) -> OneCall:
-        """The answer, parsed.  No error of this method holds the key."""
+        """Return the answer, parsed.  No error of this method holds the key."""
         query = {"lat": f"{lat:.4f}", "lon": f"{lon:.4f}", "units": "metric", "exclude": "minutely"}
         try:
             status, body = await net.request_limited(
@@ -110,7 +111,7 @@ class OpenWeather:
                 self._url,
                 params={**query, "appid": self._key},
                 max_bytes=_MAX_BYTES,
-                seconds=_ANSWER,
+                seconds=_ANSWER_SECONDS,
             )
         except (httpx.HTTPError, TimeoutError) as error:
             raise WeatherUnavailableError(
@@ -145,11 +146,11 @@ class OfflineWeather:
     name = "offline"
 
     async def fetch(self, lat: float, lon: float) -> OneCall:
-        """The answer that One Call 3.0 might give."""
+        """Return the answer that One Call 3.0 might give."""
         return offline_weather(lat, lon, datetime.now(UTC))
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 class WeatherHandler(Handler[WeatherPayload, WeatherResult]):
@@ -203,7 +204,10 @@ class WeatherHandler(Handler[WeatherPayload, WeatherResult]):
 
 
 def alert_job(location_id: str, alert: WeatherAlert) -> dict[str, Any]:
-    """The arguments of ``fan_out_alert``; ``alert_id`` is the alert's identity, whenever it is fetched."""
+    """Return the arguments of ``fan_out_alert``.
+
+    ``alert_id`` is the alert's identity, whenever it is fetched.
+    """
     event = alert.event.strip() or "Weather alert"
     identity = "\0".join((location_id, event, str(alert.start), alert.sender_name))
     data = {
@@ -219,16 +223,16 @@ def alert_job(location_id: str, alert: WeatherAlert) -> dict[str, Any]:
 
 
 def severity(event: str, tags: Sequence[str]) -> str:
-    """``extreme``, ``severe`` or ``moderate``, by the words that the weather services use."""
+    """Return ``extreme``, ``severe`` or ``moderate``, by the words that the weather services use."""
     text = " ".join((event, *tags)).lower()
     if any(word in text for word in _EXTREME):
         return "extreme"
     return "severe" if any(word in text for word in _SEVERE) else "moderate"
 
 
-def offline_weather(lat: float, lon: float, at: datetime) -> OneCall:
-    """Weather computed from place and time: season, latitude, hour, and what passes over in hours."""
-    start = at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+def offline_weather(lat: float, lon: float, when: datetime) -> OneCall:
+    """Compute weather from place and time: season, latitude, hour, and what passes over in hours."""
+    start = when.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     hourly = [_hour(lat, lon, start + timedelta(hours=hours)) for hours in range(48)]
     return OneCall(
         current=Current(**hourly[0]),
@@ -238,11 +242,11 @@ def offline_weather(lat: float, lon: float, at: datetime) -> OneCall:
     )
 
 
-def _hour(lat: float, lon: float, at: datetime) -> dict[str, Any]:
-    season = math.cos(2 * math.pi * (at.timetuple().tm_yday - 200) / 365) * (1 if lat >= 0 else -1)
-    local_hour = (at.hour + lon / 15) % 24
+def _hour(lat: float, lon: float, when: datetime) -> dict[str, Any]:
+    season = math.cos(2 * math.pi * (when.timetuple().tm_yday - 200) / 365) * (1 if lat >= 0 else -1)
+    local_hour = (when.hour + lon / 15) % 24
     day = math.cos(2 * math.pi * (local_hour - 15) / 24)
-    roughness = _roughness(lat, lon, at)
+    roughness = _roughness(lat, lon, when)
     temperature = 27 - abs(lat) * 0.45 + season * abs(lat) * 0.25 + day * 4 + (0.5 - roughness) * 6
     if roughness < 0.5:
         sky = "Clear"
@@ -251,7 +255,7 @@ def _hour(lat: float, lon: float, at: datetime) -> dict[str, Any]:
     else:
         sky = "Snow" if temperature < 0 else "Rain"
     return {
-        "dt": int(at.timestamp()),
+        "dt": int(when.timestamp()),
         "temp": round(temperature, 1),
         "feels_like": round(temperature - roughness * 3, 1),
         "humidity": round(40 + roughness * 50),
@@ -266,14 +270,14 @@ def _day(hours: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _wind(roughness: float) -> float:
-    """Metres a second."""
+    """Return metres a second."""
     return 1 + roughness * roughness * 18
 
 
-def _roughness(lat: float, lon: float, at: datetime) -> float:
-    """0 (fair) to 1 (foul); passes smoothly from one block's value to the next one's."""
-    start = time_block(at)
-    passed = (at - start) / timedelta(hours=BLOCK_HOURS)
+def _roughness(lat: float, lon: float, when: datetime) -> float:
+    """Return 0 (fair) to 1 (foul), which passes smoothly from one block's value to the next one's."""
+    start = time_block(when)
+    passed = (when - start) / timedelta(hours=BLOCK_HOURS)
     current, following = (
         _chance(lat, lon, start),
         _chance(lat, lon, start + timedelta(hours=BLOCK_HOURS)),
@@ -282,16 +286,16 @@ def _roughness(lat: float, lon: float, at: datetime) -> float:
 
 
 def _chance(lat: float, lon: float, block: datetime) -> float:
-    """0 to 1, the same for the same place and block."""
+    """Return 0 to 1, the same for the same place and block."""
     seed = f"{lat:.2f} {lon:.2f} {block:%Y-%m-%d %H}".encode()
     return int.from_bytes(hashlib.sha256(seed).digest()[:4]) / 2**32
 
 
-def _gale(lat: float, lon: float, at: datetime) -> list[WeatherAlert]:
-    """An alert while a block is that rough; the same one for the whole block."""
-    start = time_block(at)
+def _gale(lat: float, lon: float, when: datetime) -> list[WeatherAlert]:
+    """Return an alert while a block is that rough; the same one for the whole block."""
+    start = time_block(when)
     wind = _wind(_chance(lat, lon, start))
-    if wind < _GALE:
+    if wind < _GALE_METRES_PER_SECOND:
         return []
     return [
         WeatherAlert(

@@ -34,7 +34,7 @@ local prefix = 'saq:job:' .. string.match(KEYS[1], '^saq:(.*):queued$') .. ':'
 local function ready_job(index)
   local id = depth > index and redis.call('LINDEX', KEYS[1], index)
   if not id or string.sub(id, 1, #prefix) ~= prefix then return '' end
-  local body = redis.pcall('GET', id)  -- of any type, where a foreign producer made it
+  local body = redis.pcall('GET', id)  -- of any type, if a foreign producer made it
   return type(body) == 'string' and body or ''
 end
 local leases = read({}, 'HGETALL', KEYS[3])

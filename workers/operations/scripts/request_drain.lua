@@ -1,4 +1,4 @@
--- Request of a process that it drains, puts its jobs back, or takes jobs again.
+-- Request of a process that it drains, requeues its jobs, or takes jobs again.
 --
 -- Invariant: the newest request stands; one that is older than its time has no effect.
 --

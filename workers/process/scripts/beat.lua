@@ -3,7 +3,7 @@
 -- KEYS  1 beats    zset  worker -> server time of its last heartbeat, ms
 --       2 workers  hash  as in announce.lua; "vitals:" .. worker -> JSON of its figures at that heartbeat
 -- ARGV  1 worker  2 JSON of its figures
--- Reply ms since its last heartbeat, -1 if there was none, or if it is ahead of the server's clock.
+-- Reply ms since its last heartbeat, -1 if it sent none, or if that is ahead of the server's clock.
 redis.call('ZREM', KEYS[1], '')  -- see take.lua: a server that is out of memory does not make workers dead
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)

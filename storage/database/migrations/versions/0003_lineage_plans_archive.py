@@ -131,7 +131,10 @@ def _shorten() -> None:
 
 
 def _has_trigrams() -> bool:
-    """Whether Postgres lets us have pg_trgm.  Without it the search reads the errors, which are short."""
+    """Return whether Postgres lets us have pg_trgm.
+
+    Without it the search reads the errors, which are short.
+    """
     try:
         with op.get_bind().begin_nested():
             op.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")

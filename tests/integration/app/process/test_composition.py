@@ -49,4 +49,4 @@ async def test_a_process_archives_old_letters_and_deletes_old_events_and_alerts(
         paused = [one.message for one in (await events.page()).items if one.kind == "queue-paused"]
         assert paused == ["29 days"]
         opened.process.begin_drain()
-        await opened.process.drained()
+        await opened.process.wait_drained()

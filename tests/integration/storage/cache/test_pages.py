@@ -70,7 +70,10 @@ async def test_rows_show_the_state_of_entries(new_cache: NewCache, raw: redis.as
     assert found is not None
     assert found[1] == b'{"name":"coat","warmth":3}'
     assert await cache.store.entry("nobody:now") is None
-    assert await cache.store.existing(["nobody:now", "stale:now", "fresh:now"]) == ["stale:now", "fresh:now"]
-    assert await cache.store.existing([]) == []
+    assert await cache.store.existing_keys(["nobody:now", "stale:now", "fresh:now"]) == [
+        "stale:now",
+        "fresh:now",
+    ]
+    assert await cache.store.existing_keys([]) == []
     assert await cache.store.evict(["fresh:now", "nobody:now"]) == 1
     assert sorted(await cache.store.keys("*")) == ["corrupt:now", "gone:now", "stale:now"]

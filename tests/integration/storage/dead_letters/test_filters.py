@@ -119,7 +119,7 @@ async def test_few_groups_and_many_have_the_same_figures(
     filled: Filled, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     letters, rows = filled
-    monkeypatch.setattr(repository, "_FEW_GROUPS", few)
+    monkeypatch.setattr(repository, "_MAX_COUNTED_GROUPS", few)
     for chosen in (LetterFilter(state=state, archived=old) for state in STATES for old in (False, True)):
         meant = [row for row in rows if _means(chosen, row)]
         _check_groups(await letters.groups(chosen, limit=4), meant, limit=4)

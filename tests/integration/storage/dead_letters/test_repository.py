@@ -124,9 +124,9 @@ async def test_a_delivery_counts_once(database: Database) -> None:
     assert [subscriber.id for subscriber in await store.subscribers("lisboa")] == [first, second]
     await store.record_failure("a1", first, "503")
     await store.record_failure("a1", first, "504")
-    assert await store.delivered("a1") == set()
+    assert await store.delivered_ids("a1") == set()
     assert [await store.record_delivery("a1", first) for _ in range(2)] == [True, False]
-    assert await store.delivered("a1") == {first}
+    assert await store.delivered_ids("a1") == {first}
 
 
 async def test_palettes_and_decisions_replace_older_ones(database: Database) -> None:

@@ -90,7 +90,7 @@ async def test_a_silence_covers_what_fires_now_and_later_and_ends(history: Alert
     assert not silence.covers("slow", "")
     assert (await history.decisions(later(11))).silences == []
     assert await history.end_silences(None, "color-extraction", later(3)) == 1
-    assert {record.state for record in await history.firing(NOON)} == {"firing"}
+    assert {record.state for record in await history.firing_alerts(NOON)} == {"firing"}
 
 
 async def test_an_acknowledged_alert_is_so_again_when_its_silence_ends(
@@ -100,10 +100,10 @@ async def test_an_acknowledged_alert_is_so_again_when_its_silence_ends(
     await history.acknowledge("backlog", None, "ann", "", NOON)
     await history.silence("backlog", None, later(10), "ann", "deploy", NOON)
     for moment, state in ((NOON, "silenced"), (later(11), "acknowledged")):
-        assert {record.state for record in await history.firing(moment)} == {state}
+        assert {record.state for record in await history.firing_alerts(moment)} == {state}
     await history.silence("backlog", None, later(10), "ann", "deploy", NOON)
     await history.end_silences("backlog", None, NOON)
-    assert {record.state for record in await history.firing(NOON)} == {"acknowledged"}
+    assert {record.state for record in await history.firing_alerts(NOON)} == {"acknowledged"}
 
 
 async def test_of_two_silences_the_longer_one_counts_whichever_came_first_or_ends_first(
@@ -112,11 +112,11 @@ async def test_of_two_silences_the_longer_one_counts_whichever_came_first_or_end
     await history.record([BACKLOG, REDIS], NOON)
     await history.silence("backlog", None, later(60), "ann", "rollout", NOON)
     assert await history.silence(None, None, later(10), "bob", "deploy", NOON) == 2
-    states = {record.alert: record.state for record in await history.firing(later(11))}
+    states = {record.alert: record.state for record in await history.firing_alerts(later(11))}
     assert states == {"backlog": "silenced", "redis": "firing"}
     await history.silence("backlog", None, later(20), "bob", "deploy", NOON)
     await history.end_silences(None, None, later(1))
-    (backlog,) = (record for record in await history.firing(later(2)) if record.alert == "backlog")
+    (backlog,) = (record for record in await history.firing_alerts(later(2)) if record.alert == "backlog")
     assert (backlog.silenced_by, backlog.silenced_until) == ("ann", later(60))
     assert (backlog.state, backlog.silence_reason) == ("silenced", "rollout")
 

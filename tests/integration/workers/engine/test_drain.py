@@ -30,7 +30,7 @@ async def test_e9_a_drain_finishes_what_runs_and_starts_nothing(make_bench: Make
     await bench.send(10)
     await eventually(lambda: len(started) == 3)
     process.begin_drain()
-    drained = asyncio.create_task(process.drained())
+    drained = asyncio.create_task(process.wait_drained())
     release.set()
     assert await drained == 0
     assert len(started) == 3
@@ -54,7 +54,7 @@ async def test_e9_jobs_that_do_not_end_are_returned_to_the_head_uncharged(make_b
 
     await eventually(active, what="their records say that they are active")
     process.begin_drain()
-    assert await process.drained() == 2, "the handlers never end"
+    assert await process.wait_drained() == 2, "the handlers never end"
     order = [
         key.decode().rpartition(":")[2] for key in await bench.redis.lrange(bench.queue.keys.queued, 0, -1)
     ]
@@ -76,7 +76,7 @@ async def test_e9_the_drain_of_an_idle_process_is_quick(make_bench: MakeBench) -
         await eventually(lambda: has_total(bench, "completed", len(took)))
         began = time.monotonic()
         process.begin_drain()
-        assert await process.drained() == 0
+        assert await process.wait_drained() == 0
         await process.close()
         took.append(time.monotonic() - began)
     assert min(took) < 1.0

@@ -39,7 +39,7 @@ async def test_e2_a_job_taken_again_behind_the_same_lost_reply_is_returned(make_
     await eventually(lambda: dispatcher.state == "empty")
     back = Settlement(job.id, job.lease, "return", job.body)
     await bench.queue.settle([Settlement("none", b"", "update", b"")])  # so that the server knows the script
-    # In one round trip, whose reply never arrives: put back for its dead holder, and taken by this process.
+    # In one round trip, whose reply never arrives: requeued for its dead holder, and taken by this process.
     _, take = await bench.queue.take(process.id, 1, [back])
     assert [again.id for again in take.jobs] == [job.id]
     back.resent = True
@@ -301,5 +301,5 @@ async def test_a_key_whose_aborted_job_still_runs_is_not_enqueued_again(make_ben
     await bench.redis.delete(job.abort_id)  # SAQ's request expires, perhaps before the handler has ended
     others = [twin(), Job("extract_colors", kwargs={"number": 2}, key="other")]
     assert await bench.queue.enqueue_many(others) == [EnqueueResult.DUPLICATE, EnqueueResult.ENQUEUED]
-    assert await bench.queue.settle([outcome.aborted(leased, job)]) == [True]
+    assert await bench.queue.settle([outcome.settle_abort(leased, job)]) == [True]
     assert await bench.queue.enqueue_many([twin()]) == [EnqueueResult.ENQUEUED]

@@ -118,7 +118,7 @@ async def _worker(url: str, letters: DeadLetterRepository, ended: list[int]) -> 
     await process.start()
     yield process
     process.begin_drain()
-    await process.drained()
+    await process.wait_drained()
     await process.close()
 
 
@@ -179,12 +179,12 @@ def test_the_first_retry_is_at_once_and_later_pauses_grow(monkeypatch: pytest.Mo
     pauses = []
     for _ in range(9):
         backoff.begin()
-        pauses.append(backoff.failed())
+        pauses.append(backoff.failure_delay())
     assert pauses == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
     backoff.begin()
     now += 60  # it was a wait that a proxy broke off
-    assert backoff.failed() == 0.0
+    assert backoff.failure_delay() == 0.0
     backoff.begin()
-    assert backoff.failed() == 0.1
-    backoff.succeeded()
-    assert backoff.failed() == 0.0
+    assert backoff.failure_delay() == 0.1
+    backoff.record_success()
+    assert backoff.failure_delay() == 0.0

@@ -12,7 +12,7 @@ from saq import Job, Status
 from tests.integration.workers.engine.conftest import has_total
 from tests.support.engine import MakeBench
 from tests.support.waiting import eventually
-from workers.engine.policy import KEEP_COMPLETED, KEEP_ENDED_MS
+from workers.engine.policy import KEEP_COMPLETED_JOBS, KEEP_ENDED_MS
 
 pytestmark = pytest.mark.lifecycle
 
@@ -76,10 +76,10 @@ async def test_the_newest_hundred_completed_jobs_stay(make_bench: MakeBench) -> 
     await eventually(lambda: has_total(bench, "completed", 150))
     lifetimes = [await bench.redis.pttl(bench.queue.job_id(key)) for key in keys]
     newest = [lifetime for lifetime in lifetimes if lifetime > 10_000]
-    assert len(newest) == KEEP_COMPLETED
+    assert len(newest) == KEEP_COMPLETED_JOBS
     assert min(newest) > KEEP_ENDED_MS - 60_000
     assert all(lifetime > 5_000 for lifetime in lifetimes)
-    assert await bench.redis.zcard(bench.queue.keys.completed) == KEEP_COMPLETED
+    assert await bench.redis.zcard(bench.queue.keys.completed) == KEEP_COMPLETED_JOBS
 
 
 async def test_a_key_that_is_enqueued_again_outlives_its_old_record(make_bench: MakeBench) -> None:
@@ -91,14 +91,14 @@ async def test_a_key_that_is_enqueued_again_outlives_its_old_record(make_bench: 
     await bench.stock.enqueue("extract_colors", key="again", number=1)
     await eventually(lambda: has_total(bench, "completed", 1))
     process.begin_drain()
-    await process.drained()
+    await process.wait_drained()
     await bench.stock.enqueue("extract_colors", key="again", number=2)
-    await bench.send(KEEP_COMPLETED + 5)
+    await bench.send(KEEP_COMPLETED_JOBS + 5)
     await bench.redis.lmove(bench.queue.keys.queued, bench.queue.keys.queued, "LEFT", "RIGHT")
     again = await bench.start(work)
-    await eventually(lambda: has_total(bench, "completed", KEEP_COMPLETED + 7), within=20)
+    await eventually(lambda: has_total(bench, "completed", KEEP_COMPLETED_JOBS + 7), within=20)
     again.begin_drain()
-    await again.drained()
+    await again.wait_drained()
     job = await bench.stock.job("again")
     assert job is not None
     assert job.kwargs == {"number": 2}

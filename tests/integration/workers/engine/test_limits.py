@@ -24,7 +24,9 @@ from workers.process.worker_process import WorkerProcess
 
 _QUICK_SECONDS = 2.0
 _LONG_SECONDS = 20.0 * max(1.0, float(os.environ.get("COUTURECAST_TEST_CHAOS", "1")))
-_WORD = 3 + 4 * 2 + 3  # commands of one word of a process about itself, for four queues, and some to spare
+_PRESENCE_COMMANDS = (
+    3 + 4 * 2 + 3
+)  # of a process that publishes its presence, for four queues, and some to spare
 _FASTER = 30
 """A pace that is so many times faster shows in seconds what each period costs."""
 
@@ -85,9 +87,9 @@ async def test_e13_an_idle_process_with_four_queues_keeps_to_its_budget_of_comma
         _commands(quick, seconds, letters, tmp_path / "quick"),
     )
     minutes = seconds / 60
-    assert normal <= 100 * minutes + _WORD
-    assert economical <= 11 * minutes + _WORD
-    assert periods <= 11 * minutes * _FASTER + _WORD
+    assert normal <= 100 * minutes + _PRESENCE_COMMANDS
+    assert economical <= 11 * minutes + _PRESENCE_COMMANDS
+    assert periods <= 11 * minutes * _FASTER + _PRESENCE_COMMANDS
 
 
 async def _commands(
@@ -125,7 +127,7 @@ async def _commands(
         return round(spent * seconds / (time.monotonic() - began))
     finally:
         process.begin_drain()
-        await process.drained()
+        await process.wait_drained()
         await process.close()
         await client.aclose()
         server.stop()

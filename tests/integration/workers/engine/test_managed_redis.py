@@ -111,7 +111,7 @@ async def test_a_user_with_few_rights_can_do_all_that_a_job_needs(
     await asyncio.wait_for(running.wait(), 10)
     await _assert_snapshot_has_no_problem(operations, process.id)
     process.begin_drain()
-    assert await process.drained() == 1
+    assert await process.wait_drained() == 1
     await process.close()
     assert process.redis_error is None
     # At the head; the replayed job may be due again behind it.
@@ -165,6 +165,6 @@ async def test_scripts_that_vanish_under_load_lose_and_repeat_nothing(
     assert not await letters.count()
     for process in processes:
         process.begin_drain()
-        assert await process.drained() == 0
+        assert await process.wait_drained() == 0
         assert process.redis_error is None
         await process.close()

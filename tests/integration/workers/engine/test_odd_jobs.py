@@ -71,7 +71,7 @@ async def test_e7_e8_invalid_records_are_buried_and_the_next_job_runs(
     assert not process.draining
     assert await bench.empty()
     process.begin_drain()
-    await process.drained()
+    await process.wait_drained()
     await process.close()
     bench.processes.remove(process)
     await database.close()
@@ -113,7 +113,7 @@ async def test_e6_an_attempt_whose_end_cannot_be_written_ends(
     def refuse(*arguments: Any, **options: Any) -> None:
         raise TypeError("never")
 
-    monkeypatch.setattr("workers.engine.outcome.failed", refuse)
+    monkeypatch.setattr("workers.engine.outcome.settle_failure", refuse)
     await bench.start(work)
     await bench.send(2)
     await eventually(lambda: has_letters(bench, 2))
@@ -321,6 +321,6 @@ async def test_e9_a_drain_with_nothing_in_flight_is_quick_while_redis_is_down(
     await eventually(lambda: process.redis_error is not None, within=20)
     began = time.monotonic()
     process.begin_drain()
-    assert await process.drained() == 0
+    assert await process.wait_drained() == 0
     await process.close()
     assert time.monotonic() - began < 60, "and not the 600 s that jobs in flight would have"

@@ -141,7 +141,7 @@ async def test_e9_jobs_of_a_turn_that_was_under_way_when_the_drain_began_do_not_
     dispatcher._begin_turn()  # after the jobs, in the server's order
     process.begin_drain()
     await sending
-    await process.drained()
+    await process.wait_drained()
     assert not handler.runs
     assert (await bench.lists())["queued"] == 20
     assert (await bench.lists())["leases"] == 0

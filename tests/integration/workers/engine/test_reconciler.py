@@ -17,7 +17,7 @@ from tests.support.operations import build_operations
 from tests.support.waiting import eventually
 from workers.engine import reconciler
 from workers.engine.settlement import Settlement
-from workers.monitoring.descriptions import broken
+from workers.monitoring.descriptions import describe_broken_keys
 
 
 @pytest.mark.parametrize("lost", ["queued", "incomplete", "leases", "active"])
@@ -108,7 +108,7 @@ async def test_e15_a_broken_key_is_named_and_its_repair_is_counted(
     try:
         (queue,) = (await operations.snapshot()).queues
         assert (queue.depth, queue.broken_keys) == (1, (name,))
-        assert name in broken(queue)
+        assert name in describe_broken_keys(queue)
         await bench.queue.reconciler.reconcile(now=True)
         (queue,) = (await operations.snapshot()).queues
         assert (queue.depth, queue.broken_keys) == (1, ())

@@ -38,7 +38,7 @@ from workers.errors import WorkerLostError
 from workers.process.heartbeat import BEAT_SCRIPT
 
 WORKERS = ("ann", "bob", "cyd")
-DEAD_AFTER, GAP = 8.0, 4.0
+DEAD_AFTER_SECONDS, GAP_SECONDS = 8.0, 4.0
 POLICY = QueuePolicy(
     "color-extraction", "extract_colors", concurrency=4, timeout=60, retry_delays=(3600, 3600, 3600)
 )
@@ -139,7 +139,7 @@ class QueueMachine(RuleBasedStateMachine):
         return stood
 
     @precondition(lambda self: self.model.held)
-    @rule(data=st.data(), verb=st.sampled_from(["finish", "fail", "refuse", "put back", "update"]))
+    @rule(data=st.data(), verb=st.sampled_from(["finish", "fail", "refuse", "requeue", "update"]))
     def settle(self, data: st.DataObject, verb: str) -> None:
         held = self._any(data)
         settlement = self._settlement(held, verb)
@@ -147,7 +147,7 @@ class QueueMachine(RuleBasedStateMachine):
         self._settled(held, settlement)
 
     @precondition(lambda self: self.model.held)
-    @rule(data=st.data(), verb=st.sampled_from(["finish", "fail", "refuse", "put back"]))
+    @rule(data=st.data(), verb=st.sampled_from(["finish", "fail", "refuse", "requeue"]))
     def settle_twice_in_one_call(self, data: st.DataObject, verb: str) -> None:
         held = self._any(data)
         settlement = self._settlement(held, verb)
@@ -179,7 +179,7 @@ class QueueMachine(RuleBasedStateMachine):
         last = seconds * 1000 if watched else since
         self.run(execute(self.redis, "HSET", self.queue.keys.looks, "since", since, "last", last))
         assert len(self.run(self.queue.leases())) == len(self.model.held)
-        lost = self.run(self.queue.leases_of_dead_workers(DEAD_AFTER, GAP))
+        lost = self.run(self.queue.leases_of_dead_workers(DEAD_AFTER_SECONDS, GAP_SECONDS))
         expected = {key for key, held in self.model.held.items() if held.worker in self.dead}
         assert {self.queue.job_key_from_id(leased.id) for leased in lost} == (expected if watched else set())
         for taken in lost:
@@ -279,16 +279,16 @@ class QueueMachine(RuleBasedStateMachine):
         job = self.queue.copy(held.job)
         match verb:
             case "finish":
-                return outcome.succeeded(held.taken, job, "done")
+                return outcome.settle_success(held.taken, job, "done")
             case "fail":
-                return outcome.failed(
+                return outcome.settle_failure(
                     held.taken, job, RuntimeError("told"), policy=POLICY, worker=held.worker
                 )
             case "refuse":
-                return outcome.failed(
+                return outcome.settle_failure(
                     held.taken, job, PermanentError("no"), policy=POLICY, worker=held.worker
                 )
-            case "put back":
+            case "requeue":
                 return outcome.give_back(held.taken)
             case _:
                 return outcome.progress_update(held.taken, job)

@@ -17,7 +17,7 @@ from workers.engine.keys import WAKE_CHANNEL
 
 
 async def test_e14_a_user_without_channels_finishes_jobs(make_bench: MakeBench, redis_url: str) -> None:
-    """A script does not break off half way where PUBLISH is not allowed."""
+    """A script does not break off half way if PUBLISH is not allowed."""
     bench = make_bench(retry_delays=(0.05,))
     await execute(bench.redis, "ACL", "SETUSER", "mute", "on", ">secret", "~*", "+@all", "resetchannels")
     bench.url = redis_url.replace("redis://", "redis://mute:secret@")

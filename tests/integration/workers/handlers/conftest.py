@@ -138,7 +138,7 @@ Serve = Callable[..., Awaitable[Server]]
 
 
 class Ticker:
-    """How long the event loop stood still, at the worst, and how long the whole block took; seconds."""
+    """How long the event loop was blocked, at the worst, and how long the whole block took; seconds."""
 
     worst = 0.0
     took = 0.0

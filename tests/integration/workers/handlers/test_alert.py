@@ -79,7 +79,7 @@ async def test_each_subscriber_gets_the_alert_with_a_key_of_its_own(
     assert to_b.headers["idempotency-key"] == f"storm-1:{second}"
     assert to_a.json() == to_b.json() == {**DATA, "starts_at": "2026-03-01T12:00:00+01:00"}
     assert server.asked("/porto") == []
-    assert await store.delivered("storm-1") == {first, second}
+    assert await store.delivered_ids("storm-1") == {first, second}
     assert await handler.run(ALERT, FIRST) == AlertResult(delivered=0, already=2, gone=0)
     assert len(server.requests) == 2
     await handler.close()
@@ -114,7 +114,7 @@ async def test_a_retry_sends_only_what_has_not_been_sent(either_database: Databa
 async def test_dead_subscribers_neither_hold_up_nor_fail_the_others(
     store: AlertRepository, database: Database, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alert_module, "_TIMEOUT", 2.0)
+    monkeypatch.setattr(alert_module, "_TIMEOUT_SECONDS", 2.0)
     handler = AlertHandler(store, allow_private_addresses=True)
     arrived: list[float] = []
 
@@ -149,7 +149,7 @@ async def test_dead_subscribers_neither_hold_up_nor_fail_the_others(
         await handler.run(ALERT, FIRST)
     assert len(arrived) == 20
     assert max(arrived) - start < 2.0, "they did not wait for the one that hangs"
-    assert await store.delivered("storm-1") == good
+    assert await store.delivered_ids("storm-1") == good
     for subscriber, (has_it, failures, error) in (await deliveries(database)).items():
         assert has_it == (subscriber in good)
         if subscriber in dead:
@@ -268,7 +268,7 @@ async def test_any_alert_id_makes_a_header(
     assert request.headers["idempotency-key"] == f"{sent}:{subscriber}"
     assert "x-evil" not in request.headers
     assert request.json()["alert_id"] == alert_id
-    assert await store.delivered(alert_id) == {subscriber}
+    assert await store.delivered_ids(alert_id) == {subscriber}
 
 
 async def test_an_answer_that_never_ends_is_a_delivery(

@@ -193,7 +193,7 @@ async def test_garbage_decides_nothing(
 async def test_a_service_that_hangs_or_is_down_is_retried(
     store: ModerationRepository, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moderation, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(moderation, "_TIMEOUT_SECONDS", 0.2)
     service = ModerationService(server.url(PATH), KEY)
     handler = ModerationHandler(store, service)
     server.answers[PATH] = hang

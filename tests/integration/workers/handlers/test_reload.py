@@ -116,13 +116,13 @@ def test_a_file_has_changed_by_its_time_its_size_its_end_and_its_return(tmp_path
     file.write_text("1")
     found = file.stat()
     files = {name: [found.st_mtime_ns, found.st_size]}
-    assert watch.changed(files) == []
-    assert watch.changed({name: [0, 1]}) == []  # it is known already
+    assert watch.changed_files(files) == []
+    assert watch.changed_files({name: [0, 1]}) == []  # it is known already
     write(file, "2")
-    assert watch.changed(files) == [name]
+    assert watch.changed_files(files) == [name]
     file.unlink()
-    assert watch.changed(files) == [name]
-    assert watch.changed(files) == []
+    assert watch.changed_files(files) == [name]
+    assert watch.changed_files(files) == []
     file.write_text("2")
-    assert watch.changed(files) == [name]
-    assert FileWatch().changed({name: [0, 1]}) == [name]  # it was another one when it was imported
+    assert watch.changed_files(files) == [name]
+    assert FileWatch().changed_files({name: [0, 1]}) == [name]  # it was another one when it was imported

@@ -245,7 +245,7 @@ async def test_garbage_is_retried_and_named(
 async def test_a_service_that_hangs_or_is_down_is_retried_and_the_key_is_in_no_error(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weather, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(weather, "_TIMEOUT_SECONDS", 0.2)
     provider = OpenWeather(KEY, server.url())
     server.answers[ONE_CALL] = hang
     with pytest.raises(WeatherUnavailableError, match="ReadTimeout") as hung:
@@ -266,7 +266,7 @@ async def test_an_answer_that_drips_is_given_up_when_its_time_is_over(
             yield b" "
             await asyncio.sleep(0.02)
 
-    monkeypatch.setattr(weather, "_ANSWER", 0.3)
+    monkeypatch.setattr(weather, "_ANSWER_SECONDS", 0.3)
     server.answers[ONE_CALL] = Answer(200, more=drip())
     with pytest.raises(WeatherUnavailableError, match="TimeoutError"):
         await provider.fetch(1, 2)
@@ -362,7 +362,7 @@ async def test_from_the_weather_service_to_a_subscribers_webhook(
     await eventually(all_ended, what="two weather jobs, and each alert twice")
     assert len(server.asked("/hook")) == 2, "an alert that comes again is not sent again"
     process.begin_drain()
-    assert await process.drained() == 0
+    assert await process.wait_drained() == 0
     await process.close()
     await handlers[1].close()
     sent = {request.json()["alert_id"] for request in server.asked("/hook")}

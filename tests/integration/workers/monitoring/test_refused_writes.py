@@ -126,7 +126,7 @@ async def _start(url: str, database: Database) -> WorkerProcess:
 
 async def _end(process: WorkerProcess) -> None:
     process.drain_now()
-    await asyncio.wait_for(process.drained(), 20)
+    await asyncio.wait_for(process.wait_drained(), 20)
     await process.close()
 
 

@@ -351,7 +351,7 @@ def test_twenty_messages_an_hour_are_the_most() -> None:
     budget, sent = MessageBudget(8, 300.0, lambda: now[0]), []
     for second in range(0, 4 * 3600, 10):
         now[0] = float(second)
-        if budget.left():
+        if budget.available():
             budget.spend()
             sent.append(second)
     assert all(sum(first <= other < first + 3600 for other in sent) <= 20 for first in sent)

@@ -53,5 +53,8 @@ async def test_an_alert_that_fires_is_acknowledged_before_a_process_has_recorded
         return alert.name == "no_worker" and decided == ("acknowledged", "anna", "a deploy")
 
     await eventually(is_shown)
-    assert {record.alert for record in await history.firing(datetime.now(UTC))} == {"no_worker", "backlog"}
+    assert {record.alert for record in await history.firing_alerts(datetime.now(UTC))} == {
+        "no_worker",
+        "backlog",
+    }
     assert await operations.alerts.acknowledge("no_worker", COLOR) == []

@@ -106,7 +106,7 @@ async def test_a_plan_whose_process_was_killed_is_interrupted_and_goes_on(
     operations: Operations, redis: Redis, redis_url: str, database: Database
 ) -> None:
     plan_id = await _killed(operations, redis_url, database)
-    await redis.pexpire(f"{PLAN}{plan_id}", HOUR_MILLISECONDS)  # as where the clock was set back by an hour
+    await redis.pexpire(f"{PLAN}{plan_id}", HOUR_MILLISECONDS)  # as if the clock was set back by an hour
 
     async def interrupted() -> bool:
         return (await operations.replays.get_plan(plan_id)).standing == "interrupted"

@@ -99,7 +99,7 @@ async def test_the_stack_of_a_handler_in_a_process_of_its_own(
 
     await eventually(waits_in_download)
     process.drain_now()
-    assert await process.drained() == 1
+    assert await process.wait_drained() == 1
     await pool.close()
 
 
@@ -226,7 +226,7 @@ async def test_a_job_that_works_in_a_pool_process_stands_at_the_line_of_that_pro
         assert {found.frames[-1].function for found in both} == {"nap"}
     finally:
         process.drain_now()
-        await process.drained()
+        await process.wait_drained()
         await pool.close()
 
 

@@ -32,7 +32,7 @@ async def _dead(bench: Bench) -> int:
     await bench.send()
     await eventually(bench.letters.count)
     process.begin_drain()
-    await process.drained()
+    await process.wait_drained()
     (letter,) = (await bench.letters.page()).items
     return letter.id
 
@@ -84,7 +84,7 @@ async def test_a_replay_that_was_broken_off_enqueues_no_second_job(
         ran.append(number)
 
     assert await bench.letters.count() == 1, "the letter is dead still, so nothing looks replayed that is not"
-    with pytest.raises(ConflictError, match="enqueued by another act"):
+    with pytest.raises(ConflictError, match="enqueued by another replay"):
         await operations.replays.replay(letter_id)
     assert await bench.letters.count() == 0
     await bench.start(succeed)

@@ -26,7 +26,7 @@ async def bury(bench: Bench) -> int:
     await bench.stock.enqueue(bench.policy.function, **KWARGS)
     await eventually(bench.letters.count)
     process.begin_drain()
-    await process.drained()
+    await process.wait_drained()
     return (await bench.letters.page()).items[0].id
 
 

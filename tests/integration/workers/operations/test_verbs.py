@@ -35,7 +35,7 @@ LOOKS = {
     "queues.pause_of",
     "snapshot",
     "queues.loads",
-    "stuck",
+    "stall_reasons",
     "dead_letters.count",
     "dead_letters.count_discarded",
     "dead_letters.export",
@@ -165,7 +165,7 @@ async def prepared(
     await bench.send(4)
     await eventually(lambda: _dead(bench, 4))
     first.begin_drain()
-    await first.drained()
+    await first.wait_drained()
     letters = [letter.id for letter in (await bench.letters.page()).items]
     plans = [(await operations.replays.create_plan([letter])).id for letter in letters[2:]]
     plans.append((await operations.replays.create_plan([letters[3]])).id)

@@ -156,7 +156,7 @@ async def test_a_paused_queue_and_a_draining_process(make_bench: MakeBench, oper
     await bench.redis.delete(bench.queue.keys.pause)
     await expect(jobs, "draining", "second")
     release.set()
-    await process.drained()
+    await process.wait_drained()
     await process.close()
     bench.processes.remove(process)
     await expect(jobs, "no_worker", "second")

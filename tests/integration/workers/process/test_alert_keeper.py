@@ -180,7 +180,7 @@ async def test_a_process_that_ends_while_nothing_happens_is_noticed(
     assert not await keeper.has_reason()
     assert not await keeper.has_reason(), "two processes, as before"
     processes[0].drain_now()
-    await processes[0].drained()
+    await processes[0].wait_drained()
     await processes[0].close()
     bench.processes.remove(processes[0])
     await eventually(lambda: _listen(bench, 1))

@@ -58,7 +58,7 @@ async def test_a_database_that_is_unavailable_or_silent_is_a_reason(
 
     with monkeypatch.context() as patched:
         patched.setattr(idle_checks, "_DATABASE_SECONDS", 0.2)
-        patched.setattr(plans, "unfinished", hang)
+        patched.setattr(plans, "unfinished_plans", hang)
         assert await checks.find_reason()
     assert not await checks.find_reason()
     database.mark_unavailable(DatabaseUnavailableError("does not answer", fix="start it", cause="refused"))
@@ -100,7 +100,7 @@ async def test_a_plan_that_is_marked_as_running_is_a_reason(
     async def unfinished(limit: int) -> list[str]:
         return ["a plan"][:limit]
 
-    monkeypatch.setattr(plans, "unfinished", unfinished)
+    monkeypatch.setattr(plans, "unfinished_plans", unfinished)
     assert await checks.find_reason()
 
 

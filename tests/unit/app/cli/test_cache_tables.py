@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.cli.render.cache import entries_text, entry_text, listed, stats_text
+from app.cli.render.cache import entries_text, entry_text, join_some, stats_text
 from tests.support.fake_cache import CACHE, ENTRIES, entry
 from tests.support.fake_moments import NASTY
 
@@ -63,5 +63,5 @@ def test_the_figures_in_three_lines() -> None:
 
 
 def test_many_keys_are_named_by_their_first() -> None:
-    assert listed(["a", "b\x1b"]) == "a, b\\x1b"
-    assert listed([str(n) for n in range(12)]).endswith("8, 9 and 2 more")
+    assert join_some(["a", "b\x1b"]) == "a, b\\x1b"
+    assert join_some([str(n) for n in range(12)]).endswith("8, 9 and 2 more")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.cli.render.dead_letters import listed, preview_text
+from app.cli.render.dead_letters import join_some, preview_text
 from app.cli.render.plans import items_text, ledger_text, plan_text, plans_text, progress_text
 from storage.dead_letters.plans import Ledger, Plan
 from tests.unit.app.cli.conftest import AT, GROUP, HOSTILE, control_characters, item
@@ -27,7 +27,7 @@ def test_a_preview_counts_the_letters_and_names_the_excluded_ones() -> None:
     assert preview_text(few, (2, 3), replay=True) == (
         "1 letter selected, of alert-fanout\nexcluded: 2 letters that are not dead: 2, 3"
     )
-    assert listed(range(12)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 others"
+    assert join_some(range(12)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 others"
 
 
 PLAN = Plan(

@@ -186,7 +186,7 @@ def test_text_of_jobs_and_operators_cannot_reach_the_terminal(width: int | None)
 def test_a_status_with_durations_is_a_document() -> None:
     (queue, *others) = HEALTHY.queues
     reply = overview(queue, totals={"w3": 2, "r10": 1, "wait_us": 4_000})
-    measured = queue_snapshot(DEFAULT_POLICIES[queue.name], reply, History.of([], reply.point))
+    measured = queue_snapshot(DEFAULT_POLICIES[queue.name], reply, History.build([], reply.point))
     document = status_document(replace(HEALTHY, queues=(measured, *others)))
     assert json.loads(json.dumps(document))["queues"][0]["waits"] == {
         "counts": {"3": 2},

@@ -69,7 +69,7 @@ def test_the_nearest_existing_folder_is_found(tmp_path: Path) -> None:
 
 @pytest.fixture
 def nobody() -> Iterator[None]:
-    """Without the rights of root, where the tests run with them."""
+    """Without the rights of root, if the tests run with them."""
     root = os.geteuid() == 0
     codecs.lookup("ascii")  # which may lie where only root reads
     if root:

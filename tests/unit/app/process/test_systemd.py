@@ -117,11 +117,11 @@ async def test_a_process_is_ready_after_its_first_turns_watched_while_it_moves_a
 ) -> None:
     process, reasons = FakeProcess(), list[str]()
 
-    async def stuck() -> list[str]:
+    async def stall_reasons() -> list[str]:
         return list(reasons)
 
     notifier = SystemdNotifier({"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "20000"})
-    reporting = asyncio.create_task(notifier.report(process, stuck))  # type: ignore[arg-type]
+    reporting = asyncio.create_task(notifier.report(process, stall_reasons))  # type: ignore[arg-type]
     await asyncio.sleep(0.2)
     manager.setblocking(False)
     with pytest.raises(BlockingIOError):
@@ -133,8 +133,10 @@ async def test_a_process_is_ready_after_its_first_turns_watched_while_it_moves_a
     alive = await asyncio.to_thread(received, manager)
     assert alive == ["WATCHDOG=1", "STATUS=takes jobs of color-extraction"]
 
-    reasons.append("color-extraction: its dispatcher stands\nREADY=1")
-    message = await received_with(manager, "STATUS=stuck: color-extraction: its dispatcher stands READY=1")
+    reasons.append("color-extraction: its dispatcher makes no progress\nREADY=1")
+    message = await received_with(
+        manager, "STATUS=stuck: color-extraction: its dispatcher makes no progress READY=1"
+    )
     assert "WATCHDOG=1" not in message
     reasons.clear()
     await received_with(manager, "WATCHDOG=1")

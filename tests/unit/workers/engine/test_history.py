@@ -37,7 +37,7 @@ def test_neighbouring_spans_add_up(steps: list[tuple[int, int]], data: st.DataOb
     for seconds, jobs in steps:
         points.append(_point(at, completed=completed))
         at, completed = at + seconds, completed + jobs
-    history = History.of(points, _point(at, completed=completed))
+    history = History.build(points, _point(at, completed=completed))
     middle = data.draw(st.integers(1000, at))
     both = history.span(1000, middle) + history.span(middle, at)
     assert both["completed"] == history.span(1000, at)["completed"] == completed

@@ -32,7 +32,7 @@ def job(**fields: Any) -> Job:
 
 
 def attempt(error: BaseException, number: int = 1) -> dict[str, Any]:
-    return failed_attempt(error, number=number, at=1.0, worker="w", run_seconds=0.1)
+    return failed_attempt(error, number=number, failed_at=1.0, worker="w", run_seconds=0.1)
 
 
 def test_a_letter_is_named_by_its_last_attempt() -> None:

@@ -67,7 +67,7 @@ def test_retries_after_1_5_and_25_s_then_none() -> None:
 @pytest.mark.parametrize("attempts", [1, 2, 3])
 def test_a_failed_attempt_is_retried_and_remembered(attempts: int) -> None:
     running = job(attempts=attempts)
-    settlement = outcome.failed(TAKEN, running, error(text="boom"), policy=POLICY, worker="w")
+    settlement = outcome.settle_failure(TAKEN, running, error(text="boom"), policy=POLICY, worker="w")
     assert (settlement.verb, settlement.delay) == ("retry", POLICY.retry_delays[attempts - 1])
     stored = json.loads(settlement.body)
     assert (stored["status"], stored["attempts"]) == ("queued", attempts)
@@ -79,9 +79,9 @@ def test_the_fourth_failure_buries_with_all_attempts() -> None:
     running = job()
     for attempts in (1, 2, 3):
         running.attempts = attempts
-        outcome.failed(TAKEN, running, error(text=f"e{attempts}"), policy=POLICY, worker="w")
+        outcome.settle_failure(TAKEN, running, error(text=f"e{attempts}"), policy=POLICY, worker="w")
     running.attempts = 4
-    settlement = outcome.failed(TAKEN, running, error(text="e4"), policy=POLICY, worker="w")
+    settlement = outcome.settle_failure(TAKEN, running, error(text="e4"), policy=POLICY, worker="w")
     letter = decode_letter(settlement.letter, settlement.letter_uid)
     assert settlement.verb == "bury"
     assert [one["message"] for one in letter.attempt_errors] == ["e1", "e2", "e3", "e4"]
@@ -90,7 +90,9 @@ def test_the_fourth_failure_buries_with_all_attempts() -> None:
 
 
 def test_e7_a_permanent_error_buries_at_once() -> None:
-    settlement = outcome.failed(TAKEN, job(attempts=1), error(PermanentError), policy=POLICY, worker="w")
+    settlement = outcome.settle_failure(
+        TAKEN, job(attempts=1), error(PermanentError), policy=POLICY, worker="w"
+    )
     assert settlement.verb == "bury"
 
 
@@ -103,7 +105,7 @@ def test_e10_a_crash_is_charged_once(status: Status, charged: int) -> None:
 
 def test_the_delay_of_a_retry_is_no_age() -> None:
     running = job(attempts=1)
-    settlement = outcome.failed(TAKEN, running, error(), policy=POLICY, worker="w")
+    settlement = outcome.settle_failure(TAKEN, running, error(), policy=POLICY, worker="w")
     ready_at = json.loads(settlement.body)["touched"] / 1000
     assert ready_at >= time.time() + settlement.delay - 1
 
@@ -126,7 +128,7 @@ def test_e9_a_returned_job_is_the_job_that_was_taken() -> None:
 def test_a_foreign_meta_is_kept() -> None:
     running = job(attempts=4, meta={"trace": "abc", "couturecast": "not ours"})
     assert attempts_of(running) == []
-    attempt = failed_attempt(error(), number=4, at=1.0, worker="w", run_seconds=0.1)
+    attempt = failed_attempt(error(), number=4, failed_at=1.0, worker="w", run_seconds=0.1)
     letter = make_letter(running, [attempt])
     assert decode_letter(encode_letter(letter), "other") == letter
 

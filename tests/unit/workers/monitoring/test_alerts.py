@@ -24,7 +24,7 @@ QUEUE = replace(HEALTHY.queues[0], depth=0, in_flight=0, rate_limit=None, next_s
 
 
 def history(points: Sequence[Point]) -> History:
-    return History.of(points[:-1], points[-1])
+    return History.build(points[:-1], points[-1])
 
 
 def _depths(depths: Sequence[int], seconds: float = 10.0) -> History:

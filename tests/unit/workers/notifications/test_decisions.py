@@ -23,14 +23,14 @@ from workers.notifications.decisions import (
 def sent(alert: AlertRecord, minutes: float) -> AlertRecord:
     """The row after the message that is due has been taken by a service."""
     claimed = claim(alert, minutes)
-    return replace(claimed, notified=DueLine(claimed, "fired").confirmed(later(minutes)))
+    return replace(claimed, notified=DueLine(claimed, "fired").confirm(later(minutes)))
 
 
 def claim(alert: AlertRecord, minutes: float) -> AlertRecord:
     """The row after a process has claimed the message that is due."""
     occasion = due_occasion(alert, later(minutes))
     assert occasion is not None
-    return DueLine(alert, occasion).claimed(later(minutes)).record
+    return DueLine(alert, occasion).claim(later(minutes)).record
 
 
 def resolved(alert: AlertRecord, minutes: float) -> AlertRecord:

@@ -110,7 +110,7 @@ SENTENCES: dict[Cause, str] = {
     "aborting": "runs on box-2:4121, which is asked to abort it",
     "running": "has run on box-2:4121 for 31 s; the timeout of 60 s ends it at 2026-03-01 12:00:00 UTC",
     "broken_keys": (
-        "color-extraction stands until saq:color-extraction:queued is repaired: another program "
+        "color-extraction makes no progress until saq:color-extraction:queued is repaired: another program "
         "gave it another type"
     ),
     "no_worker": "no worker serves color-extraction",

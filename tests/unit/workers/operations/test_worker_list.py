@@ -1,4 +1,4 @@
-"""How processes are named, listed, and what a drain is expected to put back."""
+"""How processes are named, listed, and what a drain is expected to requeue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.fake_workers import DEAD, DRAINING, RUNNING, STANDBY
 from workers.engine.histogram import Percentiles
 from workers.errors import ConflictError, NotFoundError
 from workers.monitoring.snapshot import HeldJobs
-from workers.operations.worker_list import find_worker, foresee, is_put_back, list_workers
+from workers.operations.worker_list import find_worker, foresee, is_requeued, list_workers
 
 QUEUES = tuple(
     queue(name) for name in ("weather-ingestion", "alert-fanout", "color-extraction", "moderation-review")
@@ -44,7 +44,7 @@ def test_slots_are_those_of_the_queues_and_only_a_running_process_is_ready() -> 
     listed = {worker.id: worker for worker in list_workers(WORKERS, QUEUES)}
     assert listed[RUNNING.id].slots == 45
     assert [worker.id for worker in listed.values() if worker.ready] == [RUNNING.id]
-    stuck = replace(RUNNING, unready=("color-extraction: its dispatcher stands",))
+    stuck = replace(RUNNING, unready=("color-extraction: its dispatcher makes no progress",))
     assert not list_workers((stuck,), QUEUES)[0].ready
 
 
@@ -58,7 +58,7 @@ def test_the_jobs_of_a_dead_one_run_again_when_those_of_its_last_queue_do() -> N
 
 
 @pytest.mark.parametrize(
-    ("age", "left", "usual", "timeout", "put_back"),
+    ("age", "left", "usual", "timeout", "requeued"),
     [
         (0.1, 22.0, 0.3, 60.0, False),
         (0.1, 22.0, 95.0, 120.0, True),  # usually takes longer than what is left
@@ -70,29 +70,29 @@ def test_the_jobs_of_a_dead_one_run_again_when_those_of_its_last_queue_do() -> N
         (31.0, 0.0, 1.9, 60.0, True),
     ],
 )
-def test_a_job_is_put_back_if_it_is_likely_to_run_still_at_the_deadline(
-    age: float, left: float, usual: float, timeout: float | None, put_back: bool
+def test_a_job_is_requeued_if_it_is_likely_to_run_still_at_the_deadline(
+    age: float, left: float, usual: float, timeout: float | None, requeued: bool
 ) -> None:
-    assert is_put_back(age, left, usual, timeout) == put_back
+    assert is_requeued(age, left, usual, timeout) == requeued
 
 
 durations = st.floats(0, 1e6)
 
 
 @given(age=durations, left=durations, usual=durations, timeout=st.none() | durations)
-def test_more_time_never_puts_back_more(age: float, left: float, usual: float, timeout: float | None) -> None:
-    if not is_put_back(age, left, usual, timeout):
-        assert not is_put_back(age, left + 10, usual, timeout)
+def test_more_time_never_requeues_more(age: float, left: float, usual: float, timeout: float | None) -> None:
+    if not is_requeued(age, left, usual, timeout):
+        assert not is_requeued(age, left + 10, usual, timeout)
 
 
 def test_a_forecast_counts_by_queue_and_is_unknown_without_figures() -> None:
     known = [replace(known, run=Percentiles(0.1, 1.9, 2.0), usual_run=0.5) for known in QUEUES]
     by_queue = {forecast.queue: forecast for forecast in foresee(DRAINING, known)}
     color = by_queue["color-extraction"]
-    assert (color.in_flight, color.longest, color.usual, color.put_back) == (5, 31.0, 0.5, 1)
-    assert by_queue["weather-ingestion"].put_back == 0
+    assert (color.in_flight, color.longest, color.usual, color.requeued) == (5, 31.0, 0.5, 1)
+    assert by_queue["weather-ingestion"].requeued == 0
     unknown = [replace(known, run=Percentiles(), usual_run=None) for known in QUEUES]
-    assert {forecast.put_back for forecast in foresee(DRAINING, unknown)} == {None}
-    assert {forecast.put_back for forecast in foresee(RUNNING, known)} == {None}, "it does not drain"
+    assert {forecast.requeued for forecast in foresee(DRAINING, unknown)} == {None}
+    assert {forecast.requeued for forecast in foresee(RUNNING, known)} == {None}, "it does not drain"
     elsewhere = replace(DRAINING, held=(HeldJobs("a queue of another version", 1, (1.0,)),))
-    assert foresee(elsewhere, known)[0].put_back is None
+    assert foresee(elsewhere, known)[0].requeued is None

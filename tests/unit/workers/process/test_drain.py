@@ -21,18 +21,18 @@ def test_an_operators_drain_is_undone_and_may_begin_again() -> None:
     assert drain.describe() == {"draining": False, "drain": None}
     assert drain.begin(undoable=True, by="anna")
     assert drain.can_undo
-    assert drain.left is not None
-    assert 0 < drain.left <= 30
+    assert drain.seconds_left is not None
+    assert 0 < drain.seconds_left <= 30
     assert drain.undo()
-    assert (drain.under_way, drain.left, drain.by) == (False, None, None)
+    assert (drain.under_way, drain.seconds_left, drain.by) == (False, None, None)
     assert drain.begin(undoable=True, by="ben")
     assert drain.by == "ben"
 
 
-def test_nothing_is_undone_once_a_supervisor_asks_or_jobs_are_put_back_or_it_is_over() -> None:
+def test_nothing_is_undone_once_a_supervisor_asks_or_jobs_are_requeued_or_it_is_over() -> None:
     for end in (
         lambda drain: drain.begin(undoable=False, by=None),
-        lambda drain: drain.put_back(),
+        lambda drain: drain.requeue(),
         lambda drain: setattr(drain, "is_over", True),
     ):
         drain = Drain(30)
@@ -44,7 +44,7 @@ def test_nothing_is_undone_once_a_supervisor_asks_or_jobs_are_put_back_or_it_is_
         assert drain.under_way
 
 
-def test_it_has_passed_at_its_deadline_or_when_jobs_are_put_back() -> None:
+def test_it_has_passed_at_its_deadline_or_when_jobs_are_requeued() -> None:
     drain = Drain(0)
     assert not drain.has_passed
     drain.begin(undoable=True, by=None)
@@ -52,14 +52,14 @@ def test_it_has_passed_at_its_deadline_or_when_jobs_are_put_back() -> None:
     long = Drain(30)
     long.begin(undoable=True, by=None)
     assert not long.has_passed
-    long.put_back()
+    long.requeue()
     assert long.has_passed
 
 
 async def test_an_undo_wakes_who_waits_for_the_end() -> None:
     drain = Drain(30)
     drain.begin(undoable=True, by=None)
-    waiting = asyncio.create_task(drain.changed())
+    waiting = asyncio.create_task(drain.wait_changed())
     await asyncio.sleep(0)
     drain.undo()
     await asyncio.wait_for(waiting, 10)

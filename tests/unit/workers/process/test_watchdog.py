@@ -1,4 +1,4 @@
-"""Whether an event loop stands: what the watching thread concludes, and which line it names."""
+"""Whether an event loop is blocked: what the watching thread concludes, and which line it names."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Watched:
     jobs: list[HeldJob]
     dog: Watchdog
 
-    def stand(self, seconds: int) -> Verdict:
-        """The verdict once the loop has stood for so long."""
+    def block(self, seconds: int) -> Verdict:
+        """The verdict once the loop has been blocked for so long."""
         for _ in range(seconds):
             verdict = self.dog.check(1.0)
         return verdict
@@ -60,47 +60,47 @@ def test_a_loop_that_moves_is_never_blocked(watched: Watched) -> None:
 
 def test_a_loop_that_stands_is_blocked_and_given_up_after_the_longest_timeout(watched: Watched) -> None:
     watched.jobs += [job(-10), job(100)]
-    assert watched.stand(5) is Verdict.MOVES
-    assert watched.stand(1) is Verdict.BLOCKED
-    assert watched.stand(20) is Verdict.BLOCKED
+    assert watched.block(5) is Verdict.MOVES
+    assert watched.block(1) is Verdict.BLOCKED
+    assert watched.block(20) is Verdict.BLOCKED
     watched.jobs.pop()
-    assert watched.stand(1) is Verdict.GIVE_UP
+    assert watched.block(1) is Verdict.GIVE_UP
     watched.clock.count += 1
     assert watched.dog.check(1.0) is Verdict.MOVES
-    assert watched.dog.stood == 0
+    assert watched.dog.blocked_seconds == 0
 
 
 def test_a_process_that_holds_nothing_is_given_up_after_half_a_minute(watched: Watched) -> None:
-    assert watched.stand(30) is Verdict.BLOCKED
-    assert watched.stand(1) is Verdict.GIVE_UP
+    assert watched.block(30) is Verdict.BLOCKED
+    assert watched.block(1) is Verdict.GIVE_UP
 
 
 def test_a_stop_that_cannot_begin_is_given_up_when_its_time_is_over(watched: Watched) -> None:
     watched.jobs.append(job(100))
     watched.dog.stop_asked()
-    assert watched.stand(5) is Verdict.MOVES
-    assert watched.stand(1) is Verdict.GIVE_UP
+    assert watched.block(5) is Verdict.MOVES
+    assert watched.block(1) is Verdict.GIVE_UP
 
 
 def test_the_time_of_a_freeze_does_not_count_for_the_loop(watched: Watched) -> None:
     watched.jobs.append(job(-100))
-    assert watched.stand(4) is Verdict.MOVES
+    assert watched.block(4) is Verdict.MOVES
     assert watched.dog.check(600.0) is Verdict.MOVES
-    assert watched.stand(5) is Verdict.MOVES
-    assert watched.stand(1) is Verdict.BLOCKED
+    assert watched.block(5) is Verdict.MOVES
+    assert watched.block(1) is Verdict.BLOCKED
 
 
 def test_after_a_long_command_the_loop_may_move_before_it_is_judged(watched: Watched) -> None:
     watched.jobs.append(job(-100))
-    assert watched.stand(4) is Verdict.MOVES
+    assert watched.block(4) is Verdict.MOVES
     assert watched.dog.check(1.0, 9.0) is Verdict.MOVES
     assert watched.dog.check(1.0) is Verdict.GIVE_UP
 
 
 def test_a_short_timeout_leaves_the_time_to_show_who_blocks(watched: Watched) -> None:
     watched.jobs.append(job(-100))
-    assert watched.stand(10) is Verdict.BLOCKED
-    assert watched.stand(1) is Verdict.GIVE_UP
+    assert watched.block(10) is Verdict.BLOCKED
+    assert watched.block(1) is Verdict.GIVE_UP
 
 
 async def test_the_place_names_handler_line_queue_and_job() -> None:

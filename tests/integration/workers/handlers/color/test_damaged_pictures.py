@@ -23,7 +23,7 @@ from tests.integration.workers.handlers.color.mutations import (
 from workers.handlers.color import palette as pixels
 from workers.handlers.process_pool import CpuPool, PoolProcessDiedError
 
-LONGEST_ERROR = 400  # characters
+MAX_ERROR_CHARS = 400
 
 
 async def outcome(pool: CpuPool, data: bytes) -> str:
@@ -33,7 +33,7 @@ async def outcome(pool: CpuPool, data: bytes) -> str:
         message = str(error)
         assert message.startswith("image: ")
         assert "\n" not in message
-        assert len(message) < LONGEST_ERROR
+        assert len(message) < MAX_ERROR_CHARS
         return "refused"
 
 

@@ -167,7 +167,7 @@ async def test_downloads_that_are_too_large_or_too_slow_are_given_up(
     monkeypatch.setattr(color, "_MAX_BYTES", 10_000)
     with pytest.raises(PermanentError, match="larger than 10,000 bytes"):
         await palette_of(handler, server.url("/large"))
-    monkeypatch.setattr(color, "_DOWNLOAD", 0.3)
+    monkeypatch.setattr(color, "_DOWNLOAD_SECONDS", 0.3)
     with pytest.raises(DownloadError, match=r"longer than 0\.3 s"):
         await palette_of(handler, server.url("/slow"))
 

@@ -143,7 +143,7 @@ async def test_an_edit_after_an_interrupted_replay_does_not_count_as_running(
         patch.setattr(PlanRepository, "mark_enqueued", away)
         with pytest.raises(ConnectionError):
             await operations.replays.replay(letter_id)
-    with pytest.raises(ConflictError, match="enqueued by another act"):
+    with pytest.raises(ConflictError, match="enqueued by another replay"):
         await operations.replays.replay(letter_id, {"number": 2})
     assert (await operations.dead_letters.get(letter_id)).state == "replayed"
     assert await bench.redis.llen(bench.queue.keys.queued) == 1

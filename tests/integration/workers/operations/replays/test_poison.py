@@ -25,7 +25,7 @@ async def test_a_letter_that_died_three_times_of_one_error_is_poison(
         await operations.replays.run_plan(plan.id)
         await settled_ledger(operations, plan.id)
     process.begin_drain()
-    await process.drained()
+    await process.wait_drained()
     preview = await operations.replays.preview(ALL_DEAD, ReplayOptions())
     assert (preview.total, preview.poison_excluded) == (1, 1)
     (poison,) = (await operations.dead_letters.page(LetterFilter(poison=True))).items

@@ -33,7 +33,7 @@ class Life:
         self.ended = asyncio.create_task(self._live())
 
     async def _live(self) -> int:
-        returned = await self.process.drained()
+        returned = await self.process.wait_drained()
         await self.process.close()
         return returned
 

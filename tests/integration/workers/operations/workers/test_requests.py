@@ -45,7 +45,7 @@ async def test_a_process_drains_on_request_and_its_jobs_finish(
     assert await operations.workers.list() == []
 
 
-async def test_jobs_that_do_not_end_in_time_are_put_back_and_counted(
+async def test_jobs_that_do_not_end_in_time_are_requeued_and_counted(
     make_bench: MakeBench, operate: Operate, redis: Redis
 ) -> None:
     bench, gate = make_bench(), Gate()
@@ -59,7 +59,7 @@ async def test_jobs_that_do_not_end_in_time_are_put_back_and_counted(
     assert (await bench.lists())["queued"] == 3
 
 
-async def test_put_back_now_waits_for_nothing(make_bench: MakeBench, operate: Operate) -> None:
+async def test_requeue_now_waits_for_nothing(make_bench: MakeBench, operate: Operate) -> None:
     bench, gate = make_bench(), Gate()
     operations = await operate(bench)
     life = Life(await bench.start(gate))

@@ -53,7 +53,7 @@ async def test_an_undo_that_comes_when_its_dispatchers_have_ended_starts_them_ag
     life = Life(process)
     await bench.send(2)
     await eventually(bench.empty)
-    assert process.standing() == []
+    assert process.stalled_queues() == []
     process.begin_drain()
     assert await life.ended == 0
 
