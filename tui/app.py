@@ -30,6 +30,7 @@ from tui.jumping import jump_targets
 from tui.keymap import help_sections, key_name, name_bindings, with_keys
 from tui.opening import OpeningApp
 from tui.palette import KeyCommands
+from tui.removed_widgets import free_removed_widgets
 from tui.screens.base import DashboardScreen
 from tui.session import Session, one_line
 from tui.state import RememberedState
@@ -107,6 +108,7 @@ class Dashboard(OpeningApp, inherit_bindings=False):
         `parse_keymap`.
         """
         contain_errors()
+        free_removed_widgets()
         state = RememberedState(data_dir)
         super().__init__(state)
         self.set_keymap(dict(keymap or {}))
