@@ -78,14 +78,21 @@ def terminate_connection(connection: Any) -> None:
     """
 
     async def close() -> None:
-        closing = asyncio.create_task(connection._terminate_graceful_close())
-        while not closing.done():  # a statement that the thread begins after an interrupt runs to its end
+        closing = asyncio.create_task(_roll_back_and_close(connection))
+        while not (await asyncio.wait({closing}, timeout=_INTERRUPT_SECONDS))[0]:
+            # A statement that the thread begins after an interrupt runs to its end.
             with suppress(ValueError, sqlite3.ProgrammingError):  # it is closed
                 await connection.driver_connection.interrupt()
-            await asyncio.wait({closing}, timeout=_INTERRUPT_SECONDS)
         await closing
 
     if in_greenlet():
         await_(asyncio.shield(close()))
     else:  # the garbage collector's
         connection._terminate_force_close()
+
+
+async def _roll_back_and_close(connection: Any) -> None:
+    """A closed connection keeps its locks until the garbage collector finds the cancelled statement."""
+    with suppress(ValueError, sqlite3.Error):  # it is closed, or interrupted, which rolls back, too
+        await connection.driver_connection.rollback()
+    await connection._terminate_graceful_close()

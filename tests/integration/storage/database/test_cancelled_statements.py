@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sqlite3
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import pytest
 from sqlalchemy import text
 
 from storage.asyncio_tools import cancel_and_wait
 from storage.database.engine import Database
+from storage.database.events import NewEvent
 from storage.errors import DatabaseUnavailableError
+from storage.repositories.events import EventRepository
 from tests.support.waiting import eventually
 
 _LONG = (
@@ -58,6 +63,34 @@ async def test_a_cancelled_statement_leaves_no_task_behind(migrated_database_url
         assert task.cancelled()
     async with database.connect() as connection:
         assert await connection.scalar(text("SELECT 1")) == 1
+    await database.close()
+
+
+async def test_e14_a_write_that_is_cancelled_gives_its_lock_back_at_once(
+    migrated_sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a freeze: the statement has its rows, and the timeout is over before they are read."""
+    database, has_rows = Database(migrated_sqlite_url), asyncio.Event()
+    fetch = aiosqlite.Cursor.fetchall
+
+    async def fetch_nothing_inserted(cursor: aiosqlite.Cursor) -> Any:
+        if cursor.description[0][0] == "id":
+            has_rows.set()
+            await asyncio.Event().wait()
+        return await fetch(cursor)
+
+    gc.disable()  # which would find the statement, some time
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(aiosqlite.Cursor, "fetchall", fetch_nothing_inserted)
+            event = NewEvent("worker-started", "")
+            task = asyncio.create_task(EventRepository(database).record([event]))
+            await has_rows.wait()
+            await cancel_and_wait([task])
+        with sqlite3.connect(migrated_sqlite_url.removeprefix("sqlite:///"), timeout=0) as other:
+            other.execute("BEGIN IMMEDIATE")
+    finally:
+        gc.enable()
     await database.close()
 
 
