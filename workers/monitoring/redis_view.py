@@ -25,7 +25,7 @@ from workers.monitoring.cluster_reader import ClusterReader, ClusterState
 from workers.monitoring.observations import Observations
 from workers.monitoring.overview import unread_queue, whole_number
 from workers.monitoring.roster import text
-from workers.monitoring.snapshot import Alert, DatabaseSnapshot, RedisSnapshot
+from workers.monitoring.snapshot import Alert, DatabaseSnapshot, RedisOutage, RedisSnapshot
 
 _RECOVERY_SECONDS = 4.0
 """After an outage of Redis: within this, living processes send heartbeats and subscribe again."""
@@ -100,6 +100,10 @@ class RedisView:
         """Unix seconds by its clock."""
         return time.time() + self._clock_offset
 
+    def wait_from_start(self) -> None:
+        """Count no problem as lasting at the first reading: many will follow."""
+        self._observations.wait_from_start()
+
     async def close(self) -> None:
         """Cancel what is refreshed in the background."""
         await self._info.close()
@@ -127,14 +131,14 @@ class RedisView:
     async def alerts(
         self,
         cluster: ClusterState,
-        refused: str | None,
+        outage: RedisOutage | None,
         database: DatabaseSnapshot | None = None,
         others: Sequence[Condition] = (),
     ) -> tuple[Alert, ...]:
         """Return the problems by ``cluster``, the last reading, with their times; of ``database``, too.
 
-        ``refused``: why the engine of this process cannot use Redis, which may answer to others.  ``others``
-        count while Redis answers.
+        ``outage``: that Redis fails for the engine of this process; it may answer to others.
+        ``others`` count while Redis answers.
         """
         observed = set(map(text, cluster.observed))
         conditions = [
@@ -145,7 +149,7 @@ class RedisView:
                 self.now,
                 self._thresholds,
                 observed,
-                refused,
+                outage,
             ),
             *((*cluster.conditions, *others) if self.is_up else ()),
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -34,6 +35,9 @@ _PASS_SECONDS = 15.0
 """Longest time that a pass may take before another process makes the next one."""
 _FIRST_SECONDS = 20.0
 """From the start to the first pass: a process that starts ends alerts such as *no worker*."""
+_REPEAT_SECONDS = 10.0
+"""Longest time of a pass during an outage of Redis: one that saw the outage sees it again within this and a
+pause, or it is over there."""
 _WRITE_SECONDS, _WRITE_IN_OUTAGE_SECONDS = 10.0, 2.0
 """Timeout of writing what has changed; the second if the snapshot has the database as unavailable."""
 
@@ -112,10 +116,11 @@ class AlertKeeper:
         snapshot = await self._take_snapshot()
         self._emit_lost(snapshot)
         firing = firing_alerts(snapshot)
+        judged = _judged_by(snapshot, datetime.now(UTC), self._pace.alerts)
         in_outage = snapshot.database.problem is not None
         try:
             async with asyncio.timeout(_WRITE_IN_OUTAGE_SECONDS if in_outage else _WRITE_SECONDS):
-                changes = await self._record(firing, judged=_judged_by(snapshot))
+                changes = await self._record(firing, judged=judged)
         except (StorageError, TimeoutError):
             self._note_outage(firing)
             raise
@@ -166,21 +171,34 @@ class AlertKeeper:
 def firing_alerts(snapshot: Snapshot) -> list[FiringAlert]:
     """Return the alerts of a snapshot that belong into the history."""
     return [
-        FiringAlert(alert.name, alert.queue or "", alert.subject, alert.message, alert.value)
+        FiringAlert(
+            alert.name,
+            alert.queue or "",
+            alert.subject,
+            alert.message,
+            alert.value,
+            is_local=alert.name == REDIS,
+        )
         for alert in snapshot.alerts
         if alert.fires or alert.state == "silenced"
     ]
 
 
-def _judged_by(snapshot: Snapshot) -> Callable[[AlertRecord], bool] | None:
-    """Return a check for alerts that a snapshot can end (None: all): not those of a Redis that is down."""
+def _judged_by(snapshot: Snapshot, now: datetime, pause: float) -> Callable[[AlertRecord], bool]:
+    """Return a check for alerts that a snapshot can end: not those of a Redis that is down.
+
+    Nor one of a Redis that another process saw down a moment ago, within a pass and ``pause`` seconds.
+    """
     down = [redis for redis in snapshot.redises if redis.error is not None]
-    if not down:
-        return None
     subjects = {redis.subject for redis in down}
+    failing = {alert.subject for alert in snapshot.alerts if alert.name == REDIS}
+    is_alone = sum(worker.alive for worker in snapshot.workers) <= 1
 
     def is_judged(record: AlertRecord) -> bool:
-        if record.alert in (REDIS, DATABASE):
+        if record.alert == REDIS:
+            seen_ago = math.inf if record.seen_at is None else now.timestamp() - record.seen_at
+            return record.subject not in failing and (is_alone or seen_ago > pause + _REPEAT_SECONDS)
+        if record.alert == DATABASE or not down:
             return True
         if record.queue:
             return snapshot.redis_of(record.queue).error is None
