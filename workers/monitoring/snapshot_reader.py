@@ -142,7 +142,7 @@ class SnapshotReader:
         if outages is not None and self._last is None:
             for view in self._views:
                 view.wait_from_start()
-        clusters = await self._read(keep_history=keep_history)
+        clusters = await self._read(outages or {}, keep_history=keep_history)
         cluster = merge_clusters(clusters, self._order)
         main, plans = self._views[0], self._plan_overview.value
         blocked = {worker.id for worker in cluster.workers if worker.state == "blocked"}
@@ -168,7 +168,7 @@ class SnapshotReader:
         )
         return self._last
 
-    async def _read(self, *, keep_history: bool) -> list[ClusterState]:
+    async def _read(self, outages: Mapping[str, RedisOutage], *, keep_history: bool) -> list[ClusterState]:
         """Return what each Redis holds, once it is enough for a program that takes a single snapshot."""
         in_background: tuple[BackgroundValue[Any], ...] = (
             self._dead_letters,
@@ -177,7 +177,7 @@ class SnapshotReader:
         )
         for value in in_background:
             value.refresh_if_due()
-        reading = (view.read(keep_history=keep_history) for view in self._views)
+        reading = (view.read(keep_history=keep_history, outage=outages.get(view.url)) for view in self._views)
         clusters = list(await asyncio.gather(*reading))
         if self._last is None:
             for value in in_background:

@@ -35,6 +35,8 @@ _PASS_SECONDS = 15.0
 """Longest time that a pass may take before another process makes the next one."""
 _FIRST_SECONDS = 20.0
 """From the start to the first pass: a process that starts ends alerts such as *no worker*."""
+_LOST_PASSES = 2
+"""A process that is missing in one pass only may be reconnecting, after an outage that we did not see."""
 _REPEAT_SECONDS = 10.0
 """Longest time of a pass during an outage of Redis: one that saw the outage sees it again within this and a
 pause, or it is over there."""
@@ -76,8 +78,8 @@ class AlertKeeper:
         self._emit = emit
         self._notify = notify
         self._notify_unrecorded = notify_unrecorded
-        self._known_lost: frozenset[str] = frozenset()
-        """The lost workers of the last pass, each of which is an event."""
+        self._lost_passes: dict[str, int] = {}
+        """By lost worker, the passes in succession that found it so."""
         self._outage: tuple[FiringAlert, datetime] | None = None
         """The outage of the database, and since when nothing could be written, until it is written."""
         self._is_open = True
@@ -124,7 +126,8 @@ class AlertKeeper:
         except (StorageError, TimeoutError):
             self._note_outage(firing)
             raise
-        self._is_open = bool(snapshot.alerts or changes.firing)
+        is_unsure = any(passes < _LOST_PASSES for passes in self._lost_passes.values())
+        self._is_open = bool(snapshot.alerts or changes.firing or is_unsure)
         for record in changes.fired:
             self._emit(alert_event("alert-fired", record, record.message))
         for record in changes.resolved:
@@ -156,10 +159,11 @@ class AlertKeeper:
             self._notify_unrecorded(firing)
 
     def _emit_lost(self, snapshot: Snapshot) -> None:
+        before = self._lost_passes
+        self._lost_passes = {worker.id: before.get(worker.id, 0) + 1 for worker in snapshot.lost}
         for worker in snapshot.lost:
-            if worker.id not in self._known_lost:
+            if self._lost_passes[worker.id] == _LOST_PASSES:
                 self._emit(lost_event(worker))
-        self._known_lost = frozenset(worker.id for worker in snapshot.lost)
 
     async def _holds_lock(self) -> bool:
         try:

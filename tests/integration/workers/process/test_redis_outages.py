@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from saq.queue.redis import RedisQueue
 
 from storage.database.engine import Database
 from storage.database.events import NewEvent
@@ -17,10 +18,12 @@ from storage.repositories.alert_history import AlertHistoryRepository
 from tests.support.servers import ValkeyServer, free_port
 from tests.support.waiting import eventually
 from workers.engine.policy import COLOR, DEFAULT_POLICIES
+from workers.monitoring import background_value, roster
 from workers.monitoring.alert_rules import REDIS, Thresholds
 from workers.monitoring.snapshot import Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader
-from workers.process import alert_keeper
+from workers.operations.worker_list import list_workers
+from workers.process import alert_keeper, wake_listener
 from workers.process.alert_keeper import AlertKeeper
 from workers.process.idle_checks import IdleChecks
 from workers.process.worker_process import WorkerProcess
@@ -33,6 +36,7 @@ class Member:
     """One process of a cluster, with what keeps its alerts."""
 
     def __init__(self, url: str, database: Database, events: list[NewEvent]) -> None:
+        self.has_crashed = False
         self.redis = make_client(url)
         letters, history = DeadLetterRepository(database), AlertHistoryRepository(database)
         self.process = WorkerProcess(url, policies=[POLICY], functions={COLOR: _succeed}, letters=letters)
@@ -61,15 +65,28 @@ class Member:
             loop_lag=None, drain_deadline_in=None, outages=self.process.redis_outages
         )
 
-    async def close(self) -> None:
-        self.process.drain_now()
-        await asyncio.wait_for(self.process.wait_drained(), 20)
+    async def crash(self) -> None:
+        """End the process as it is; while Redis is down, that leaves its traces there."""
+        self.has_crashed = True
         await self.process.close()
+
+    async def close(self) -> None:
+        if not self.has_crashed:
+            self.process.drain_now()
+            await asyncio.wait_for(self.process.wait_drained(), 20)
+            await self.process.close()
         await self.reader.close()
         await self.redis.aclose()
 
 
-async def _succeed(ctx: dict[str, Any]) -> None: ...
+@pytest.fixture
+def valkey_options() -> tuple[str, ...]:
+    """What it holds survives its restarts."""
+    return "--appendonly", "yes"
+
+
+async def _succeed(ctx: dict[str, Any], seconds: float = 0.0) -> None:
+    await asyncio.sleep(seconds)
 
 
 @pytest.fixture
@@ -149,3 +166,59 @@ async def test_no_process_ends_the_alert_of_one_that_still_cannot_use_redis(
         assert _of_redis(events) == ["alert-fired"]
     finally:
         await cut_off.close()
+
+
+async def test_after_an_outage_only_a_process_that_died_in_it_is_lost(
+    valkey: ValkeyServer, members: list[Member], events: list[NewEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wake_listener, "_RECONNECT_SECONDS", (6.0, 6.0))  # a connect may take its timeout
+    victim, *living = members
+    await living[0].keeper.check()
+    valkey.stop()
+    began = time.monotonic()
+    await victim.crash()
+    while time.monotonic() < began + 4:
+        await _pass(living)
+    await asyncio.sleep(4.5)  # the pause between two passes is longer than the outage was seen
+    valkey.start()
+
+    async def is_found() -> bool:
+        await _pass(living)
+        return any(event.kind == "worker-lost" for event in events)
+
+    await eventually(is_found, within=40)
+    for _ in range(5):
+        await _pass(living)
+    assert [event.subject for event in events if event.kind == "worker-lost"] == [victim.process.id]
+
+
+async def test_no_process_is_dead_or_ready_while_redis_takes_no_writes(
+    members: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background_value, "REFRESH_SECONDS", 3600.0)  # its own check comes too late
+    monkeypatch.setattr(roster, "_SILENT_SECONDS", 3.0)
+    redis = members[0].redis
+    producer = RedisQueue(redis, name=COLOR)
+    for _ in range(3):
+        await producer.enqueue(POLICY.function, seconds=60, timeout=90)
+
+    async def holders() -> list[str]:
+        workers = (await members[0].snapshot()).workers
+        return [worker.state for worker in workers if worker.in_flight]
+
+    await eventually(holders)
+    await asyncio.sleep(0.1)
+    await redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    await eventually(lambda: all(member.process.redis_error for member in members))
+    until = time.monotonic() + 6
+    while time.monotonic() < until:
+        snapshot = await members[0].snapshot()
+        assert [queue.held_by_dead for queue in snapshot.queues] == [0]
+        await asyncio.sleep(0.3)
+    listed = list_workers(snapshot.workers, snapshot.queues)
+    assert [(worker.ready, worker.unready) for worker in listed] == [(False, ("Redis takes no writes",))] * 3
+    await redis.execute_command("REPLICAOF", "NO", "ONE")
+    await eventually(lambda: not any(member.process.redis_error for member in members))
+    snapshot = await members[0].snapshot()
+    assert [queue.held_by_dead for queue in snapshot.queues] == [0]
+    assert all(worker.ready for worker in list_workers(snapshot.workers, snapshot.queues))
