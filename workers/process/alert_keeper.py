@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Literal
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from storage.database.events import EventKind, EventSink, NewEvent
+from storage.database.events import EventSink, NewEvent
 from storage.errors import StorageError
 from storage.redis.lock import ExpiringLock
 from storage.repositories.alert_history import (
@@ -129,9 +130,9 @@ class AlertKeeper:
         is_unsure = any(passes < _LOST_PASSES for passes in self._lost_passes.values())
         self._is_open = bool(snapshot.alerts or changes.firing or is_unsure)
         for record in changes.fired:
-            self._emit(alert_event("alert-fired", record, record.message))
+            self._emit(alert_event("alert-fired", record))
         for record in changes.resolved:
-            self._emit(alert_event("alert-resolved", record, f"over: {record.message}"))
+            self._emit(alert_event("alert-resolved", record))
         if self._notify is not None:
             self._notify(changes)
         return changes
@@ -147,8 +148,8 @@ class AlertKeeper:
         changes = await self._history.record(firing, datetime.now(UTC), judged=judged)
         record = await self._history.record_past(outage, began, datetime.now(UTC))
         self._outage = None
-        self._emit(replace(alert_event("alert-fired", record, record.message), at=began))
-        self._emit(alert_event("alert-resolved", record, f"over: {record.message}"))
+        self._emit(replace(alert_event("alert-fired", record), at=began))
+        self._emit(alert_event("alert-resolved", record))
         return changes
 
     def _note_outage(self, firing: Sequence[FiringAlert]) -> None:
@@ -213,14 +214,23 @@ def _judged_by(snapshot: Snapshot, now: datetime, pause: float) -> Callable[[Ale
     return is_judged
 
 
-def alert_event(kind: EventKind, record: AlertRecord, message: str) -> NewEvent:
+def alert_event(kind: Literal["alert-fired", "alert-resolved"], record: AlertRecord) -> NewEvent:
     """Return the event that an alert began or ended; written once for the cluster."""
-    title = BY_NAME[record.alert].title if record.alert in BY_NAME else record.alert
+    words = _describe(record)
     return NewEvent(
         kind,
-        f"{title}: {message}",
+        words if kind == "alert-fired" else f"over: {words}",
         queue=record.queue or None,
         subject=record.alert,
         detail={"alert": record.alert, "subject": record.subject, "value": record.value},
         dedupe=f"{kind}:{record.id}",
     )
+
+
+def _describe(record: AlertRecord) -> str:
+    """Return the title of an alert and its message, as far as neither says what the other does."""
+    title = BY_NAME[record.alert].title if record.alert in BY_NAME else record.alert
+    message = record.message.removeprefix("stalled: ")
+    if record.alert in (REDIS, DATABASE):  # the message names the server
+        return message[:1].upper() + message[1:]
+    return title if message.lower() in title.lower() else f"{title}: {message}"
