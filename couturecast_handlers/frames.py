@@ -75,14 +75,17 @@ def _qualified_name(code: types.CodeType) -> str:
 
 
 def main_thread_frames() -> list[Any]:
-    """Return where the main thread stands: file, line and function, the outermost first."""
+    """Return where the main thread stands, the outermost frame first.
+
+    A frame is its file, line and function, and whether it is the team's code.
+    """
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
     return _frames(traceback.walk_stack(frame))[::-1]
 
 
 def _frames(walked: Iterable[tuple[types.FrameType, int]]) -> list[Any]:
     frames = [
-        [frame.f_code.co_filename, line or 0, _qualified_name(frame.f_code)]
+        [file := frame.f_code.co_filename, line or 0, _qualified_name(frame.f_code), is_of_team(file)]
         for frame, line in walked
         if not _is_ours(frame.f_code)
     ]
@@ -90,7 +93,7 @@ def _frames(walked: Iterable[tuple[types.FrameType, int]]) -> list[Any]:
 
 
 def coroutine_frames(task: Any) -> list[Any]:
-    """Return the frames of a suspended task and of what it waits for, the outermost first."""
+    """Return the frames of a suspended task and of what it waits for, as `main_thread_frames` does."""
     from asyncio import Task
 
     frames: list[Any] = []

@@ -242,7 +242,7 @@ def _make_alert_keeper(
         lambda: snapshots.snapshot(
             loop_lag=None,
             drain_deadline_in=process.drain_deadline_in,
-            refused=process.redis_errors,
+            outages=process.redis_outages,
             keep_history=True,
         ),
         is_active=lambda: process.is_active() or snapshots.saw_alerts,

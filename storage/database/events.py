@@ -54,6 +54,7 @@ EventKind = Literal[
     "worker-draining",
     "worker-lost",
     "worker-resumed",
+    "worker-returned",
     "worker-started",
 ]
 EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)

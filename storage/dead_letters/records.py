@@ -79,6 +79,8 @@ class LetterSummary(NamedTuple):
 class FailureGroup:
     """All letters of a filter that share a fingerprint.
 
+    ``first_at`` is the first death of the fingerprint, also of a letter that was replayed since; if
+    the filter names a time, the first within that.
     ``trend`` is the number of deaths in each of the last 24 hours, the oldest first; ``sample`` is the newest
     letter.  ``releases`` are those in which any letter of the fingerprint died, the newest letter's first; at
     most `MAX_RELEASES`.

@@ -14,6 +14,7 @@ from storage.database.engine import Database
 from storage.database.events import insert_events
 from storage.database.tables import ARCHIVED_LETTERS, LETTERS, MAX_ID, ArchivedFailure, JobFailure
 from storage.dead_letters.filters import ALL_DEAD, LetterFilter
+from storage.dead_letters.first_deaths import fetch_first_deaths
 from storage.dead_letters.letter_query import LetterQuery
 from storage.dead_letters.lineage import fetch_origins, finish_replays, place_in_lineages
 from storage.dead_letters.new_groups import find_new_groups, new_group_events
@@ -150,13 +151,17 @@ class DeadLetterRepository:
             trends: dict[str, Counter[str]] = defaultdict(Counter)
             for fingerprint, when, deaths in await connection.execute(recent):
                 trends[fingerprint][when] += deaths
-            releases = await fetch_releases(connection, query.table, [row[4] for row in rows])
-        samples = await self.get_many([row[4] for row in rows])
+            newest = [row[4] for row in rows]
+            releases = await fetch_releases(connection, query.table, newest)
+            firsts = (
+                {} if _is_window(letter_filter) else await fetch_first_deaths(connection, query.table, newest)
+            )
+        samples = await self.get_many(newest)
         return [
             FailureGroup(
                 fingerprint,
                 int(count),
-                first,
+                firsts.get(fingerprint, first),
                 last,
                 tuple(trends[fingerprint][hour] for hour in hours),
                 samples[sample],
@@ -311,6 +316,12 @@ async def _largest_groups(connection: AsyncConnection, query: LetterQuery, limit
         if len(rows) <= _MAX_COUNTED_GROUPS:
             return sorted(rows, key=lambda row: (-row[1], row[0]))[:limit]
     return list((await connection.execute(query.groups(limit))).all())
+
+
+def _is_window(letter_filter: LetterFilter) -> bool:
+    """Return whether only letters of some time are selected."""
+    limits = (letter_filter.since, letter_filter.until, letter_filter.up_to)
+    return any(limit is not None for limit in limits)
 
 
 def _check_limit(limit: int) -> None:

@@ -20,6 +20,8 @@ MAX_ALERTS = 1_000
 _ORDER = "alerts"
 """Name of the order of pages, which their cursors carry."""
 _MAX_MESSAGE_CHARS = 500
+_SEEN = "seen_at"
+"""Name in ``notified``."""
 
 AlertKey = tuple[str, str, str]
 """Name, queue and subject; the last two are empty if an alert has none."""
@@ -34,6 +36,8 @@ class FiringAlert:
     subject: str
     message: str
     value: float | None
+    is_local: bool = False
+    """Whether each process finds out for itself, so that one may see it while another does not."""
 
     @property
     def key(self) -> AlertKey:
@@ -68,6 +72,12 @@ class AlertRecord:
     def key(self) -> AlertKey:
         """The subject of the alert."""
         return self.alert, self.queue, self.subject
+
+    @property
+    def seen_at(self) -> float | None:
+        """Unix second at which a process last saw it, if each finds out for itself."""
+        at = self.notified.get(_SEEN)
+        return float(at) if isinstance(at, int | float) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +150,7 @@ class AlertHistoryRepository:
             resolved: list[AlertRecord] = []
             for record in before:
                 if record.key in by_key:
-                    await connection.execute(_refresh(record, by_key[record.key]))
+                    await connection.execute(_refresh(record, by_key[record.key], now))
                 elif judged is None or judged(record):
                     resolved += await self._fetch(connection, _resolve(record, now), now)
             return AlertChanges(fired, resolved, await self._fetch(connection, open_rows, now))
@@ -244,13 +254,12 @@ class AlertHistoryRepository:
         the same one, one does.
         """
         c = AlertRow.__table__.c
-        claims = func.coalesce(c.notified["claims"].as_integer(), 0)
         replaced: set[int] = set()
         async with self._database.begin() as connection:
             for record, notified in sorted(changes, key=lambda change: change[0].id):
                 statement = (
                     update(AlertRow)
-                    .where(c.id == record.id, claims == record.notified.get("claims", 0))
+                    .where(c.id == record.id, _claims() == record.notified.get("claims", 0))
                     .values(notified=sanitize(dict(notified)))
                 )
                 if (await connection.execute(statement)).rowcount:
@@ -337,19 +346,28 @@ def _new_row(alert: FiringAlert, now: datetime, silences: Sequence[Silence]) -> 
         "peak": alert.value,
         "message": alert.message[:_MAX_MESSAGE_CHARS],
         **silenced,
-        "notified": {},
+        "notified": {_SEEN: now.timestamp()} if alert.is_local else {},
     }
     return dict(sanitize(row))
 
 
-def _refresh(row: AlertRecord, alert: FiringAlert) -> Any:
+def _refresh(row: AlertRecord, alert: FiringAlert, now: datetime) -> Any:
+    c = AlertRow.__table__.c
     peaks = [value for value in (row.peak, alert.value) if value is not None]
-    values = {
+    values: dict[str, Any] = {
         "value": alert.value,
         "peak": max(peaks, default=None),
         "message": alert.message[:_MAX_MESSAGE_CHARS],
     }
-    return update(AlertRow).where(AlertRow.__table__.c.id == row.id).values(**sanitize(values))
+    statement = update(AlertRow).where(c.id == row.id)
+    if alert.is_local:  # if a notification was claimed since, the next pass notes it
+        statement = statement.where(_claims() == row.notified.get("claims", 0))
+        values["notified"] = {**row.notified, _SEEN: now.timestamp()}
+    return statement.values(**sanitize(values))
+
+
+def _claims() -> Any:
+    return func.coalesce(AlertRow.__table__.c.notified["claims"].as_integer(), 0)
 
 
 def _resolve(record: AlertRecord, now: datetime) -> Any:

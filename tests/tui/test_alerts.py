@@ -122,7 +122,11 @@ async def test_a_refused_decision_shows_its_error() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_every_alert_has_a_runbook(rule: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "Meaning." in alert_text.runbook(rule.name).plain
+    page = alert_text.runbook(rule.name).plain
+    assert "Meaning." in page
+    paragraphs = [line for line in page.split("\n")[1:] if line and line[0] not in "-|`0123456789"]
+    words = ("Meaning.", "How bad.", "Keys.", "Look at.", "Do.", "Over when")
+    assert [line for line in paragraphs if not line.startswith(words)] == []
     monkeypatch.setattr(alert_text, "RUNBOOK", alert_text.RUNBOOK / "missing")
     assert "Breaches when" in alert_text.runbook(rule.name).plain
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.text import Text
@@ -16,6 +17,8 @@ RUNBOOK = Path(__file__).parents[2] / "docs" / "operating.md"
 """In a checkout and in a wheel it lies next to the packages."""
 _MAX_RUNBOOK_CHARS = 200_000
 _UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_BEGINNING = re.compile(r"\*\*|\s*([-*+]|\d+\.)\s|\||#| {4}|<")
+"""Begins a paragraph, an item, a row of a table or code."""
 _TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|d)\s*")
 
 
@@ -72,9 +75,23 @@ def runbook(name: str) -> Text:
         limit = "" if rule.limit is None else f"{rule.limit:g} {rule.unit}"
         breach = rule.breach.replace("{limit}", limit)
         return text.append(f"\nBreaches when {breach}.\nEnds when {rule.end}.\n")
-    for line in escape_lines(section[1].strip()).split("\n"):
+    for line in _reflow(escape_lines(section[1].strip()).split("\n")):
         text.append_text(_markdown_line(line)).append("\n")
     return text
+
+
+def _reflow(lines: Iterable[str]) -> list[str]:
+    """Join the lines of each paragraph and of each item of a list; code stays as it is."""
+    flowed, is_code = [""], False
+    for line in lines:
+        is_fence = line.startswith("```")
+        begins = not line or not flowed[-1] or is_code or is_fence or _BEGINNING.match(line)
+        if begins or flowed[-1].startswith("```"):
+            flowed.append(line)
+        else:
+            flowed[-1] += f" {line.lstrip()}"
+        is_code ^= is_fence
+    return flowed[1:]
 
 
 def _markdown_line(line: str) -> Text:

@@ -29,6 +29,7 @@ SIGNS = {
     "worker-draining": ("▼", WATCH),
     "worker-lost": ("✕", BREACH),
     "worker-resumed": ("●", OK),
+    "worker-returned": ("●", OK),
     "worker-started": ("●", OK),
 }
 """Sign and style by kind; other kinds have a dot."""

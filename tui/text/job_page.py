@@ -102,7 +102,7 @@ def stack(job_stack: JobStack | None, problem: str | None, max_frames: int | Non
         text.append(f"  {escape(frame.function)}\n", MUTED)
     if max_frames is not None and len(frames) > max_frames:
         text.append(f"  and {plural(len(frames) - max_frames, 'frame')} around it\n", MUTED)
-    if not frames:
+    if not frames and not job_stack.problem:
         text.append("  it has no frames now\n", MUTED)
     return text
 

@@ -135,6 +135,7 @@ class QueuePolicy:
         own_redis = {"redis": f"{server.netloc.rpartition('@')[2]}{server.path}"} if self.redis_url else {}
         return {
             **own_redis,
+            "run": self.run,
             "concurrency": self.concurrency,
             "rate": str(self.rate_limit) if self.rate_limit else "none",
             "timeout": self.timeout,

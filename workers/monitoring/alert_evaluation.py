@@ -26,7 +26,14 @@ from workers.monitoring.descriptions import (
 )
 from workers.monitoring.overview import OverviewReply, age_of_job
 from workers.monitoring.roster import age, number
-from workers.monitoring.snapshot import Alert, DatabaseSnapshot, QueueSnapshot, RedisSnapshot, WorkerSnapshot
+from workers.monitoring.snapshot import (
+    Alert,
+    DatabaseSnapshot,
+    QueueSnapshot,
+    RedisOutage,
+    RedisSnapshot,
+    WorkerSnapshot,
+)
 from workers.percent import percent
 
 _NOTICED_SECONDS = 5.0
@@ -147,16 +154,20 @@ def server_conditions(
     now: float,
     limits: Thresholds = rules.DEFAULTS,
     observed: Container[str] = (),
-    refused: str | None = None,
+    outage: RedisOutage | None = None,
 ) -> Iterable[Condition]:
     """Return what is wrong with a Redis, the database and the way of letters from one to the other.
 
     ``database`` is None if another Redis reports it.
     ``observed`` has the keys of the conditions that were there before: these end at a lower figure.
-    ``refused``: why the engine of this process cannot use Redis, which may answer to others.
+    ``outage``: that Redis fails for the engine of this process; it may answer to others.
     """
-    if problem := _redis_problem(redis, refused):
-        yield Condition(rules.REDIS, None, problem, subject=redis.subject)
+    problem, since = redis.problem, None
+    if outage is not None:
+        problem = problem or f"this process cannot use {redis.name}: {outage.error}"
+        since = now - outage.seconds
+    if problem is not None:
+        yield Condition(rules.REDIS, None, problem, since, subject=redis.subject)
     if database is not None and database.problem is not None:
         yield Condition(rules.DATABASE, None, database.problem)
     if redis.memory_limit and redis.memory_used is not None:
@@ -176,12 +187,6 @@ def server_conditions(
         since = letters_since + waiting
         waited_seconds = now - letters_since
         yield Condition(rules.LETTERS_WAITING, None, message, since, waited_seconds, waiting, redis.subject)
-
-
-def _redis_problem(redis: RedisSnapshot, refused: str | None) -> str | None:
-    if redis.problem is None and refused is not None:
-        return f"this process cannot use {redis.name}: {refused}"
-    return redis.problem
 
 
 def _memory_of(redis: RedisSnapshot) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -31,6 +32,10 @@ _SHARED = frozenset(
 """Rules on which all processes agree.  Only the process itself can tell whether it reaches a server."""
 
 
+_MAX_GAP_SECONDS = 60.0
+"""What was observed longer ago may have ended and begun again: two snapshots of an idle process lie apart."""
+
+
 class Observations:
     """Fills in the ``since`` of conditions."""
 
@@ -38,7 +43,13 @@ class Observations:
         self._redis = redis
         self._seen: dict[str, float] = {}
         """By condition: the Unix second of the server at which this process first observed it."""
-        self._started = False
+        self._observed_at = -math.inf
+        """When conditions were last observed, by the same clock."""
+        self._waits = False
+
+    def wait_from_start(self) -> None:
+        """Count nothing as lasting at the first call: this program takes snapshots again and again."""
+        self._waits = True
 
     async def complete(
         self, conditions: Sequence[Condition], stored: Mapping[bytes, bytes] | None, now: float
@@ -46,7 +57,7 @@ class Observations:
         """Return the conditions, each with a ``since``.
 
         ``stored`` is what Redis holds, None while it is down.  A condition of this process alone counts as
-        lasting at the first call: a program that takes a single snapshot has waited for it.
+        lasting at the first call: a program that takes a single snapshot waits for nothing.
         """
         open_ = [condition for condition in conditions if condition.since is None]
         self._remember(open_, now)
@@ -58,12 +69,13 @@ class Observations:
         return [replace(item, since=starts[item.key]) if item.since is None else item for item in conditions]
 
     def _remember(self, conditions: Sequence[Condition], now: float) -> None:
-        before = self._seen
+        before = self._seen if now - self._observed_at <= _MAX_GAP_SECONDS else {}
         self._seen = {
-            item.key: min(before.get(item.key, now if self._started or item.name in _SHARED else 0.0), now)
+            item.key: min(before.get(item.key, now if self._waits or item.name in _SHARED else 0.0), now)
             for item in conditions
         }
-        self._started = True
+        self._observed_at = now
+        self._waits = True
 
     async def _shared_moments(
         self, present: Sequence[str], stored: Mapping[bytes, bytes], now: float

@@ -25,10 +25,11 @@ from workers.monitoring.cluster_reader import ClusterReader, ClusterState
 from workers.monitoring.observations import Observations
 from workers.monitoring.overview import unread_queue, whole_number
 from workers.monitoring.roster import text
-from workers.monitoring.snapshot import Alert, DatabaseSnapshot, RedisSnapshot
+from workers.monitoring.snapshot import Alert, DatabaseSnapshot, RedisOutage, RedisSnapshot
 
-_RECOVERY_SECONDS = 4.0
-"""After an outage of Redis: within this, living processes send heartbeats and subscribe again."""
+_RECOVERY_SECONDS = 10.0
+"""Once Redis answers again: within this, living processes send heartbeats and subscribe again.  A connection
+that is being opened may take its timeout of 5 s, and the next one comes 2 s later."""
 _REWRITE_SECONDS = 10.0
 """Once Redis takes writes again: within this, living processes send heartbeats and publish their presence."""
 _SILENT_SECONDS = 5.0
@@ -84,6 +85,8 @@ class RedisView:
         """The error of the last reading; None if Redis answered."""
         self._failed_at = -math.inf
         """When Redis last did not answer, by the monotonic clock."""
+        self._answers_since = -math.inf
+        """When Redis first answered after that, by the monotonic clock."""
         self._unwritable_at = -math.inf
         """When Redis last took no writes, by the monotonic clock."""
         self._info = BackgroundValue(redis.info)
@@ -100,22 +103,43 @@ class RedisView:
         """Unix seconds by its clock."""
         return time.time() + self._clock_offset
 
+    def wait_from_start(self) -> None:
+        """Count no problem as lasting at the first reading: many will follow."""
+        self._observations.wait_from_start()
+
     async def close(self) -> None:
         """Cancel what is refreshed in the background."""
         await self._info.close()
         await self._refusal.close()
 
-    async def read(self, *, keep_history: bool) -> ClusterState:
-        """Return what Redis holds now.  While it is down: the last figures."""
+    async def read(self, *, keep_history: bool, outage: RedisOutage | None = None) -> ClusterState:
+        """Return what Redis holds now.  While it is down: the last figures.  ``outage``: as in `alerts`."""
         is_first = self._last is None and self.is_up
         self._refusal.refresh_if_due()
         if is_first:  # what the first reading proves depends on it
             await self._refusal.ready.wait()
         self._info.refresh_if_due()
+        unwritable = self._takes_no_writes(outage)
         cluster = await self._cluster_or_last(keep_history=keep_history)
         if is_first:
             await self._info.ready.wait()
-        return cluster
+        return self._without_ready_workers(cluster) if unwritable and self.is_up else cluster
+
+    def _takes_no_writes(self, outage: RedisOutage | None) -> bool:
+        """Return whether it takes no writes now, as the engine finds out first, and note it."""
+        refusal = self._refusal.value
+        # A full one still takes what frees memory, or adds none.
+        unwritable = outage is not None or (refusal is not None and refusal.code != "OOM")
+        if unwritable:
+            self._unwritable_at = time.monotonic()
+        return unwritable
+
+    def _without_ready_workers(self, cluster: ClusterState) -> ClusterState:
+        reason = f"{self._blank.name} takes no writes"
+        return replace(
+            cluster,
+            workers=tuple(replace(one, unready=(*one.unready, reason)) for one in cluster.workers),
+        )
 
     async def read_now(self) -> ClusterState:
         """Return what Redis holds now.  Raises RedisError, and TimeoutError if that takes too long."""
@@ -127,14 +151,14 @@ class RedisView:
     async def alerts(
         self,
         cluster: ClusterState,
-        refused: str | None,
+        outage: RedisOutage | None,
         database: DatabaseSnapshot | None = None,
         others: Sequence[Condition] = (),
     ) -> tuple[Alert, ...]:
         """Return the problems by ``cluster``, the last reading, with their times; of ``database``, too.
 
-        ``refused``: why the engine of this process cannot use Redis, which may answer to others.  ``others``
-        count while Redis answers.
+        ``outage``: that Redis fails for the engine of this process; it may answer to others.
+        ``others`` count while Redis answers.
         """
         observed = set(map(text, cluster.observed))
         conditions = [
@@ -145,7 +169,7 @@ class RedisView:
                 self.now,
                 self._thresholds,
                 observed,
-                refused,
+                outage,
             ),
             *((*cluster.conditions, *others) if self.is_up else ()),
         ]
@@ -169,16 +193,14 @@ class RedisView:
         )
 
     async def _cluster_or_last(self, *, keep_history: bool) -> ClusterState:
-        moment, refusal = time.monotonic(), self._refusal.value
-        if refusal is not None and refusal.code != "OOM":  # what frees memory, or adds none, still works
-            self._unwritable_at = moment
+        moment = time.monotonic()
         unwritable = moment - self._unwritable_at < _REWRITE_SECONDS
         if self._is_silent and moment - self._failed_at < _SILENT_SECONDS:
             return self._last_figures()
         try:
             async with asyncio.timeout(self._read_seconds):
                 cluster = await self.reader.read(
-                    recovering=moment - self._failed_at < _RECOVERY_SECONDS,
+                    recovering=not self.is_up or moment - self._answers_since < _RECOVERY_SECONDS,
                     unwritable=unwritable,
                     keep_history=keep_history and not unwritable,
                 )
@@ -187,7 +209,8 @@ class RedisView:
             self._failed_at = time.monotonic()
             self._info.invalidate()
             return self._last_figures()
-        self._failure = None
+        if self._failure is not None:
+            self._failure, self._answers_since = None, moment
         self._clock_offset = cluster.now - time.time()
         self._last = cluster
         return cluster

@@ -249,6 +249,14 @@ class RedisSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class RedisOutage:
+    """A Redis that fails for the engine of a process: why, and for how many seconds."""
+
+    error: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class DatabaseSnapshot:
     """``error`` is None while the database answers.  ``url`` is without its password."""
 

@@ -27,7 +27,7 @@ from workers.monitoring.cluster_reader import ClusterState
 from workers.monitoring.merging import merge_clusters
 from workers.monitoring.plans import PlanOverview, read_plans
 from workers.monitoring.redis_view import RedisView
-from workers.monitoring.snapshot import Alert, DatabaseSnapshot, Snapshot
+from workers.monitoring.snapshot import Alert, DatabaseSnapshot, RedisOutage, Snapshot
 
 _RECENT_SECONDS = 30.0
 _READ_SECONDS = 2.5
@@ -131,19 +131,22 @@ class SnapshotReader:
         *,
         loop_lag: float | None,
         drain_deadline_in: float | None,
-        refused: Mapping[str, str] | None = None,
+        outages: Mapping[str, RedisOutage] | None = None,
         keep_history: bool = False,
     ) -> Snapshot:
         """Return the state of the cluster now.  While a Redis is down: its last figures, with the error.
 
-        ``refused``: by URL, why the engine of this process cannot use a Redis; ``keep_history`` as in
-        `ClusterReader.read`.
+        ``outages``: by URL, the Redises that fail for the engine of this process, None if it has none;
+        ``keep_history`` as in `ClusterReader.read`.
         """
-        clusters = await self._read(keep_history=keep_history)
+        if outages is not None and self._last is None:
+            for view in self._views:
+                view.wait_from_start()
+        clusters = await self._read(outages or {}, keep_history=keep_history)
         cluster = merge_clusters(clusters, self._order)
         main, plans = self._views[0], self._plan_overview.value
         blocked = {worker.id for worker in cluster.workers if worker.state == "blocked"}
-        alerts = await self._alerts(clusters, refused or {}, blocked)
+        alerts = await self._alerts(clusters, outages or {}, blocked)
         self._last_at = time.monotonic()
         self._last = Snapshot(
             taken_at=main.now,
@@ -165,7 +168,7 @@ class SnapshotReader:
         )
         return self._last
 
-    async def _read(self, *, keep_history: bool) -> list[ClusterState]:
+    async def _read(self, outages: Mapping[str, RedisOutage], *, keep_history: bool) -> list[ClusterState]:
         """Return what each Redis holds, once it is enough for a program that takes a single snapshot."""
         in_background: tuple[BackgroundValue[Any], ...] = (
             self._dead_letters,
@@ -174,7 +177,7 @@ class SnapshotReader:
         )
         for value in in_background:
             value.refresh_if_due()
-        reading = (view.read(keep_history=keep_history) for view in self._views)
+        reading = (view.read(keep_history=keep_history, outage=outages.get(view.url)) for view in self._views)
         clusters = list(await asyncio.gather(*reading))
         if self._last is None:
             for value in in_background:
@@ -182,7 +185,7 @@ class SnapshotReader:
         return clusters
 
     async def _alerts(
-        self, clusters: Sequence[ClusterState], refused: Mapping[str, str], blocked: Collection[str]
+        self, clusters: Sequence[ClusterState], outages: Mapping[str, RedisOutage], blocked: Collection[str]
     ) -> tuple[Alert, ...]:
         """Return all that is wrong, with since when, and what operators have decided.
 
@@ -192,9 +195,9 @@ class SnapshotReader:
         main, *others = zip(self._views, clusters, strict=True)
         conditions = () if plans is None else plans.conditions
         database = self._database_snapshot()
-        alerts = await main[0].alerts(main[1], refused.get(main[0].url), database, conditions)
+        alerts = await main[0].alerts(main[1], outages.get(main[0].url), database, conditions)
         for view, cluster in others:
-            alerts += await view.alerts(cluster, refused.get(view.url))
+            alerts += await view.alerts(cluster, outages.get(view.url))
         by_key = {(alert.name, alert.queue, alert.subject): alert for alert in reversed(alerts)}
         merged = (alert for alert in by_key.values() if alert.name != BLOCKED or alert.subject in blocked)
         return await self._with_decisions(sort_alerts(merged) if others else alerts)

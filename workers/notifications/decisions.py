@@ -50,6 +50,8 @@ class Notified:
     """When a service took the last message."""
     value: float | None = None
     """The figure in that message."""
+    seen_at: float = 0.0
+    """See `AlertRecord.seen_at`."""
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Notified:
@@ -57,7 +59,7 @@ class Notified:
         values: dict[str, Any] = {}
         for name in ("claims", "tries"):
             values[name] = value if isinstance(value := document.get(name), int) and value > 0 else 0
-        for name in ("claimed_at", "sent_at"):
+        for name in ("claimed_at", "sent_at", "seen_at"):
             values[name] = _number(document.get(name)) or 0.0
         claim = document.get("claim")
         return cls(

@@ -29,6 +29,13 @@ def _count(action: OperatorAction, noun: str) -> str:
     return plural(action.affected, noun)
 
 
+def _drain_words(action: OperatorAction) -> str:
+    jobs = _count(action, "job")
+    if action.arguments.get("now") is True:
+        return f"drains worker {_worker(action)} at once: its {jobs} in flight are requeued"
+    return f"drains worker {_worker(action)}, {jobs} in flight"
+
+
 def _jobs(action: OperatorAction) -> str:
     keys = action.arguments.get("keys") or []
     jobs = f"job {keys[0]}" if len(keys) == 1 else _count(action, "job")
@@ -99,7 +106,7 @@ _SENTENCES: Mapping[str, _Sentence] = {
     "discard": _Sentence("letters-discarded", lambda act: f"discarded {_count(act, 'dead letter')}"),
     "drain": _Sentence(
         "worker-draining",
-        lambda act: f"drains worker {_worker(act)}, {_count(act, 'job')} in flight",
+        _drain_words,
         subject="worker",
         always=True,
     ),

@@ -152,7 +152,7 @@ class AlertOperations:
         if firing:
             changes = await self._history.record(firing, datetime.now(UTC), judged=lambda _: False)
             for record in changes.fired:
-                self._emit(alert_event("alert-fired", record, record.message))
+                self._emit(alert_event("alert-fired", record))
         return bool(firing)
 
     def _check(self, alert: str | None, queue: str | None) -> None:

@@ -217,7 +217,7 @@ class Operations:
         return await self._snapshots.snapshot(
             loop_lag=self._loop_lag.worst(),
             drain_deadline_in=process.drain_deadline_in if process else None,
-            refused=process.redis_errors if process else None,
+            outages=process.redis_outages if process else None,
         )
 
     @property

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Literal
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from storage.database.events import EventKind, EventSink, NewEvent
+from storage.database.events import EventSink, NewEvent
 from storage.errors import StorageError
 from storage.redis.lock import ExpiringLock
 from storage.repositories.alert_history import (
@@ -34,6 +36,11 @@ _PASS_SECONDS = 15.0
 """Longest time that a pass may take before another process makes the next one."""
 _FIRST_SECONDS = 20.0
 """From the start to the first pass: a process that starts ends alerts such as *no worker*."""
+_LOST_PASSES = 2
+"""A process that is missing in one pass only may be reconnecting, after an outage that we did not see."""
+_REPEAT_SECONDS = 10.0
+"""Longest time of a pass during an outage of Redis: one that saw the outage sees it again within this and a
+pause, or it is over there."""
 _WRITE_SECONDS, _WRITE_IN_OUTAGE_SECONDS = 10.0, 2.0
 """Timeout of writing what has changed; the second if the snapshot has the database as unavailable."""
 
@@ -72,8 +79,8 @@ class AlertKeeper:
         self._emit = emit
         self._notify = notify
         self._notify_unrecorded = notify_unrecorded
-        self._known_lost: frozenset[str] = frozenset()
-        """The lost workers of the last pass, each of which is an event."""
+        self._lost_passes: dict[str, int] = {}
+        """By lost worker, the passes in succession that found it so."""
         self._outage: tuple[FiringAlert, datetime] | None = None
         """The outage of the database, and since when nothing could be written, until it is written."""
         self._is_open = True
@@ -112,18 +119,20 @@ class AlertKeeper:
         snapshot = await self._take_snapshot()
         self._emit_lost(snapshot)
         firing = firing_alerts(snapshot)
+        judged = _judged_by(snapshot, datetime.now(UTC), self._pace.alerts)
         in_outage = snapshot.database.problem is not None
         try:
             async with asyncio.timeout(_WRITE_IN_OUTAGE_SECONDS if in_outage else _WRITE_SECONDS):
-                changes = await self._record(firing, judged=_judged_by(snapshot))
+                changes = await self._record(firing, judged=judged)
         except (StorageError, TimeoutError):
             self._note_outage(firing)
             raise
-        self._is_open = bool(snapshot.alerts or changes.firing)
+        is_unsure = any(passes < _LOST_PASSES for passes in self._lost_passes.values())
+        self._is_open = bool(snapshot.alerts or changes.firing or is_unsure)
         for record in changes.fired:
-            self._emit(alert_event("alert-fired", record, record.message))
+            self._emit(alert_event("alert-fired", record))
         for record in changes.resolved:
-            self._emit(alert_event("alert-resolved", record, f"over: {record.message}"))
+            self._emit(alert_event("alert-resolved", record))
         if self._notify is not None:
             self._notify(changes)
         return changes
@@ -139,8 +148,8 @@ class AlertKeeper:
         changes = await self._history.record(firing, datetime.now(UTC), judged=judged)
         record = await self._history.record_past(outage, began, datetime.now(UTC))
         self._outage = None
-        self._emit(replace(alert_event("alert-fired", record, record.message), at=began))
-        self._emit(alert_event("alert-resolved", record, f"over: {record.message}"))
+        self._emit(replace(alert_event("alert-fired", record), at=began))
+        self._emit(alert_event("alert-resolved", record))
         return changes
 
     def _note_outage(self, firing: Sequence[FiringAlert]) -> None:
@@ -151,10 +160,11 @@ class AlertKeeper:
             self._notify_unrecorded(firing)
 
     def _emit_lost(self, snapshot: Snapshot) -> None:
+        before = self._lost_passes
+        self._lost_passes = {worker.id: before.get(worker.id, 0) + 1 for worker in snapshot.lost}
         for worker in snapshot.lost:
-            if worker.id not in self._known_lost:
+            if self._lost_passes[worker.id] == _LOST_PASSES:
                 self._emit(lost_event(worker))
-        self._known_lost = frozenset(worker.id for worker in snapshot.lost)
 
     async def _holds_lock(self) -> bool:
         try:
@@ -166,21 +176,34 @@ class AlertKeeper:
 def firing_alerts(snapshot: Snapshot) -> list[FiringAlert]:
     """Return the alerts of a snapshot that belong into the history."""
     return [
-        FiringAlert(alert.name, alert.queue or "", alert.subject, alert.message, alert.value)
+        FiringAlert(
+            alert.name,
+            alert.queue or "",
+            alert.subject,
+            alert.message,
+            alert.value,
+            is_local=alert.name == REDIS,
+        )
         for alert in snapshot.alerts
         if alert.fires or alert.state == "silenced"
     ]
 
 
-def _judged_by(snapshot: Snapshot) -> Callable[[AlertRecord], bool] | None:
-    """Return a check for alerts that a snapshot can end (None: all): not those of a Redis that is down."""
+def _judged_by(snapshot: Snapshot, now: datetime, pause: float) -> Callable[[AlertRecord], bool]:
+    """Return a check for alerts that a snapshot can end: not those of a Redis that is down.
+
+    Nor one of a Redis that another process saw down a moment ago, within a pass and ``pause`` seconds.
+    """
     down = [redis for redis in snapshot.redises if redis.error is not None]
-    if not down:
-        return None
     subjects = {redis.subject for redis in down}
+    failing = {alert.subject for alert in snapshot.alerts if alert.name == REDIS}
+    is_alone = sum(worker.alive for worker in snapshot.workers) <= 1
 
     def is_judged(record: AlertRecord) -> bool:
-        if record.alert in (REDIS, DATABASE):
+        if record.alert == REDIS:
+            seen_ago = math.inf if record.seen_at is None else now.timestamp() - record.seen_at
+            return record.subject not in failing and (is_alone or seen_ago > pause + _REPEAT_SECONDS)
+        if record.alert == DATABASE or not down:
             return True
         if record.queue:
             return snapshot.redis_of(record.queue).error is None
@@ -191,14 +214,23 @@ def _judged_by(snapshot: Snapshot) -> Callable[[AlertRecord], bool] | None:
     return is_judged
 
 
-def alert_event(kind: EventKind, record: AlertRecord, message: str) -> NewEvent:
+def alert_event(kind: Literal["alert-fired", "alert-resolved"], record: AlertRecord) -> NewEvent:
     """Return the event that an alert began or ended; written once for the cluster."""
-    title = BY_NAME[record.alert].title if record.alert in BY_NAME else record.alert
+    words = _describe(record)
     return NewEvent(
         kind,
-        f"{title}: {message}",
+        words if kind == "alert-fired" else f"over: {words}",
         queue=record.queue or None,
         subject=record.alert,
         detail={"alert": record.alert, "subject": record.subject, "value": record.value},
         dedupe=f"{kind}:{record.id}",
     )
+
+
+def _describe(record: AlertRecord) -> str:
+    """Return the title of an alert and its message, as far as neither says what the other does."""
+    title = BY_NAME[record.alert].title if record.alert in BY_NAME else record.alert
+    message = record.message.removeprefix("stalled: ")
+    if record.alert in (REDIS, DATABASE):  # the message names the server
+        return message[:1].upper() + message[1:]
+    return title if message.lower() in title.lower() else f"{title}: {message}"

@@ -23,6 +23,7 @@ from workers.engine.dispatcher import Dispatcher
 from workers.engine.keys import REPLY
 from workers.engine.runner import RunningJob
 from workers.handlers.processes.pool import HandlerPool
+from workers.handlers.processes.process import ProcessStack
 from workers.process.held_jobs import log_lines
 from workers.process.task_stack import read_stack, short_path
 
@@ -113,8 +114,19 @@ async def _describe(dispatcher: Dispatcher, running: RunningJob) -> dict[str, An
     pool = HandlerPool.for_function(dispatcher.runner.functions[dispatcher.queue.policy.function])
     if pool is not None:
         stack = await pool.stack(running.job)
-        frames = [(short_path(file), line, name, True) for file, line, name in stack.frames]
-        problem = "" if frames else "its process does not answer: it may be in C code, or has just begun"
+        frames = [(short_path(file), line, name, own) for file, line, name, own in stack.frames]
+        problem = "" if frames else _describe_block(stack)
         return {"frames": frames, "place": f"handler process {stack.pid}", "problem": problem}
     task_stack = await read_stack(running.task, without=_ENGINE_FILES)
     return {"frames": task_stack.frames, "place": task_stack.place, "problem": task_stack.problem}
+
+
+def _describe_block(stack: ProcessStack) -> str:
+    """Return why a job has no frames."""
+    if stack.blocked_by is None:
+        return "its process does not answer: it may be in C code, or has just begun"
+    frames = [frame for frame in stack.blocked_at if frame[3]] or stack.blocked_at
+    if not frames:
+        return f"job {stack.blocked_by} blocks its process, which does not answer: it may be in C code"
+    file, line, name, _ = frames[-1]
+    return f"job {stack.blocked_by} blocks its process, at {short_path(file)}:{line} in {name}"

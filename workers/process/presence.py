@@ -33,7 +33,7 @@ class Presence:
 
     ``describe`` returns what is published besides the process's name, ``figures`` what goes with a
     sign of life; ``on_letters`` is called if dead letters wait for the database, ``on_request`` with the
-    newest request to drain, again and again.
+    newest request to drain, again and again, ``on_returned`` if others had declared the process dead.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Presence:
         figures: Callable[[], Mapping[str, object]],
         on_letters: Callable[[], None],
         on_request: Callable[[bytes], None],
+        on_returned: Callable[[], None],
     ) -> None:
         self.redis_is_full = False
         """Whether Redis refused to take more, at the last publication: its workers do not notice."""
@@ -64,6 +65,7 @@ class Presence:
         self._figures = figures
         self._on_letters = on_letters
         self._on_request = on_request
+        self._on_returned = on_returned
         self._started_at = time.time()
         self._publishing: list[asyncio.Task[None]] = []
         """The tasks that publish in the background."""
@@ -130,8 +132,10 @@ class Presence:
         ttl_ms = round(self._ttl * 1000)
         entry = b"" if leaving else wire.dump(facts)
         args: list[Argument] = [self._worker_id, entry, ttl_ms, wire.dump(self._saq_info(facts)), forget_ms]
-        letters, full, request = await run_script(self._redis, ANNOUNCE_SCRIPT.call(keys, args))
+        letters, full, returned, request = await run_script(self._redis, ANNOUNCE_SCRIPT.call(keys, args))
         self.redis_is_full = bool(full)
+        if returned and not leaving:
+            self._on_returned()
         return bool(letters), request
 
     def _facts(self) -> dict[str, object]:

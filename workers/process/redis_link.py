@@ -25,6 +25,7 @@ from workers.process.redis_state import RedisState
 from workers.process.scheduled_jobs import ScheduledJobs
 from workers.process.wake_listener import WakeListener
 from workers.process.watchdog import Watchdog
+from workers.process.worker_events import returned_event
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,7 @@ class RedisLink:
             figures=facts.figures,
             on_letters=self.recorder.notify,
             on_request=facts.on_request,
+            on_returned=lambda: facts.emit(returned_event(facts.id, facts.release)),
         )
 
     async def _check_aborts(self) -> None:

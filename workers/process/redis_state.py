@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import structlog
@@ -9,6 +10,7 @@ from redis.exceptions import ResponseError
 
 from storage.redis.pipeline import PipelineConnection
 from storage.redis.refusals import reason, refusal_of
+from workers.monitoring.snapshot import RedisOutage
 
 log = structlog.get_logger(__name__)
 
@@ -22,6 +24,15 @@ class RedisState:
     def __init__(self, on_recovered: Callable[[], None]) -> None:
         self._on_recovered = on_recovered
         self.error: str | None = None
+        self._failing_since = 0.0
+        """When the first of the turns in succession failed, by the monotonic clock."""
+
+    @property
+    def outage(self) -> RedisOutage | None:
+        """The error, and for how long turns have failed; None while they do not."""
+        if self.error is None:
+            return None
+        return RedisOutage(self.error, time.monotonic() - self._failing_since)
 
     def on_result(self, pipeline: PipelineConnection, error: Exception | None) -> None:
         """Note the result of a turn, and log each change."""
@@ -33,6 +44,7 @@ class RedisState:
                 log.info("Redis answers again")
                 self._on_recovered()
             else:
+                self._failing_since = time.monotonic()
                 refuses = isinstance(error, ResponseError) or refusal_of(error) is not None
                 log.error("Redis refuses" if refuses else "Redis does not answer", error=text)
         self.error = text

@@ -42,6 +42,16 @@ def drained_event(worker: str, release: str, requeued: int) -> NewEvent:
     )
 
 
+def returned_event(worker: str, release: str) -> NewEvent:
+    """Return the event that a process runs again that others had declared dead: it was frozen or cut off."""
+    return NewEvent(
+        "worker-returned",
+        f"{_own_name(worker)} is back: it was frozen or cut off, and others have run its jobs",
+        subject=worker,
+        detail={"release": release},
+    )
+
+
 def lost_event(worker: LostWorker) -> NewEvent:
     """Return the event that a process without jobs ended without a word; written once for the cluster."""
     ending = "has given no sign of life: it may be frozen" if worker.connected else "ended without a drain"

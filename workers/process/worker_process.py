@@ -23,6 +23,7 @@ from workers.engine.policy import NORMAL, TIMINGS, PollIntervals, QueuePolicy, T
 from workers.engine.runner import SaqFunction
 from workers.engine.schedules import Schedule, Scheduler
 from workers.monitoring.alert_rules import DEFAULTS, Thresholds
+from workers.monitoring.snapshot import RedisOutage
 from workers.process.background_tasks import restart_after_defects, wait_for_first
 from workers.process.drain import Drain, DrainRequest, DrainRequests, leave_result
 from workers.process.event_log import EventLog
@@ -105,9 +106,9 @@ class WorkerProcess:
         self._companions: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     @property
-    def redis_errors(self) -> dict[str, str]:
-        """By URL, why a Redis does not answer, or refuses; empty while none does either."""
-        return {link.url: link.state.error for link in self.links if link.state.error is not None}
+    def redis_outages(self) -> dict[str, RedisOutage]:
+        """By URL, why a Redis does not answer, or refuses, and for how long; empty while none does either."""
+        return {link.url: outage for link in self.links if (outage := link.state.outage) is not None}
 
     @property
     def redis_error(self) -> str | None:

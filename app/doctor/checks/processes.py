@@ -11,6 +11,8 @@ from workers.monitoring.roster import Evidence, roster
 from workers.monitoring.snapshot import WorkerSnapshot
 
 _DEFAULT = "the default"
+_OF_WORKERS = {"run"}
+"""Settings that matter only where jobs run, which a command does not."""
 
 
 async def live_workers(server: RedisServer) -> list[WorkerSnapshot]:
@@ -41,7 +43,7 @@ def _differences(server: RedisServer, worker: WorkerSnapshot) -> Iterator[str]:
         policy = server.policies.get(queue)
         if policy is not None:
             ours = policy.settings() | server.thresholds.settings(queue)
-            for name in sorted(theirs.keys() | ours.keys()):
+            for name in sorted((theirs.keys() | ours.keys()) - _OF_WORKERS):
                 their_value, our_value = theirs.get(name, _DEFAULT), ours.get(name, _DEFAULT)
                 if their_value != our_value:
                     yield f"{queue} {name} {_text(their_value)}, here {_text(our_value)}"

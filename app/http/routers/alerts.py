@@ -128,7 +128,9 @@ class HistoryItem(BaseModel):
     silenced_by: str | None
     silenced_until: datetime | None
     silence_reason: str | None
-    notified: dict[str, Any] = Field(description="What notifications were sent, and when.")
+    notified: dict[str, Any] = Field(
+        description="What notifications were sent, and when; `seen_at`: when a process last saw it."
+    )
 
 
 class HistoryPage(BaseModel):

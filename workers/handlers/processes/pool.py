@@ -7,7 +7,7 @@ import os
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 from saq import Job
@@ -17,7 +17,7 @@ from workers.engine.attempts import META
 from workers.engine.runner import SaqFunction
 from workers.errors import HandlerImportError, HandlerInterruptedError
 from workers.handlers.processes.launch import HandlerSource
-from workers.handlers.processes.process import HandlerProcess
+from workers.handlers.processes.process import HandlerProcess, ProcessStack
 from workers.handlers.processes.recycle import NEVER, Recycle
 
 log = structlog.get_logger(__name__)
@@ -29,13 +29,6 @@ _FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS = 0.1, 5.0
 
 EnqueueJob = Callable[[str, dict[str, Any], str | None, float], Awaitable[str | None]]
 """Enqueues a job of a function, with data, key and Unix time; its key, None if one with it waits."""
-
-
-class ProcessStack(NamedTuple):
-    """The frames of a job by file, line and function, the outermost first; none if its process is silent."""
-
-    pid: int | None
-    frames: list[Any]
 
 
 class HandlerPool:
@@ -102,9 +95,7 @@ class HandlerPool:
     async def stack(self, job: Job) -> ProcessStack:
         """Return where a job stands in its process."""
         process = next((process for process in self._processes if process.runs(job)), None)
-        return (
-            ProcessStack(None, []) if process is None else ProcessStack(process.pid, await process.stack(job))
-        )
+        return ProcessStack(None) if process is None else await process.stack(job)
 
     async def read_files(self) -> dict[str, list[int]]:
         """Return the files of the team's modules that processes have imported, or that are to be fixed."""

@@ -9,10 +9,10 @@ import signal
 import struct
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from saq import Job
@@ -55,6 +55,18 @@ class _Call:
     ended: asyncio.Future[Any]
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
     """The attempt's, so that its lines are logged as its own."""
+
+
+class ProcessStack(NamedTuple):
+    """Where a job stands.  A frame is its file, line, function and whether it is the team's code."""
+
+    pid: int | None
+    frames: Sequence[Any] = ()
+    """The outermost first; none if the process is silent, or has not begun the job."""
+    blocked_by: str | None = None
+    """The key of another job whose code runs, if it has no frames."""
+    blocked_at: Sequence[Any] = ()
+    """The frames of that job; none if the process is silent."""
 
 
 class HandlerProcess:
@@ -167,12 +179,17 @@ class HandlerProcess:
         """Return whether this job runs in it."""
         return any(call.job is job for call in self._calls.values())
 
-    async def stack(self, job: Job) -> list[Any]:
-        """Return where a job of this process stands: file, line and function, the outermost first."""
+    async def stack(self, job: Job) -> ProcessStack:
+        """Return where a job of this process stands, or which other one blocks the process."""
         number = next((number for number, call in self._calls.items() if call.job is job), None)
-        if number is None:
-            return []
-        return list(await self._request("stack", number) or ())
+        frames = None if number is None else await self._request("stack", number)
+        running = self._running_number()
+        if frames or number is None or running in (None, number):
+            return ProcessStack(self.pid, frames or ())
+        blocker = self._calls[running].job.key
+        # A silent process is not asked again: the answer would come too late.
+        blocked_at = None if frames is None else await self._request("stack", running)
+        return ProcessStack(self.pid, (), blocker, blocked_at or ())
 
     async def read_files(self) -> dict[str, list[int]]:
         """Return the files, as they are now."""

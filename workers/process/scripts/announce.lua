@@ -12,17 +12,19 @@
 --       then for each queue: SAQ's stats zset and SAQ's worker_info key of this worker
 -- ARGV  1 worker  2 JSON of it, '' to take it off the list  3 ms for which it counts as present
 --       4 SAQ's worker info, JSON  5 ms after which a silent worker is forgotten; 0: not now
--- Reply {number of letters and outcomes that wait for the database, 1: the server is full, request to drain or
---       to undo that, or nil}.  A request is read with HMGET where HSETNX kept "since:" before: reading it costs
+-- Reply {number of letters and outcomes that wait for the database, 1: the server is full, 1: others had declared
+--       it dead, request to drain or to undo that, or nil}.  A request is read with HMGET where HSETNX kept "since:" before: reading it costs
 --       no command.
 -- A process that publishes its presence has a loop that runs.
--- A command that a full server refuses comes first, to find that out.  Then a deletion: see take.lua.
+-- The first command that writes is one that a full server refuses, to find that out.  Then a deletion: see take.lua.
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local entry = {KEYS[1], ARGV[1], ARGV[2], 'at:' .. ARGV[1], now_ms}
+local names = {'since:' .. ARGV[1], 'drain:' .. ARGV[1], 'blocked:' .. ARGV[1], 'at:' .. ARGV[1]}
+local known = redis.call('HMGET', KEYS[1], unpack(names))
 local reply = ARGV[2] ~= '' and redis.pcall('HSET', unpack(entry))
 local refused = type(reply) == 'table' and reply.err
-local known = redis.call('HMGET', KEYS[1], 'since:' .. ARGV[1], 'drain:' .. ARGV[1], 'blocked:' .. ARGV[1])
+local returned = (tonumber(known[4]) or 0) < 0
 if refused or known[3] then redis.call('HDEL', KEYS[1], 'blocked:' .. ARGV[1]) end
 local present, forget = tonumber(ARGV[3]), tonumber(ARGV[5])
 local request = false
@@ -58,4 +60,4 @@ if forget > 0 then
   for i = 5, #KEYS, 2 do redis.call('ZREMRANGEBYSCORE', KEYS[i], 0, now_ms) end
   redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, now_ms - forget)
 end
-return {redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4]), refused and 1 or 0, request}
+return {redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4]), refused and 1 or 0, returned and 1 or 0, request}

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,79 @@ async def test_the_stack_of_a_handler_in_a_process_of_its_own(
     process.drain_now()
     assert await process.wait_drained() == 1
     await pool.close()
+
+
+async def test_handlers_of_a_process_that_wait_in_a_library_stand_at_their_own_lines(
+    make_bench: MakeBench, operate: Operate, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(
+        "import asyncio\nasync def extract(ctx, number):\n"
+        "    if number < 2:\n        await download()\n    await asyncio.sleep(600)\n"
+        "async def download():\n    await asyncio.sleep(600)\n"
+    )
+    pool = HandlerPool(HandlerSource(QUEUE, "shop:extract", sys.executable, (str(tmp_path),)), _refuse)
+    await pool.start()
+    bench = make_bench()
+    jobs = (await operate(bench)).jobs
+    process = await bench.start(pool.as_function())
+    keys = await bench.send(3)
+
+    async def lines() -> list[tuple[str, int]]:
+        if (await jobs.counts())[QUEUE].running < 3:
+            return []
+        stacks = [await jobs.stack(QUEUE, key) for key in keys]
+        return [(Path(stack.line.file).name, stack.line.line) for stack in stacks if stack.line is not None]
+
+    await eventually(lambda: _is_equal(lines, [("shop.py", 7), ("shop.py", 7), ("shop.py", 5)]))
+    (finding,) = await jobs.findings()
+    assert {job.key for job in finding.jobs} == set(keys[:2])
+    assert (finding.frame.function, finding.frame.own) == ("download", True)
+    process.drain_now()
+    assert await process.wait_drained() == 3
+    await pool.close()
+
+
+@pytest.mark.parametrize(
+    ("blocks", "problem"),
+    [
+        ("time.sleep(3)", "job {} blocks its process, at shop.py:5 in crunch"),
+        (
+            "ctypes.PyDLL(None).usleep(3_000_000)",
+            "job {} blocks its process, which does not answer: it may be in C code",
+        ),
+    ],
+    ids=["python", "c"],
+)
+async def test_a_job_beside_one_that_blocks_their_process_names_it(
+    make_bench: MakeBench, operate: Operate, tmp_path: Path, blocks: str, problem: str
+) -> None:
+    (tmp_path / "shop.py").write_text(
+        f"import ctypes, time\nasync def extract(ctx, number):\n    crunch()\ndef crunch():\n    {blocks}\n"
+    )
+    pool = HandlerPool(HandlerSource(QUEUE, "shop:extract", sys.executable, (str(tmp_path),)), _refuse)
+    await pool.start()
+    bench = make_bench()
+    jobs = (await operate(bench)).jobs
+    process = await bench.start(pool.as_function())
+    (first,) = await bench.send()
+    await eventually(lambda: running(jobs))
+    await asyncio.sleep(0.2)
+    (second,) = await bench.send()
+
+    async def is_told() -> bool:
+        if (await jobs.counts())[QUEUE].running < 2:
+            return False
+        stack = await jobs.stack(QUEUE, second)
+        return not stack.frames and stack.problem.replace(f"{tmp_path}/", "") == problem.format(first)
+
+    await eventually(is_told, within=2.8)
+    process.drain_now()
+    assert await process.wait_drained() == 2
+    await pool.close()
+
+
+async def _is_equal(read: Callable[[], Awaitable[Any]], value: object) -> bool:
+    return bool(await read() == value)
 
 
 async def _refuse(*_: object) -> None:

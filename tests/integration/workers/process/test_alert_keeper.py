@@ -24,7 +24,7 @@ from tests.support.processes import Spawner
 from tests.support.waiting import eventually
 from workers.engine.keys import OBSERVED, WAKE_CHANNEL
 from workers.engine.policy import ALERT, COLOR, RateLimit
-from workers.monitoring.snapshot import Alert, RedisSnapshot, Snapshot
+from workers.monitoring.snapshot import Alert, LostWorker, RedisSnapshot, Snapshot
 from workers.monitoring.snapshot_reader import SnapshotReader
 from workers.process import idle_checks
 from workers.process.alert_keeper import AlertKeeper
@@ -345,3 +345,31 @@ async def test_alerts_of_a_redis_that_is_down_stay_and_those_of_the_others_end(
     changes = await keeper.check()
     assert changes is not None
     assert not changes.firing
+
+
+async def test_a_process_that_is_missing_in_one_pass_only_is_not_lost(
+    make_bench: MakeBench, database: Database
+) -> None:
+    bench, events = make_bench(), list[NewEvent]()
+    lost = LostWorker("w" * 32, "box", 7, None, 50.0, connected=False)
+    passes = [(lost,), (), (lost,), (lost,), (lost,)]
+
+    async def take() -> Snapshot:
+        return replace(HEALTHY, alerts=(), lost=passes.pop(0))
+
+    keeper = AlertKeeper(
+        bench.redis,
+        AlertHistoryRepository(database),
+        take,
+        is_active=lambda: False,
+        idle=IdleChecks([bench.redis], count_seconds=3600),
+        emit=events.append,
+    )
+    for _ in range(3):
+        await keeper.check()
+        assert not events
+    assert await keeper.has_reason(), "the next pass tells"
+    for _ in range(2):
+        await keeper.check()
+    assert [event.subject for event in events] == [lost.id]
+    assert not await keeper.has_reason()

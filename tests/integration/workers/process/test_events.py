@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -101,6 +102,29 @@ async def test_a_killed_worker_a_new_group_and_a_release_are_one_event_each(
     assert releases == {"v7"}
     (group, _) = await bench.letters.groups()
     assert group.releases == ("v7",)
+
+
+@pytest.mark.slow
+async def test_a_frozen_process_that_runs_again_is_an_event(
+    make_bench: MakeBench, spawn: Spawner, journal: Journal, events: EventRepository
+) -> None:
+    bench = make_bench()
+    frozen = await spawn()
+    await bench.stock.enqueue("extract_colors", timeout=0, seconds=5)
+    await eventually(lambda: journal.events("start"))
+    await spawn()
+    frozen.send_signal(signal.SIGSTOP)
+
+    async def has(kind: str) -> bool:
+        return (await _kinds(events))[kind] == 1
+
+    await eventually(lambda: has("worker-lost"), within=40)
+    assert not await has("worker-returned")
+    frozen.send_signal(signal.SIGCONT)
+    await eventually(lambda: has("worker-returned"), within=20)
+    lost, returned = await _one(events, "worker-lost"), await _one(events, "worker-returned")
+    assert returned.subject == lost.subject
+    assert f"pid {frozen.pid}) is back" in returned.message
 
 
 async def test_the_same_new_group_in_three_processes_is_one_event(

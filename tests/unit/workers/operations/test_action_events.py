@@ -71,6 +71,13 @@ def event(verb: str, arguments: dict[str, Any], affected: int = 1, **fields: str
             "anna ended the silence of backlog",
         ),
         ("drain", {"worker": "w1"}, 0, "worker-draining", "anna drains worker w1, 0 jobs in flight"),
+        (
+            "drain",
+            {"worker": "w1", "now": True},
+            2,
+            "worker-draining",
+            "anna drains worker w1 at once: its 2 jobs in flight are requeued",
+        ),
     ],
 )
 def test_each_verb_has_a_kind_and_a_sentence(
