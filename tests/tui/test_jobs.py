@@ -60,6 +60,20 @@ async def test_only_the_page_that_is_shown_is_read_and_nothing_while_another_vie
         assert len(operations.jobs.read) == before
 
 
+async def test_the_job_that_ended_last_is_the_first_row_unless_the_cursor_was_moved() -> None:
+    operations = CannedOperations(HEALTHY)
+    operations.jobs.kept = [job(f"done-{number}", "done") for number in range(9)]
+    async with dashboard(operations).run_test(size=(80, 24)) as pilot:
+        app = await opened(pilot, "right", "right", "right")
+        for moves, expected in (((), "newer-0"), (("down",), "done-0")):
+            await pilot.press(*moves)
+            operations.jobs.kept.insert(0, job(f"newer-{len(moves)}", "done"))
+            await press(pilot, "r")
+            selected = jobs_screen(app).table.selected
+            assert selected is not None
+            assert selected.key == expected
+
+
 async def test_reads_do_not_pile_up() -> None:
     operations = CannedOperations(HEALTHY)
     async with dashboard(operations).run_test(size=(120, 36)) as pilot:

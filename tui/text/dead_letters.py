@@ -58,6 +58,7 @@ def letter_columns(width: int, *, marks: bool = False, state: bool = False) -> d
     return columns | {"error": max(20, width - _used_width(columns))}
 
 
+NEWEST_LETTERS_FIRST = Order("when", descending=True)
 _ORDER_COLUMNS: dict[str, OrderColumn] = {
     "when": "failed_at",
     "queue": "queue_name",
@@ -80,7 +81,7 @@ def letter_sorting(letter_filter: LetterFilter) -> Sorting[DeadLetter]:
     return Sorting(
         "letters",
         tuple(SortColumn(name, descending=True) for name in columns),
-        Order("when", descending=True),
+        NEWEST_LETTERS_FIRST,
         note,
     )
 

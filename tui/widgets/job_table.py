@@ -23,6 +23,9 @@ _TAB_KEYS: tuple[BindingType, ...] = (
     Binding("right,l", "screen.tab(1)", "Next list", show=False),
 )
 
+_NEWEST_FIRST = ("done", "failed")
+"""Lists whose own order is that in which jobs ended, the last one first."""
+
 
 class LiveTable(KeyedTable[ItemT]):
     """Rows that stay keep their place: only cells that have changed are painted."""
@@ -81,6 +84,7 @@ class JobTable(LiveTable[JobSummary], MarkableTable[JobSummary]):
         """Show the jobs of a state; on another page no range continues."""
         if [self.id_of(job) for job in jobs] != [self.id_of(job) for job in self.items]:
             self.range_start = None
+        self.newest_first = tab in _NEWEST_FIRST and self.order is None
         columns = columns_for(tab, width)
         rows = {
             f"{job.queue}\0{job.key}": job_cells(job, columns, now=now, marked=self.is_marked(job))

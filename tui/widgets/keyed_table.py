@@ -20,6 +20,8 @@ ItemT = TypeVar("ItemT")
 class KeyedTable(DataTable[Text], Generic[ItemT]):
     """Rows are replaced together; the cursor stays on the row of its key, else on its line."""
 
+    newest_first: bool = False
+    """Whether new rows come first: then a cursor on the first row stays there, so that they are seen."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select_cursor", "Open", key_display="enter"),
         Binding("k", "cursor_up", "Up", show=False),
@@ -85,7 +87,7 @@ class KeyedTable(DataTable[Text], Generic[ItemT]):
             self.add_row(*cells, key=key)
         self.items, self.keys, self.shown_order = tuple(items), list(rows), self.order
         if 0 <= row < len(keys):
-            stays = keys[row] in rows
+            stays = keys[row] in rows and not (self.newest_first and row == 0)
             self.move_cursor(row=self.keys.index(keys[row]) if stays else row, animate=False)
 
     def render_line(self, y: int) -> Strip:
