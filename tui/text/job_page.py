@@ -31,7 +31,7 @@ def facts(job: JobDetail, now: float, width: int, letters: str) -> Text:
 def _facts(job: JobDetail, now: float, letters: str) -> Fields:
     if job.why is not None:
         yield "why", Text(escape(job.why.sentence), "bold")
-    if is_slow(job):
+    if is_slow(job) and (job.why is None or job.why.cause != "held_by_dead_worker"):
         times = (job.running_for or 0) / (job.usual_run or 1)
         usual = f"usually {duration(job.usual_run)}: {times:.0f} times as long as usual"
         yield "", Text(usual, BREACH)

@@ -18,31 +18,31 @@ from tui.screens.jobs.pane import JobPane
 from tui.screens.paged import PAGE_ROWS, ListState, PagedScreen
 from tui.session import Session
 from tui.text.completion import Values
-from tui.text.format import clock_time, count, escape
-from tui.text.jobs import JOB_SORTING, MAX_SORTED, SCHEDULE_SORTING, TABS
+from tui.text.format import count, escape, long_duration
+from tui.text.jobs import (
+    EMPTY,
+    JOB_SORTING,
+    MAX_SORTED,
+    SCHEDULE_SORTING,
+    TABS,
+    Doubts,
+    doubts,
+    start_sentences,
+)
 from tui.text.sorting import Sorting
 from tui.widgets.job_table import SCHEDULE_KEYS, JobTable, ScheduleTable
 from tui.widgets.state_bar import StateBar
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.job_filter import ALL_JOBS, PLACEHOLDER, JobFilter
-from workers.operations.job_views import named_job, start_facts
+from workers.operations.job_views import named_job
 from workers.operations.jobs import JOB_STATES, MAX_JOBS, JobSummary, Verb, WindowState
 from workers.operations.operations import Page
 from workers.operations.schedules import ScheduleView
-from workers.operations.why import explain
 from workers.words import plural
 
 _COST_FACTOR = 20.0
 """After a sorted list was read as many times as long as that took pass at least until it is read again."""
 _REMEMBERED_TAB = "jobs-tab"
-_EMPTY = {
-    "running": "no job runs",
-    "ready": "no job is ready",
-    "scheduled": "no job waits for its time",
-    "done": "no job that has completed is kept",
-    "failed": "no job that has failed is kept; view 2 has the dead letters",
-    "schedules": "there is no schedule",
-}
 
 
 class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
@@ -60,7 +60,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
     )
     LEGEND = (
         "■  marked     ●  runs     ▲  runs far longer than usual, or is not a job",
-        "↻  a retry    ✔  done     ✕  failed     ‖  disabled",
+        "↻  a retry    ✔  done     ✕  failed, or held by a dead worker     ‖  disabled",
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "tab(-1)", "List before", show=False),
@@ -86,6 +86,8 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         self._schedule_count: int | None = None
         self._next_read = 0.0
         """When a sorted list is read again, by the monotonic clock."""
+        self._read_at = 0.0
+        """When the page was read, by the same clock."""
 
     def compose_body(self) -> ComposeResult:
         """Compose the states, the list, and the part about the row under the cursor."""
@@ -111,6 +113,8 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         super().update_snapshot(snapshot, error)
         self._show_states()
         readable = snapshot is not None and not self.session.figures_are_old
+        if self.page is not None and not readable:
+            self.update_tables()
         due = self.state.order is None or time.monotonic() >= self._next_read
         if self.is_current and readable and due and not self.is_waiting:
             self.request_again()
@@ -196,7 +200,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             listed = page.schedules if isinstance(page, JobPage) else ()
             schedules.show_schedules(listed, width, now)
         else:
-            jobs.show_jobs(self.rows, self.state.filter.tab, width, now)
+            jobs.show_jobs(self.rows, self.state.filter.tab, width, now, self._doubts)
         jobs.display = bool(jobs.items) and not self.lists_schedules
         schedules.display = bool(schedules.items) and self.lists_schedules
         self._show_states()
@@ -212,7 +216,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         of_filter = f" for {escape(query)}: {shows_all}" if query else ""
         if query and self.page.next is not None:
             of_filter = f" for {escape(query)} among those searched: {searches_on}, {shows_all}"
-        nothing = f"  {_EMPTY[self.state.filter.tab]}{of_filter}"
+        nothing = f"  {EMPTY[self.state.filter.tab]}{of_filter}"
         return "\n".join([nothing, *self._why_nothing_starts()])
 
     def _why_nothing_starts(self) -> list[str]:
@@ -220,27 +224,33 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         snapshot, job_filter = self.session.snapshot, self.state.filter
         if snapshot is None or job_filter.tab not in ("running", "ready"):
             return []
-        queue = job_filter.selected.queue
-        queues = [known.name for known in snapshot.queues if queue in (None, known.name)]
-        policies = map(self.session.operations.queues.policy, queues)
-        sentences = [explain(start_facts(policy, snapshot, None), clock_time).sentence for policy in policies]
-        return ["", *(f"  {escape(sentence)}" for sentence in sentences)]
+        selected = job_filter.selected.queue
+        queues = [queue.name for queue in snapshot.queues if selected in (None, queue.name)]
+        return ["", *start_sentences(snapshot, map(self.session.operations.queues.policy, queues))]
 
     def title_parts(self) -> list[str]:
         """Return how many rows, and which page."""
+        age = f"read {long_duration(time.monotonic() - self._read_at)} ago" if self._doubts.is_old else ""
         if self.lists_schedules:
             schedules = plural(len(self.query_one(ScheduleTable).items), "schedule")
-            return [schedules, *self.position_parts(numbered=False)]
+            return [schedules, age, *self.position_parts(numbered=False)]
         single = self.state.page_number == 1 and self._next_state() is None
         jobs = plural(len(self.rows), "job")
         as_started = self.state.filter.tab == "ready" and self.state.order is None
         is_cut = isinstance(self.page, JobPage) and self.page.is_cut
+        dead = sum(map(self._doubts.is_held_by_dead, self.rows))
         return [
             jobs if single else f"{jobs} on this page",
+            age,
             f"of the first {count(MAX_SORTED)}" if is_cut else "",
             "in the order of their queues" if as_started else "",
+            f"{dead} held by a dead worker" if dead else "",
             *self.position_parts(numbered=not single),
         ]
+
+    @property
+    def _doubts(self) -> Doubts:
+        return doubts(self.session.snapshot, is_old=self.session.figures_are_old)
 
     def _show_states(self) -> None:
         job_filter = self.state.filter
@@ -322,8 +332,9 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         return super().check_action(action, parameters)
 
     def page_arrived(self, before: ListState[Listed]) -> None:
-        """Remember which list is shown."""
+        """Remember which list is shown, and when it was read."""
         super().page_arrived(before)
+        self._read_at = time.monotonic()
         self.session.state.set(_REMEMBERED_TAB, self.state.filter.tab)
 
     # Actions
