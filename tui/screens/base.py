@@ -101,7 +101,9 @@ class DashboardScreen(Screen[None]):
     def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
         """Show a snapshot; ``error`` is why it is old or missing."""
         session, width = self.session, self.size.width
-        self.query_one("#header", Line).show(snapshot_text.header(snapshot, width, error))
+        self.query_one("#header", Line).show(
+            snapshot_text.header(snapshot, width, error, read_only=session.operations.read_only)
+        )
         self.query_one(TabBar).show_tabs(snapshot, self.app.current_mode, width)
         key = partial(key_name, self)
         verdict = self.query_one("#verdict", Line)

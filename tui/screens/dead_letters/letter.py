@@ -61,7 +61,7 @@ class LetterScreen(LetterActions):
     @work(exclusive=True, group="letter")
     async def fetch_letter(self) -> None:
         """Show the letter as it is now, with its replays."""
-        lineage = await self.session.run(self.letters.lineage(self._letter.id))
+        lineage = await self.session.read(self.letters.lineage(self._letter.id))
         if lineage is None:
             return
         self._letter = next((letter for letter, _ in lineage if letter.id == self._letter.id), self._letter)

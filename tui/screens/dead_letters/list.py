@@ -128,7 +128,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
     @work(exclusive=True, group="count")
     async def fetch_count(self, letter_filter: LetterFilter) -> None:
         """Count the letters; nothing waits for it."""
-        number = await self.session.run(self.letters.count(letter_filter, limit=_MAX_COUNT))
+        number = await self.session.read(self.letters.count(letter_filter, limit=_MAX_COUNT))
         if letter_filter == self.state.filter:
             self._count = number if number is not None else "not counted"
             self.update_title()
@@ -147,7 +147,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
     async def fetch_groups(self, letter_filter: LetterFilter) -> None:
         """Fetch the groups; nothing waits for them."""
         try:
-            groups = await self.session.run(self.letters.groups(letter_filter, limit=_MAX_GROUPS))
+            groups = await self.session.read(self.letters.groups(letter_filter, limit=_MAX_GROUPS))
         finally:
             if self._loading_groups_for is letter_filter:  # else those of another filter are being fetched
                 self._loading_groups_for = None
