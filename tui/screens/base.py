@@ -118,6 +118,12 @@ class DashboardScreen(Screen[None]):
         banner.display, verdict.display = text is not None, text is None
         self.set_class(session.figures_are_old, "-old")
 
+    async def on_click(self, event: events.Click) -> None:
+        """List the alerts: a click on their key, at the right end of the verdict."""
+        verdict, words = self.query_one("#verdict", Line), f"{key_name(self, 'app.alerts')} alerts "
+        if event.widget is verdict and event.x >= verdict.size.width - len(words):
+            await self.run_action("app.alerts")
+
     def action_freeze(self) -> None:
         """Hold what is shown, or go on."""
         if self.session.operations.draining:

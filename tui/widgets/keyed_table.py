@@ -8,7 +8,9 @@ from typing import ClassVar, Generic, TypeVar
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
+from textual import events
 from textual.binding import Binding, BindingType
+from textual.coordinate import Coordinate
 from textual.strip import Strip
 from textual.widgets import DataTable
 
@@ -62,6 +64,12 @@ class KeyedTable(DataTable[Text], Generic[ItemT]):
             super().action_select_cursor()
         else:
             self.notify("nothing is listed: there is nothing to open")
+
+    def on_click(self, event: events.Click) -> None:
+        """Let a click on any column of the row under the cursor open it: the base class compares cells."""
+        meta = event.style.meta
+        if meta.get("row") == self.cursor_row and "column" in meta:
+            self.cursor_coordinate = Coordinate(self.cursor_row, meta["column"])
 
     def on_data_table_row_selected(self) -> None:
         """Open the item under the cursor: enter, or a click on its row."""
