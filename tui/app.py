@@ -75,7 +75,8 @@ class Dashboard(OpeningApp, inherit_bindings=False):
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {KeyCommands}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("colon,ctrl+p", "command_palette", "Commands", key_display=":"),
+        Binding("colon", "command_palette", "Commands", key_display=":"),
+        Binding("ctrl+p", "command_palette", "Commands", show=False),
         Binding("J,ctrl+o", "jump", "Jump to a part of the screen", show=False),
         *(
             Binding(view.key, f"view('{view.name}')", view.title, show=False, tooltip=f"{view.purpose}.")

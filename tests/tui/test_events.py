@@ -86,6 +86,14 @@ async def test_the_newest_event_is_the_first_row_after_another_view() -> None:
         assert table.selected.message == "the newest"
 
 
+async def test_tab_completes_the_kinds_and_queues_of_a_filter() -> None:
+    async with dashboard(canned(*KEPT)).run_test(size=(120, 36)) as pilot:
+        app = await opened(pilot, "slash", *"kind:worker-dra", "tab")
+        await until(pilot, lambda: app.screen.query_one(Input).value == "kind:worker-drained")
+        await pilot.press(*" queue:col", "tab")
+        await until(pilot, lambda: app.screen.query_one(Input).value.endswith(f"queue:{QUEUE}"))
+
+
 OPENED: dict[str, tuple[type[Screen[Any]], dict[str, Any]]] = {
     "alert-fired": (AlertsDialog, {}),
     "alert-resolved": (AlertsDialog, {"queue": QUEUE}),

@@ -21,7 +21,7 @@ from tui.text.format import (
 )
 from tui.text.queues import thin_gauge
 from tui.text.sorting import SortColumn, Sorting
-from tui.text.styles import ACCENT, BREACH, MUTED, OK, PAUSED, WATCH, WIDE_COLUMNS
+from tui.text.styles import ACCENT, BREACH, MARK, MUTED, OK, PAUSED, WATCH, WIDE_COLUMNS
 from workers.engine.policy import QueuePolicy
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.job_views import start_facts
@@ -30,7 +30,6 @@ from workers.operations.schedules import ScheduleView
 from workers.operations.why import explain
 
 TABS = ("running", "ready", "scheduled", "done", "failed", "schedules")
-MARK = "■"
 EMPTY = {
     "running": "no job runs",
     "ready": "no job is ready",

@@ -17,18 +17,9 @@ from tui.screens.jobs.page import JobPage, Listed
 from tui.screens.jobs.pane import JobPane
 from tui.screens.paged import PAGE_ROWS, ListState, PagedScreen
 from tui.session import Session
+from tui.text import jobs as job_text
 from tui.text.completion import Values
 from tui.text.format import count, escape, long_duration
-from tui.text.jobs import (
-    EMPTY,
-    JOB_SORTING,
-    MAX_SORTED,
-    SCHEDULE_SORTING,
-    TABS,
-    Doubts,
-    doubts,
-    start_sentences,
-)
 from tui.text.sorting import Sorting
 from tui.widgets.job_table import SCHEDULE_KEYS, JobTable, ScheduleTable
 from tui.widgets.state_bar import StateBar
@@ -82,7 +73,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
 
     def __init__(self, session: Session) -> None:
         tab = session.state.get(_REMEMBERED_TAB)
-        super().__init__(session, ListState(Listed(tab if tab in TABS else TABS[0])))
+        super().__init__(session, ListState(Listed(tab if tab in job_text.TABS else job_text.TABS[0])))
         self._schedule_count: int | None = None
         self._next_read = 0.0
         """When a sorted list is read again, by the monotonic clock."""
@@ -131,7 +122,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             schedules = await self.schedules.list()
             self._schedule_count = len(schedules)
             selected = [schedule for schedule in schedules if job_filter.selected.selects_schedule(schedule)]
-            return JobPage((), None, counts, SCHEDULE_SORTING.sort(selected, state.order))
+            return JobPage((), None, counts, job_text.SCHEDULE_SORTING.sort(selected, state.order))
         if self._schedule_count is None:
             self._schedule_count = len(await self.schedules.list())
         listed = next(known for known in JOB_STATES if known == job_filter.tab)
@@ -160,19 +151,19 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         began = time.monotonic()
         jobs: list[JobSummary] = []
         cursor: str | None = None
-        for _ in range(MAX_SORTED // MAX_JOBS):
+        for _ in range(job_text.MAX_SORTED // MAX_JOBS):
             page = await self._read(listed, state, MAX_JOBS, cursor)
             jobs += page.items
             cursor = page.next
             if cursor is None:
                 break
         self._next_read = time.monotonic() + _COST_FACTOR * (time.monotonic() - began)
-        return JOB_SORTING[listed].sort(jobs, state.order), cursor is not None
+        return job_text.JOB_SORTING[listed].sort(jobs, state.order), cursor is not None
 
     def sorting_of(self, state: ListState[Listed]) -> Sorting[Any]:
         """Return the columns of a tab."""
         tab = state.filter.tab
-        return SCHEDULE_SORTING if tab == "schedules" else JOB_SORTING[tab]
+        return job_text.SCHEDULE_SORTING if tab == "schedules" else job_text.JOB_SORTING[tab]
 
     # Painting
 
@@ -216,7 +207,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         of_filter = f" for {escape(query)}: {shows_all}" if query else ""
         if query and self.page.next is not None:
             of_filter = f" for {escape(query)} among those searched: {searches_on}, {shows_all}"
-        nothing = f"  {EMPTY[self.state.filter.tab]}{of_filter}"
+        nothing = f"  {job_text.EMPTY[self.state.filter.tab]}{of_filter}"
         return "\n".join([nothing, *self._why_nothing_starts()])
 
     def _why_nothing_starts(self) -> list[str]:
@@ -226,7 +217,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             return []
         selected = job_filter.selected.queue
         queues = [queue.name for queue in snapshot.queues if selected in (None, queue.name)]
-        return ["", *start_sentences(snapshot, map(self.session.operations.queues.policy, queues))]
+        return ["", *job_text.start_sentences(snapshot, map(self.session.operations.queues.policy, queues))]
 
     def title_parts(self) -> list[str]:
         """Return how many rows, and which page."""
@@ -242,15 +233,15 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         return [
             jobs if single else f"{jobs} on this page",
             age,
-            f"of the first {count(MAX_SORTED)}" if is_cut else "",
+            f"of the first {count(job_text.MAX_SORTED)}" if is_cut else "",
             "in the order of their queues" if as_started else "",
             f"{dead} held by a dead worker" if dead else "",
             *self.position_parts(numbered=not single),
         ]
 
     @property
-    def _doubts(self) -> Doubts:
-        return doubts(self.session.snapshot, is_old=self.session.figures_are_old)
+    def _doubts(self) -> job_text.Doubts:
+        return job_text.doubts(self.session.snapshot, is_old=self.session.figures_are_old)
 
     def _show_states(self) -> None:
         job_filter = self.state.filter
@@ -315,8 +306,8 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
 
     def action_tab(self, step: int) -> None:
         """Show the next list, or the one before."""
-        index = TABS.index(self.target_state.filter.tab)
-        self._show_tab(TABS[(index + step) % len(TABS)])
+        index = job_text.TABS.index(self.target_state.filter.tab)
+        self._show_tab(job_text.TABS[(index + step) % len(job_text.TABS)])
 
     def on_state_bar_chosen(self, message: StateBar.Chosen) -> None:
         """Show the list that was clicked."""
