@@ -101,6 +101,13 @@ class Session:
         down = self.snapshot is not None and self.snapshot.is_old
         return down or self.snapshot_error is not None
 
+    @property
+    def outage(self) -> str:
+        """Why the figures are old; empty if they are not."""
+        redises = () if self.snapshot is None else self.snapshot.redises
+        errors = [redis.error for redis in redises if redis.error is not None]
+        return (self.snapshot_error or "".join(errors[:1])) if self.figures_are_old else ""
+
     def refresh(self, *, screens: bool = False) -> None:
         """Take a snapshot now; with ``screens`` the open screens also fetch their own data again."""
         self.frozen = False

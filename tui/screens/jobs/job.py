@@ -90,7 +90,11 @@ class JobScreen(JobActions):
     def on_mount(self) -> None:
         """Let keys scroll, and read the job."""
         self.query_one("#detail").focus()
-        self.query_one("#job-problem").display = False
+        self._show_parts(visible=False)
+        if self.session.outage:
+            self._show_problem(self.session.outage)
+        else:
+            self.query_one("#job-facts").display = True
         self._read()
 
     def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
@@ -128,7 +132,7 @@ class JobScreen(JobActions):
             title = self.query_one("#job-title", Rule)
             shown_key = clip(escape(key), _MAX_KEY_CHARS)
             if detail is None:
-                self._show_problem(title, shown_key, "".join(problems))
+                self._show_problem("".join(problems))
                 return
             self._job = detail = named_job(detail, self.session.snapshot)
             self._read_at = time.monotonic()
@@ -139,10 +143,11 @@ class JobScreen(JobActions):
         finally:
             self._reading = False
 
-    def _show_problem(self, title: Rule, shown_key: str, problem: str) -> None:
+    def _show_problem(self, problem: str) -> None:
         """Show why it cannot be read; what was read before stays, with its age."""
         age = None if self._read_at is None else time.monotonic() - self._read_at
-        title.show(shown_key, f"read {long_duration(age)} ago" if age is not None else "not read")
+        read = f"read {long_duration(age)} ago" if age is not None else "not read"
+        self.query_one("#job-title", Rule).show(clip(escape(self._job.key), _MAX_KEY_CHARS), read)
         line = self.query_one("#job-problem", Line)
         line.show(Text(f"  it cannot be read: {problem}", BREACH))
         self._show_parts(visible=age is not None)
