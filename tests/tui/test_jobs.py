@@ -111,6 +111,25 @@ async def test_an_empty_list_says_for_each_queue_why_nothing_starts() -> None:
         assert "paused by" not in text_of(app)
 
 
+async def test_while_no_job_runs_the_ones_that_were_done_last_are_shown() -> None:
+    operations = CannedOperations(HEALTHY)
+    operations.jobs.kept = [job(f"done-{number}", "done") for number in range(30)]
+    async with dashboard(operations).run_test(size=(160, 48)) as pilot:
+        app = await opened(pilot)
+        await until(pilot, lambda: "done last" in text_of(app))
+        assert "done-9, ran 3.0 s" in text_of(app)
+        assert "done-10" not in text_of(app)
+
+
+async def test_no_gap_is_between_a_ready_job_and_its_queue() -> None:
+    operations = CannedOperations(HEALTHY)
+    operations.jobs.kept = [job("j" * 50, "ready")]
+    async with dashboard(operations).run_test(size=(160, 48)) as pilot:
+        app = await opened(pilot, "right")
+        row = next(line for line in text_of(app).split("\n") if "jjj" in line and "·   j" in line)
+        assert 0 < row.index("color-extraction") - row.rindex("j") < 5
+
+
 @pytest.mark.parametrize("key", ["x", "R", "c", "X", "enter"])
 @pytest.mark.parametrize("lists", range(5))
 async def test_a_key_on_an_empty_list_says_so(key: str, lists: int) -> None:

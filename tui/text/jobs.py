@@ -80,6 +80,8 @@ _COLUMNS: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 _ONLY_WIDE = frozenset({"function", "worker", "progress", "due", "took", "expression", "last", "missed"})
 _MIN_FLEXIBLE = 14
+_MAX_KEY_CHARS = 48
+"""Columns of a key: more would only be a gap between it and its queue."""
 
 
 def tab_bar(
@@ -112,8 +114,9 @@ def columns_for(tab: str, width: int) -> dict[str, int]:
     fixed = {name: _WIDTHS[name] for name in names if name in _WIDTHS}
     if len(flexible) > 1:
         fixed["job"] = 26 if width >= WIDE_COLUMNS else _MIN_FLEXIBLE
-    rest = width - sum(fixed.values()) - 2 * len(names) - 2
-    return {name: fixed.get(name, max(_MIN_FLEXIBLE, rest)) for name in names}
+    rest = max(_MIN_FLEXIBLE, width - sum(fixed.values()) - 2 * len(names) - 2)
+    max_chars = {"job": _MAX_KEY_CHARS}
+    return {name: fixed.get(name, min(rest, max_chars.get(name, rest))) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +298,16 @@ def schedule_cells(schedule: ScheduleView, columns: Mapping[str, int], *, now: f
         "note": Text(clip(escape(note), columns.get("note", 0)), MUTED),
     }
     return [_fit(cells[name], name, width) for name, width in columns.items()]
+
+
+def last_done_lines(jobs: Sequence[JobSummary], now: float) -> list[str]:
+    """Return the jobs that were done last, one a line."""
+    lines = (
+        f"  ✔ {short_time(job.ended_at, now):<{SHORT_TIME_CHARS}}  {clip(job.queue, _WIDTHS['queue']):<18}  "
+        f"{clip_middle(escape(job.key), _MAX_KEY_CHARS)}, ran {duration(_run_seconds(job))}"
+        for job in jobs
+    )
+    return ["", "  done last", *lines] if jobs else []
 
 
 def start_sentences(snapshot: Snapshot, policies: Iterable[QueuePolicy]) -> list[str]:

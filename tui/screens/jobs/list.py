@@ -33,6 +33,8 @@ from workers.words import plural
 
 _COST_FACTOR = 20.0
 """After a sorted list was read as many times as long as that took pass at least until it is read again."""
+_LAST_DONE = 10
+"""Jobs that were done last, shown while none runs."""
 _REMEMBERED_TAB = "jobs-tab"
 
 
@@ -130,7 +132,10 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             jobs, is_cut = await self._read_sorted(listed, state)
             return JobPage(jobs, None, counts, is_cut=is_cut)
         page = await self._read(listed, state, PAGE_ROWS, state.cursor)
-        return JobPage(page.items, page.next, counts)
+        last_done: Sequence[JobSummary] = ()
+        if listed == "running" and not page.items:
+            last_done = (await self._read("done", state, _LAST_DONE, None)).items
+        return JobPage(page.items, page.next, counts, last_done=last_done)
 
     async def _read(
         self, listed: WindowState, state: ListState[Listed], limit: int, cursor: str | None
@@ -208,7 +213,9 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         if query and self.page.next is not None:
             of_filter = f" for {escape(query)} among those searched: {searches_on}, {shows_all}"
         nothing = f"  {job_text.EMPTY[self.state.filter.tab]}{of_filter}"
-        return "\n".join([nothing, *self._why_nothing_starts()])
+        last_done = self.page.last_done if isinstance(self.page, JobPage) else ()
+        done = job_text.last_done_lines(last_done, self.session.now)
+        return "\n".join([nothing, *self._why_nothing_starts(), *done])
 
     def _why_nothing_starts(self) -> list[str]:
         """Return a sentence for each queue, if the list is one from which or to which jobs start."""
