@@ -17,6 +17,7 @@ from textual import work
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.driver import Driver
+from textual.notifications import Notify
 from textual.screen import ModalScreen, Screen
 from textual.types import CSSPathType
 from textual.worker import WorkerFailed
@@ -76,6 +77,7 @@ class Dashboard(OpeningApp, inherit_bindings=False):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("colon", "command_palette", "Commands", key_display=":"),
+        Binding("ctrl+p", "command_palette", "Commands", show=False),
         Binding("J,ctrl+o", "jump", "Jump to a part of the screen", show=False),
         *(
             Binding(view.key, f"view('{view.name}')", view.title, show=False, tooltip=f"{view.purpose}.")
@@ -212,8 +214,11 @@ class Dashboard(OpeningApp, inherit_bindings=False):
             self.notify(one_line(f"▲ {words}"), severity="error" if urgent else "warning", markup=False)
         await self.session.find_well_since()
 
-    def on_notify(self) -> None:
-        """Remove the oldest notices, so that with the new one there are not too many."""
+    def on_notify(self, event: Notify) -> None:
+        """Remove equal notices, and the oldest ones, so that with the new one there are not too many."""
+        for shown in list(self._notifications):
+            if shown.message == event.notification.message:
+                self._unnotify(shown, refresh=False)
         for oldest in list(self._notifications)[: 1 - _MAX_NOTICES]:
             self._unnotify(oldest, refresh=False)
 
@@ -247,6 +252,8 @@ class Dashboard(OpeningApp, inherit_bindings=False):
         if not self.operations.has_workers:
             self.notify("this process runs no workers: there is nothing to drain", severity="warning")
             return
+        if not self.session.may_change():
+            return
         question = Confirm(
             f"Drain and exit? {plural(self.operations.in_flight, 'job')} in flight here",
             "Graceful drain: finishes what runs, deletes nothing. No new job starts here; jobs that have not "
@@ -275,7 +282,9 @@ class Dashboard(OpeningApp, inherit_bindings=False):
     async def action_requeue(self) -> None:
         """Requeue the jobs and exit now, while draining.  Asks once."""
         if not self.operations.draining:
-            self.notify(with_keys(self, "this process does not drain: {app.drain} drains it"))
+            drains = with_keys(self, "this process does not drain: {app.drain} drains it")
+            none = "this process runs no workers: there is nothing to requeue"
+            self.notify(drains if self.operations.has_workers else none)
             return
         question = Confirm(
             f"Requeue {plural(self.operations.in_flight, 'job')} now and exit?",

@@ -37,7 +37,7 @@ async def edit_text(text: str, command: str | None, driver: Driver | None) -> st
     except ValueError:
         raise EditorError(f"VISUAL or EDITOR: {command}: a quotation mark is not closed") from None
     if not arguments:
-        raise EditorError("no editor is known: set VISUAL or EDITOR, for instance EDITOR=vi")
+        raise EditorError("no editor is known, nor is vi installed: set VISUAL or EDITOR, as EDITOR=nano")
     with tempfile.TemporaryDirectory(prefix="couturecast-", ignore_cleanup_errors=True) as folder:
         file = Path(folder) / "payload.json"
         await asyncio.to_thread(file.write_text, text, "utf-8")

@@ -23,6 +23,7 @@ _MAX_RECENT_ALERTS = 50
 """Alerts among which the one that was resolved last is found; they are ordered by their beginning."""
 _MAX_ERROR_CHARS = 300
 """An error's text may hold a job's key, which may have thousands."""
+READ_ONLY = "read-only: that would change something; COUTURECAST_READ_ONLY=0 allows it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,13 @@ class Session:
         down = self.snapshot is not None and self.snapshot.is_old
         return down or self.snapshot_error is not None
 
+    @property
+    def outage(self) -> str:
+        """Why the figures are old; empty if they are not."""
+        redises = () if self.snapshot is None else self.snapshot.redises
+        errors = [redis.error for redis in redises if redis.error is not None]
+        return (self.snapshot_error or "".join(errors[:1])) if self.figures_are_old else ""
+
     def refresh(self, *, screens: bool = False) -> None:
         """Take a snapshot now; with ``screens`` the open screens also fetch their own data again."""
         self.frozen = False
@@ -162,9 +170,31 @@ class Session:
         try:
             result = await verb
         except OPERATION_ERRORS as error:
-            (on_error or self._show_error)(one_line(str(error)))
+            (on_error or self._show_error)(one_line(_words(error)))
             return None
         return result if self._app.is_running else None
+
+    async def read(self, verb: Awaitable[T]) -> T | None:
+        """Return what the verb reads, as `run` does; an outage that the banner has needs no notice."""
+        return await self.run(verb, on_error=self._show_unless_unavailable)
+
+    def may_change(self) -> bool:
+        """Return whether anything may be changed from here; else a notice says why not."""
+        if self.operations.read_only:
+            self._app.notify(READ_ONLY, severity="warning")
+        return not self.operations.read_only
+
+    def _show_unless_unavailable(self, message: str) -> None:
+        if not self._has_outage:
+            self._show_error(message)
+
+    @property
+    def _has_outage(self) -> bool:
+        """Whether the newest snapshot says that a server is unavailable, or there was none in time."""
+        if self.snapshot is None or self.snapshot_error is not None:
+            return self.snapshot_error is not None
+        down = [redis.error is not None for redis in self.snapshot.redises]
+        return any(down) or self.snapshot.database.error is not None
 
     def _show_error(self, message: str) -> None:
         self._app.notify(message, severity="error", markup=False)
@@ -172,6 +202,12 @@ class Session:
 
 def _is_well(snapshot: Snapshot) -> bool:
     return not any(alert.fires for alert in snapshot.alerts)
+
+
+def _words(error: Exception) -> str:
+    """Return what is wrong; of an unavailable database without its URL, which may fill the screen."""
+    cause = getattr(error, "cause", "")
+    return f"the database is unavailable: {cause}" if cause else str(error)
 
 
 def one_line(text: str) -> str:

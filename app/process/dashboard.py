@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from contextlib import ExitStack
@@ -38,6 +39,11 @@ def load_keymap(settings: Settings) -> dict[str, str]:
         raise UsageError(error.problem, field=variable_name("keymap"), fix=error.fix) from None
 
 
+def editor_command() -> str | None:
+    """Return the operator's editor: that of the environment, else ``vi`` if it is installed."""
+    return os.environ.get("VISUAL") or os.environ.get("EDITOR") or shutil.which("vi")
+
+
 class DashboardView:
     """The dashboard with a terminal of its own: until `close`, standard output and error go to the log."""
 
@@ -57,7 +63,7 @@ class DashboardView:
             interval=interval,
             terminal=terminal,
             data_dir=appliance.data_dir if browser is None else None,  # what the operator left stays
-            editor=None if browser is not None else os.environ.get("VISUAL") or os.environ.get("EDITOR"),
+            editor=None if browser is not None else editor_command(),
             remote=browser is not None,
             keymap=load_keymap(appliance.settings),
         )

@@ -146,7 +146,7 @@ async def test_in_read_only_mode_no_form_opens_and_without_a_job_o_says_so() -> 
     operations.read_only = True
     async with dashboard(operations).run_test(size=(80, 24)) as pilot:
         app = await opened(pilot, "e")
-        await until(pilot, lambda: "read-only: nothing can be changed" in notices(app))
+        await until(pilot, lambda: "read-only: that would change" in notices(app))
         assert isinstance(app.screen, JobsScreen)
         await pilot.press("o")
         await until(pilot, lambda: "no job was enqueued from here" in notices(app))

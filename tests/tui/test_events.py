@@ -74,6 +74,26 @@ async def test_what_happened_is_listed_newest_first_and_shown_literally() -> Non
         assert not {"\x1b", "\x07", "\u202e"} & set(text_of(app))
 
 
+async def test_the_newest_event_is_the_first_row_after_another_view() -> None:
+    operations = canned(*[event(number, "queue-resumed", f"event {number}") for number in range(2, 80)])
+    async with dashboard(operations).run_test(size=(80, 24)) as pilot:
+        app = await opened(pilot, "1")
+        operations.events.kept.insert(0, event(1, "queue-resumed", "the newest"))
+        await pilot.press("6", "r")
+        await until(pilot, lambda: "the newest" in text_of(app))
+        table = app.screen.query_one(EventTable)
+        assert table.selected is not None
+        assert table.selected.message == "the newest"
+
+
+async def test_tab_completes_the_kinds_and_queues_of_a_filter() -> None:
+    async with dashboard(canned(*KEPT)).run_test(size=(120, 36)) as pilot:
+        app = await opened(pilot, "slash", *"kind:worker-dra", "tab")
+        await until(pilot, lambda: app.screen.query_one(Input).value == "kind:worker-drained")
+        await pilot.press(*" queue:col", "tab")
+        await until(pilot, lambda: app.screen.query_one(Input).value.endswith(f"queue:{QUEUE}"))
+
+
 OPENED: dict[str, tuple[type[Screen[Any]], dict[str, Any]]] = {
     "alert-fired": (AlertsDialog, {}),
     "alert-resolved": (AlertsDialog, {"queue": QUEUE}),

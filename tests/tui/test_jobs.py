@@ -60,6 +60,20 @@ async def test_only_the_page_that_is_shown_is_read_and_nothing_while_another_vie
         assert len(operations.jobs.read) == before
 
 
+async def test_the_job_that_ended_last_is_the_first_row_unless_the_cursor_was_moved() -> None:
+    operations = CannedOperations(HEALTHY)
+    operations.jobs.kept = [job(f"done-{number}", "done") for number in range(9)]
+    async with dashboard(operations).run_test(size=(80, 24)) as pilot:
+        app = await opened(pilot, "right", "right", "right")
+        for moves, expected in (((), "newer-0"), (("down",), "done-0")):
+            await pilot.press(*moves)
+            operations.jobs.kept.insert(0, job(f"newer-{len(moves)}", "done"))
+            await press(pilot, "r")
+            selected = jobs_screen(app).table.selected
+            assert selected is not None
+            assert selected.key == expected
+
+
 async def test_reads_do_not_pile_up() -> None:
     operations = CannedOperations(HEALTHY)
     async with dashboard(operations).run_test(size=(120, 36)) as pilot:
@@ -95,6 +109,25 @@ async def test_an_empty_list_says_for_each_queue_why_nothing_starts() -> None:
         assert "\x1b" not in text_of(app)
         await press(pilot, "left")
         assert "paused by" not in text_of(app)
+
+
+async def test_while_no_job_runs_the_ones_that_were_done_last_are_shown() -> None:
+    operations = CannedOperations(HEALTHY)
+    operations.jobs.kept = [job(f"done-{number}", "done") for number in range(30)]
+    async with dashboard(operations).run_test(size=(160, 48)) as pilot:
+        app = await opened(pilot)
+        await until(pilot, lambda: "done last" in text_of(app))
+        assert "done-9, ran 3.0 s" in text_of(app)
+        assert "done-10" not in text_of(app)
+
+
+async def test_no_gap_is_between_a_ready_job_and_its_queue() -> None:
+    operations = CannedOperations(HEALTHY)
+    operations.jobs.kept = [job("j" * 50, "ready")]
+    async with dashboard(operations).run_test(size=(160, 48)) as pilot:
+        app = await opened(pilot, "right")
+        row = next(line for line in text_of(app).split("\n") if "jjj" in line and "·   j" in line)
+        assert 0 < row.index("color-extraction") - row.rindex("j") < 5
 
 
 @pytest.mark.parametrize("key", ["x", "R", "c", "X", "enter"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from rich.style import Style
 from rich.text import Text
 from textual.app import App, ComposeResult
@@ -68,3 +69,23 @@ async def test_a_click_moves_the_cursor_to_its_row() -> None:
         await pilot.pause()
         await pilot.click(KeyedTable, offset=(20, 4))
         assert table.selected == "spans"
+
+
+@pytest.mark.parametrize(
+    ("newest_first", "row", "expected"),
+    [(True, 0, "new"), (True, 1, "plain"), (False, 0, "under the cursor")],
+)
+async def test_a_cursor_on_the_newest_row_stays_on_the_newest_one(
+    newest_first: bool, row: int, expected: str
+) -> None:
+    app = _Tables()
+    async with app.run_test(size=(60, 12)) as pilot:
+        table = app.query_one(KeyedTable)
+        table.newest_first = newest_first
+        table.set_rows(list(_ROWS), _COLUMNS, _ROWS)
+        table.move_cursor(row=row)
+        await pilot.pause()
+        rows = {"new": _ROWS["plain"], **_ROWS}
+        table.set_rows(list(rows), _COLUMNS, rows)
+        await pilot.pause()
+        assert table.selected == expected

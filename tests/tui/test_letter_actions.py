@@ -126,7 +126,7 @@ async def test_read_only_mode_shows_an_error_and_changes_nothing(keys: tuple[str
         await ask(app, pilot, *keys, screen=screen)
         await until(pilot, lambda: screen is Confirm or "5 letters" in says(app) or "4 letters" in says(app))
         canned.error = ReadOnlyError("that")
-        await pilot.press("y" if screen is Confirm else "enter")
+        await pilot.press("y" if screen is Confirm else "ctrl+s")
         shown: Callable[[], str] = lambda: says(app) + " ".join(n.message for n in app._notifications)  # noqa: E731
         await until(pilot, lambda: "read-only" in shown())
         canned.error = None

@@ -137,7 +137,22 @@ async def test_another_width_has_other_columns() -> None:
         assert table.cursor_row == 1
         await pilot.press("g")
         groups = app.screen.query_one(GroupTable)
-        await until(pilot, lambda: len(groups.columns) == 4)
+        await until(pilot, lambda: len(groups.columns) == 5)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36), (160, 48)])
+async def test_groups_of_the_same_error_are_told_apart_by_their_function(size: tuple[int, int]) -> None:
+    app = dashboard(operations())
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: app.screen.query(GroupTable))
+        groups = app.screen.query_one(GroupTable)
+        await until(pilot, lambda: groups.items and groups.columns)
+        labels = [str(column.label).strip() for column in groups.ordered_columns]
+        assert labels[1:3] == ["function", "error"]
+        row = groups.get_row_at(0)
+        assert str(row[1]) in groups.items[0].sample.function
+        assert sum(column.get_render_width(groups) for column in groups.ordered_columns) <= groups.size.width
 
 
 async def test_tab_completes_fields_and_values_of_a_filter() -> None:
@@ -233,14 +248,14 @@ async def test_space_and_v_mark_letters_and_marks_survive_another_page() -> None
         await pilot.press("v", "down", "down", "v")
         assert list(table.marks) == [1, 4, 5, 6]
         assert "4 marked" in title(app)
-        assert str(table.get_cell("4", "")).startswith("●")
+        assert str(table.get_cell("4", "")).startswith("■")
         await pilot.press("n")
         await until(pilot, lambda: table.items[0].id == 101)
         await pilot.press("shift+down", "shift+down")
         assert "6 marked" in title(app)
         await pilot.press("b")
         await until(pilot, lambda: table.items[0].id == 1)
-        assert str(table.get_cell("4", "")).startswith("●")
+        assert str(table.get_cell("4", "")).startswith("■")
         await pilot.press("v", "escape", "U")
         assert (table.marks, table.range_start) == ({}, None)
         assert "marked" not in title(app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import pytest
 from textual.command import CommandPalette
 from textual.pilot import Pilot
 from textual.widgets import Input
@@ -57,6 +58,15 @@ async def run(app: Dashboard, pilot: Pilot[Any], name: str) -> None:
     await until(pilot, lambda: palette._list_visible and palette._hit_count == 1)
     await pilot.press("down", "enter")
     await until(pilot, lambda: not CommandPalette.is_open(app))
+
+
+@pytest.mark.parametrize("key", ["colon", "ctrl+p"])
+async def test_both_keys_open_the_palette(key: str) -> None:
+    app = Dashboard(cast(Operations, full()))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: app.session.snapshot)
+        await pilot.press(key)
+        await until(pilot, lambda: CommandPalette.is_open(app))
 
 
 async def test_the_palette_names_the_row_each_queue_view_worker_and_theme() -> None:

@@ -111,7 +111,7 @@ async def test_a_plan_of_a_group_has_only_the_counted_letters() -> None:
         await until(pilot, lambda: app.screen.query_one(GroupTable).has_focus)
         await form(app, pilot, "R")
         assert "Replay this group" in says(app)
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         await progress(app, pilot)
     verb, selection, options = canned.done[0]
     assert (verb, selection.fingerprint, selection.up_to) == ("plan", "f" * 16, 999)
@@ -144,7 +144,7 @@ async def test_a_plan_cannot_start_before_its_letters_are_counted() -> None:
         await letters_view(app, pilot)
         canned.letters.slow.clear()
         await ask(app, pilot, "A", screen=ReplayDialog)
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         assert "counting" in says(app)
         await pilot.press("escape")
         await back(app, pilot)
@@ -159,11 +159,11 @@ async def test_invalid_options_show_their_error_in_the_dialog(field: str, value:
         await letters_view(app, pilot)
         await form(app, pilot, "A")
         app.screen.query_one(f"#{field}", Input).value = value
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         await until(pilot, lambda: problem in says(app))
         canned.error = ConflictError("no dead letter is meant by that")
         app.screen.query_one(f"#{field}", Input).value = "20"
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         await until(pilot, lambda: "is meant by that" in says(app))
         assert isinstance(app.screen, ReplayDialog)
         canned.error = None
@@ -352,7 +352,7 @@ async def test_letters_replayed_by_a_plan_have_gone_when_its_dialog_closes() -> 
     async with app.run_test(size=(120, 36)) as pilot:
         await letters_view(app, pilot)
         await form(app, pilot, "space", "space", "R")
-        await pilot.press("enter")
+        await pilot.press("ctrl+s")
         await progress(app, pilot)
         canned.letters._move((1, 2), "dead", "replayed")
         await pilot.press("escape")

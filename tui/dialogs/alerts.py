@@ -96,7 +96,7 @@ class AlertsDialog(ModalScreen[None]):
     async def action_acknowledge(self) -> None:
         """Mark the alert as seen until it is resolved."""
         alert = self._selected_alert()
-        if alert is None:
+        if alert is None or not self._session.may_change():
             return
         if alert.state != "firing":
             self.notify(f"only an alert that fires can be acknowledged: this one is {alert.state}")
@@ -110,7 +110,7 @@ class AlertsDialog(ModalScreen[None]):
     async def action_silence(self) -> None:
         """Silence alerts of this name and queue for a time."""
         alert = self._selected_alert()
-        if alert is None:
+        if alert is None or not self._session.may_change():
             return
         subject = f"{alert.name} of {alert.queue}" if alert.queue else alert.name
         question = Prompt(
@@ -134,7 +134,7 @@ class AlertsDialog(ModalScreen[None]):
     async def action_end_silence(self) -> None:
         """End the silence of this alert."""
         alert = self._selected_alert()
-        if alert is None:
+        if alert is None or not self._session.may_change():
             return
         if alert.state != "silenced":
             self.notify(f"this alert is {alert.state}, not silenced")

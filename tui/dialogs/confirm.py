@@ -14,8 +14,9 @@ from tui.keymap import label_with_keys
 
 
 class Confirm(ModalScreen[bool]):
-    """Asks for yes or no, after a sentence about the consequence."""
+    """Asks for yes or no, after a sentence about the consequence; enter is no."""
 
+    AUTO_FOCUS = "#no"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Yes"),
         Binding("n,escape", "answer(False)", "No"),

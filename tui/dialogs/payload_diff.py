@@ -17,8 +17,9 @@ from workers.words import plural
 
 
 class PayloadDiff(ModalScreen[bool]):
-    """Asks the operator whether a letter is replayed with this payload."""
+    """Asks the operator whether a letter is replayed with this payload; enter is no."""
 
+    AUTO_FOCUS = "#no"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Replay"),
         Binding("n,escape", "answer(False)", "Edit again"),

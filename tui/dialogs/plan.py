@@ -100,7 +100,7 @@ class PlanDialog(ModalScreen[None]):
     async def action_pause(self) -> None:
         """Pause the plan, or resume it; a halted one needs a higher limit."""
         plan = self._unfinished_plan()
-        if plan is None:
+        if plan is None or not self.session.may_change():
             return
         if plan.state == "running" and plan.active:
             await self.session.run(self._replays.pause_plan(self._plan_id))
@@ -135,7 +135,7 @@ class PlanDialog(ModalScreen[None]):
     async def action_cancel(self) -> None:
         """Ask, then cancel the plan."""
         plan = self._unfinished_plan()
-        if plan is None:
+        if plan is None or not self.session.may_change():
             return
         question = Confirm(
             f"Cancel plan {self._plan_id}?",

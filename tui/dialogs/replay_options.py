@@ -35,6 +35,7 @@ class ReplayDialog(ModalScreen[int | None]):
     """Shows what would be replayed and asks for the options; returns the id of the started plan, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+s", "start", "Start", priority=True),
         Binding("escape", "leave", "Leave"),
         Binding("up", "app.focus_previous", "Previous field", show=False),
         Binding("down", "app.focus_next", "Next field", show=False),
@@ -65,7 +66,12 @@ class ReplayDialog(ModalScreen[int | None]):
             yield PlainCheckbox("also those that died too often of the same error ×3", id="poison")
             yield MessageLine(id="message")
             with Horizontal(classes="buttons"):
-                yield Button("Start (enter)", id="start", variant="primary", disabled=True)
+                yield Button(
+                    label_with_keys(self, "Start ({replay-options.start})"),
+                    id="start",
+                    variant="primary",
+                    disabled=True,
+                )
                 yield Button(label_with_keys(self, "Leave ({replay-options.leave})"), id="leave")
 
     def on_mount(self) -> None:
@@ -103,13 +109,13 @@ class ReplayDialog(ModalScreen[int | None]):
         self._show_preview()
 
     def on_input_submitted(self) -> None:
-        """Start it: enter in a field."""
-        self._submit()
+        """Go to the next field: enter in one."""
+        self.focus_next()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Start it, or leave."""
         if event.button.id == "start":
-            self._submit()
+            self.action_start()
         else:
             self.action_leave()
 
@@ -118,7 +124,8 @@ class ReplayDialog(ModalScreen[int | None]):
         if not any(worker.group == "create" and worker.is_running for worker in self.workers):
             self.dismiss(None)
 
-    def _submit(self) -> None:
+    def action_start(self) -> None:
+        """Freeze the letters that were counted, and start their plan."""
         start = self.query_one("#start", Button)
         if not start.disabled:
             start.disabled = True

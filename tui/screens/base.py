@@ -101,7 +101,9 @@ class DashboardScreen(Screen[None]):
     def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
         """Show a snapshot; ``error`` is why it is old or missing."""
         session, width = self.session, self.size.width
-        self.query_one("#header", Line).show(snapshot_text.header(snapshot, width, error))
+        self.query_one("#header", Line).show(
+            snapshot_text.header(snapshot, width, error, read_only=session.operations.read_only)
+        )
         self.query_one(TabBar).show_tabs(snapshot, self.app.current_mode, width)
         key = partial(key_name, self)
         verdict = self.query_one("#verdict", Line)
@@ -115,6 +117,12 @@ class DashboardScreen(Screen[None]):
         banner.show(text or "")
         banner.display, verdict.display = text is not None, text is None
         self.set_class(session.figures_are_old, "-old")
+
+    async def on_click(self, event: events.Click) -> None:
+        """List the alerts: a click on their key, at the right end of the verdict."""
+        verdict, words = self.query_one("#verdict", Line), f"{key_name(self, 'app.alerts')} alerts "
+        if event.widget is verdict and event.x >= verdict.size.width - len(words):
+            await self.run_action("app.alerts")
 
     def action_freeze(self) -> None:
         """Hold what is shown, or go on."""

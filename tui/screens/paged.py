@@ -210,7 +210,8 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
     async def _fetch(self, request: Request[StateT]) -> None:
         on_error = self.query_one(FilterBar).show_error if request.from_filter_bar else None
         try:
-            page = await self.session.run(self.fetch_page(request.state), on_error=on_error)
+            verb = self.fetch_page(request.state)
+            page = await (self.session.run(verb, on_error=on_error) if on_error else self.session.read(verb))
         finally:
             if self._request is request:  # else a later request has cancelled this one
                 self._request = None

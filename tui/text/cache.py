@@ -22,7 +22,7 @@ from tui.text.format import (
     sparkline,
 )
 from tui.text.sorting import Order, SortColumn, Sorting
-from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH, WIDE_COLUMNS
+from tui.text.styles import ACCENT, BREACH, MARK, MUTED, OK, WATCH, WIDE_COLUMNS
 from workers.operations.cache import owner_of
 from workers.operations.operations import CacheEntry, CacheOverview
 
@@ -38,7 +38,7 @@ _STATES = {
 """Sign, style and meaning of the states of an entry."""
 LEGEND = (
     *(f"{sign} {state:<10}{meaning}" for state, (sign, _, meaning) in _STATES.items()),
-    "● marked",
+    f"{MARK} marked",
 )
 _MAX_VALUE_CHARS = 200_000
 
@@ -138,8 +138,8 @@ def entry_cells(entry: CacheEntry, widths: Mapping[str, int], *, marked: bool) -
 
 
 def mark_cell(*, marked: bool) -> Text:
-    """Return ``●`` if the row is marked."""
-    return Text("●" if marked else " ", "bold")
+    """Return the sign of a marked row."""
+    return Text(MARK if marked else " ", ACCENT)
 
 
 def entry_fields(entry: CacheEntry) -> list[tuple[str, str]]:

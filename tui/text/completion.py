@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 MAX_CANDIDATES = 12
+TIMES = ("15m", "1h", "2h", "24h", "7d", "30d")
+"""Ages, for ``since:`` and ``until:``."""
 Values = Mapping[str, Iterable[str]]
 """Names of fields with their values; a name ends where its value begins, with a colon."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
-from tui.text.completion import MAX_CANDIDATES, Values
+from tui.text.completion import MAX_CANDIDATES, TIMES, Values
 from tui.text.format import (
     MISSING,
     SHORT_TIME_CHARS,
@@ -19,14 +19,16 @@ from tui.text.format import (
     duration,
     escape,
     escape_lines,
+    local_log,
     local_time,
     number,
     sparkline,
 )
 from tui.text.sorting import Order, SortColumn, Sorting
-from tui.text.styles import ACCENT, BREACH, MUTED, WIDE_COLUMNS
+from tui.text.styles import ACCENT, BREACH, MARK, MUTED, WIDE_COLUMNS
 from tui.text.words import DATE_TIME_ZONE, class_name, error_line, replay_state, times
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
+from workers.operations.job_views import worker_name, worker_of
 from workers.operations.operations import (
     NEWEST_FIRST,
     POISON_DEATHS,
@@ -58,6 +60,7 @@ def letter_columns(width: int, *, marks: bool = False, state: bool = False) -> d
     return columns | {"error": max(20, width - _used_width(columns))}
 
 
+NEWEST_LETTERS_FIRST = Order("when", descending=True)
 _ORDER_COLUMNS: dict[str, OrderColumn] = {
     "when": "failed_at",
     "queue": "queue_name",
@@ -80,13 +83,12 @@ def letter_sorting(letter_filter: LetterFilter) -> Sorting[DeadLetter]:
     return Sorting(
         "letters",
         tuple(SortColumn(name, descending=True) for name in columns),
-        Order("when", descending=True),
+        NEWEST_LETTERS_FIRST,
         note,
     )
 
 
 _MAX_VALUE_CHARS = 40
-_TIMES = ("15m", "1h", "2h", "24h", "7d", "30d")
 
 
 def filter_values(queues: Sequence[QueueSnapshot], letters: Sequence[DeadLetter]) -> Values:
@@ -96,8 +98,8 @@ def filter_values(queues: Sequence[QueueSnapshot], letters: Sequence[DeadLetter]
         "queue:": dict.fromkeys([*names, *(letter.queue_name for letter in letters)]),
         "function:": sorted({queue.function for queue in queues} | {letter.function for letter in letters}),
         "state:": (*STATES, "all"),
-        "since:": _TIMES,
-        "until:": _TIMES,
+        "since:": TIMES,
+        "until:": TIMES,
         "error:": sorted({class_name(letter.error_type) for letter in letters}),
         "fingerprint:": dict.fromkeys(letter.fingerprint for letter in letters),
         "poison:": ("yes", "no"),
@@ -149,8 +151,8 @@ def letter_cells(
 
 
 def mark_cell(letter: DeadLetter, *, marked: bool) -> Text:
-    """Return ``●`` if it is marked, ``×3`` if it died three times in a row of the same error."""
-    text = Text("●" if marked else " ", "bold")
+    """Return its mark, and ``×3`` if it died three times in a row of the same error."""
+    text = Text.assemble((MARK if marked else " ", ACCENT))
     if letter.deaths >= POISON_DEATHS:
         text.append(f"×{letter.deaths}" if letter.deaths < 10 else "×+", BREACH)
     return text
@@ -159,12 +161,11 @@ def mark_cell(letter: DeadLetter, *, marked: bool) -> Text:
 def group_columns(width: int) -> dict[str, int]:
     """Return the columns of the groups and their widths."""
     wide = {"count": 9, "function": 16, "first": 11, "last": 11, "24 hours": _TREND_HOURS}
-    compact = {"count": 7, "last": 11, "24 hours": 12}
+    compact = {"count": 7, "function": 14, "last": 11, "24 hours": 8}
     columns = wide if width >= WIDE_COLUMNS else compact
     error_width = max(20, width - _used_width(columns))
     names = list(columns)
-    error_index = 2 if width >= WIDE_COLUMNS else 1
-    names.insert(error_index, "error")
+    names.insert(2, "error")
     return {name: columns.get(name, error_width) for name in names}
 
 
@@ -205,7 +206,9 @@ def _sum_hours(hours: Sequence[int], cells: int) -> list[int]:
     return [sum(hours[start : start + per_cell]) for start in range(0, len(hours), per_cell)]
 
 
-def letter_detail(letter: DeadLetter, lineage: Lineage | None = None) -> Text:
+def letter_detail(
+    letter: DeadLetter, lineage: Lineage | None = None, snapshot: Snapshot | None = None
+) -> Text:
     """Return all of a letter: its fields, payload and replays, and each attempt with its traceback."""
     text = Text()
     state = letter.state + (", archived" if letter.archived else "")
@@ -218,7 +221,7 @@ def letter_detail(letter: DeadLetter, lineage: Lineage | None = None) -> Text:
         ("attempts", str(letter.attempts)),
         ("enqueued", local_time(letter.enqueued_at, DATE_TIME_ZONE)),
         ("failed", local_time(letter.failed_at, DATE_TIME_ZONE)),
-        ("worker", letter.worker or MISSING),
+        ("worker", letter_worker(letter, snapshot)),
         *([("release", letter.release)] if letter.release else []),
         ("group", letter.fingerprint),
     )
@@ -240,6 +243,13 @@ def letter_detail(letter: DeadLetter, lineage: Lineage | None = None) -> Text:
     return text
 
 
+def letter_worker(letter: DeadLetter, snapshot: Snapshot | None) -> str:
+    """Return host and pid of the process in which it died; the beginning of its id if that has ended."""
+    if not letter.worker:
+        return MISSING
+    return worker_name(letter.worker, worker_of(snapshot, letter.worker))
+
+
 def _attempt(attempt: Mapping[str, Any]) -> Text:
     when, ran = clock_time(attempt.get("at")), duration(number(attempt.get("run_seconds")))
     text = Text()
@@ -248,7 +258,7 @@ def _attempt(attempt: Mapping[str, Any]) -> Text:
     text.append(_indent(str(attempt.get("traceback") or attempt.get("message") or MISSING)))
     if attempt.get("log"):
         text.append("  It logged\n", MUTED)
-        text.append(_indent("\n".join(attempt["log"])))
+        text.append(_indent("\n".join(local_log(attempt["log"]))))
     return text
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from workers import percent as shares
@@ -20,6 +21,8 @@ CONTROL_CHARACTERS = (*range(32), *range(127, 160), *_DIRECTION, *_LINES)
 _ESCAPES = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in CONTROL_CHARACTERS}
 _MAX_DURATION_SECONDS = 1e10
 """Three centuries: a longer duration is a mistake in the record."""
+_LOG_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+"""How the log of an attempt writes a time."""
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
@@ -85,6 +88,21 @@ def clock_time(time: object, now: float | None = None, max_chars: int | None = N
         return f"{when:%H:%M:%S}"
     whole = f"{when:%Y-%m-%d %H:%M:%S}"
     return whole if max_chars is None else first_fitting(max_chars, whole, f"{when:%m-%d %H:%M}")
+
+
+def local_log(lines: Iterable[str]) -> list[str]:
+    """Return log lines, which begin with a time in UTC, with it in the terminal's zone."""
+    return [_local_line(line) for line in lines]
+
+
+def _local_line(line: str) -> str:
+    time, _, rest = line.partition(" ")
+    if _LOG_TIME.fullmatch(time) is None:
+        return line
+    try:
+        return f"{clock_time(datetime.fromisoformat(time))} {rest}"
+    except ValueError:
+        return line
 
 
 def local_time(time: object, form: str = "%H:%M:%S") -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 from tui.text import findings
-from tui.text.format import MISSING, clip, clock_time, duration, escape, escape_lines
+from tui.text.format import MISSING, clip, clock_time, duration, escape, escape_lines, local_log
 from tui.text.jobs import is_slow, short_time
 from tui.text.payload import json_lines
 from tui.text.styles import ACCENT, BREACH, MUTED, WATCH
@@ -31,7 +31,7 @@ def facts(job: JobDetail, now: float, width: int, letters: str) -> Text:
 def _facts(job: JobDetail, now: float, letters: str) -> Fields:
     if job.why is not None:
         yield "why", Text(escape(job.why.sentence), "bold")
-    if is_slow(job):
+    if is_slow(job) and (job.why is None or job.why.cause != "held_by_dead_worker"):
         times = (job.running_for or 0) / (job.usual_run or 1)
         usual = f"usually {duration(job.usual_run)}: {times:.0f} times as long as usual"
         yield "", Text(usual, BREACH)
@@ -81,7 +81,7 @@ def attempts(job: JobDetail) -> Text:
             text.append(_indent(attempt.traceback))
         if attempt.log:
             text.append("    it logged\n", MUTED)
-            text.append(_indent("\n".join(attempt.log)))
+            text.append(_indent("\n".join(local_log(attempt.log))))
     if not job.attempts and job.traceback:
         text.append(_indent(job.traceback))
     return text if text else Text("  no attempt has failed", MUTED)
@@ -121,7 +121,7 @@ def log(job_stack: JobStack | None) -> Text:
     """Return the newest lines that it has logged."""
     if job_stack is None or not job_stack.log:
         return Text("  nothing was logged" if job_stack is not None else f"  {MISSING}", MUTED)
-    return Text("\n".join(f"  {clip(escape(line), _MAX_LINE_CHARS)}" for line in job_stack.log))
+    return Text("\n".join(f"  {clip(escape(line), _MAX_LINE_CHARS)}" for line in local_log(job_stack.log)))
 
 
 def schedule_facts(schedule: ScheduleView, now: float, width: int, enable: str) -> Text:

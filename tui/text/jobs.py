@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from rich.text import Text
@@ -20,12 +21,24 @@ from tui.text.format import (
 )
 from tui.text.queues import thin_gauge
 from tui.text.sorting import SortColumn, Sorting
-from tui.text.styles import ACCENT, BREACH, MUTED, OK, PAUSED, WATCH, WIDE_COLUMNS
+from tui.text.styles import ACCENT, BREACH, MARK, MUTED, OK, PAUSED, WATCH, WIDE_COLUMNS
+from workers.engine.policy import QueuePolicy
+from workers.monitoring.snapshot import Snapshot
+from workers.operations.job_views import start_facts
 from workers.operations.jobs import JobSummary
 from workers.operations.schedules import ScheduleView
+from workers.operations.why import explain
 
 TABS = ("running", "ready", "scheduled", "done", "failed", "schedules")
-MARK = "■"
+EMPTY = {
+    "running": "no job runs",
+    "ready": "no job is ready",
+    "scheduled": "no job waits for its time",
+    "done": "no job that has completed is kept",
+    "failed": "no job that has failed is kept; view 2 has the dead letters",
+    "schedules": "there is no schedule",
+}
+"""Why a list has no rows."""
 RIGHT_ALIGNED = frozenset(
     {
         "att",
@@ -67,6 +80,8 @@ _COLUMNS: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 _ONLY_WIDE = frozenset({"function", "worker", "progress", "due", "took", "expression", "last", "missed"})
 _MIN_FLEXIBLE = 14
+_MAX_KEY_CHARS = 48
+"""Columns of a key: more would only be a gap between it and its queue."""
 
 
 def tab_bar(
@@ -99,21 +114,59 @@ def columns_for(tab: str, width: int) -> dict[str, int]:
     fixed = {name: _WIDTHS[name] for name in names if name in _WIDTHS}
     if len(flexible) > 1:
         fixed["job"] = 26 if width >= WIDE_COLUMNS else _MIN_FLEXIBLE
-    rest = width - sum(fixed.values()) - 2 * len(names) - 2
-    return {name: fixed.get(name, max(_MIN_FLEXIBLE, rest)) for name in names}
+    rest = max(_MIN_FLEXIBLE, width - sum(fixed.values()) - 2 * len(names) - 2)
+    max_chars = {"job": _MAX_KEY_CHARS}
+    return {name: fixed.get(name, min(rest, max_chars.get(name, rest))) for name in names}
 
 
-def job_cells(job: JobSummary, columns: Mapping[str, int], *, now: float, marked: bool) -> list[Text]:
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """What a list of jobs may be wrong about: ``dead`` processes hold jobs, or all of it ``is_old``."""
+
+    dead: frozenset[str] = frozenset()
+    """Ids of processes."""
+    is_old: bool = False
+
+    def is_held_by_dead(self, job: JobSummary) -> bool:
+        """Return whether a job is in flight at a process that is dead."""
+        return job.state == "running" and job.worker in self.dead
+
+    def known(self, job: JobSummary) -> JobSummary:
+        """Return the job without the figures that count on, if nobody runs it or that is not known."""
+        if not self.is_old and not self.is_held_by_dead(job):
+            return job
+        return replace(job, running_for=None, deadline_in=None, due_in=None)
+
+
+NO_DOUBTS = Doubts()
+
+
+def doubts(snapshot: Snapshot | None, *, is_old: bool) -> Doubts:
+    """Return the doubts of the moment of a snapshot."""
+    workers = () if snapshot is None else snapshot.workers
+    return Doubts(frozenset(worker.id for worker in workers if worker.state == "dead"), is_old)
+
+
+def job_cells(
+    job: JobSummary,
+    columns: Mapping[str, int],
+    *,
+    now: float,
+    marked: bool,
+    known_doubts: Doubts = NO_DOUBTS,
+) -> list[Text]:
     """Return a row with these columns."""
-    cells = _figures(job, now) | {
+    dead = known_doubts.is_held_by_dead(job)
+    worker = escape(job.worker_name or job.worker or MISSING)
+    cells = _figures(known_doubts.known(job), now) | {
         "job": Text(clip_middle(escape(job.key), columns["job"]), "bold"),
         "queue": Text(clip(job.queue, columns["queue"]), MUTED),
         "function": Text(clip(escape(job.function or MISSING), _WIDTHS["function"]), MUTED),
         "worker": Text(
-            clip_middle(escape(job.worker_name or job.worker or MISSING), _WIDTHS["worker"]), MUTED
+            clip_middle(f"dead: {worker}" if dead else worker, _WIDTHS["worker"]), BREACH if dead else MUTED
         ),
         "error": Text(clip(escape(job.problem or short_error(job.error)), columns.get("error", 0))),
-        "": mark_cell(job, marked=marked),
+        "": mark_cell(job, marked=marked, known_doubts=known_doubts),
     }
     return [_fit(cells[name], name, width) for name, width in columns.items()]
 
@@ -190,9 +243,10 @@ SCHEDULE_SORTING: Sorting[ScheduleView] = Sorting(
 )
 
 
-def mark_cell(job: JobSummary, *, marked: bool) -> Text:
+def mark_cell(job: JobSummary, *, marked: bool, known_doubts: Doubts = NO_DOUBTS) -> Text:
     """Return whether it is marked, and the sign of its state."""
-    sign, style = _sign(job)
+    dead = known_doubts.is_held_by_dead(job)
+    sign, style = ("✕", BREACH) if dead else _sign(known_doubts.known(job))
     return Text.assemble((MARK if marked else " ", ACCENT), (sign, style))
 
 
@@ -244,6 +298,22 @@ def schedule_cells(schedule: ScheduleView, columns: Mapping[str, int], *, now: f
         "note": Text(clip(escape(note), columns.get("note", 0)), MUTED),
     }
     return [_fit(cells[name], name, width) for name, width in columns.items()]
+
+
+def last_done_lines(jobs: Sequence[JobSummary], now: float) -> list[str]:
+    """Return the jobs that were done last, one a line."""
+    lines = (
+        f"  ✔ {short_time(job.ended_at, now):<{SHORT_TIME_CHARS}}  {clip(job.queue, _WIDTHS['queue']):<18}  "
+        f"{clip_middle(escape(job.key), _MAX_KEY_CHARS)}, ran {duration(_run_seconds(job))}"
+        for job in jobs
+    )
+    return ["", "  done last", *lines] if jobs else []
+
+
+def start_sentences(snapshot: Snapshot, policies: Iterable[QueuePolicy]) -> list[str]:
+    """Return for each queue why nothing starts, or that it does."""
+    facts = [start_facts(policy, snapshot, None) for policy in policies]
+    return [f"  {escape(explain(fact, clock_time).sentence)}" for fact in facts]
 
 
 def short_error(error: str | None) -> str:

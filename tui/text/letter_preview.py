@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
+from tui.text.dead_letters import letter_worker
 from tui.text.format import MISSING, clip, count, escape, escape_lines, local_time, long_duration, sparkline
 from tui.text.payload import json_lines
 from tui.text.styles import ACCENT, BREACH, MUTED, WATCH
 from tui.text.words import DATE_TIME_ZONE, class_name, times
+from workers.monitoring.snapshot import Snapshot
 from workers.operations.operations import POISON_DEATHS, DeadLetter, FailureGroup
 
 _LABEL_CHARS = 9
@@ -21,7 +23,7 @@ _MAX_RELEASES = 20
 _TREND_HOURS = 24
 
 
-def letter_preview(letter: DeadLetter) -> Text:
+def letter_preview(letter: DeadLetter, snapshot: Snapshot | None = None) -> Text:
     """Return a letter: its error, what it was, its payload, and the end of its last traceback."""
     text = _error(letter)
     replayed = f", replayed {times(letter.replay_count)}" if letter.replay_count else ""
@@ -32,7 +34,7 @@ def letter_preview(letter: DeadLetter) -> Text:
         ("failed", local_time(letter.failed_at, DATE_TIME_ZONE)),
         ("attempts", f"{letter.attempts} · {letter.state}{replayed}"),
         ("release", letter.release or MISSING),
-        ("worker", letter.worker or MISSING),
+        ("worker", letter_worker(letter, snapshot)),
     ]
     text.append_text(_fields(fields))
     if letter.deaths >= POISON_DEATHS:

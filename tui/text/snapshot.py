@@ -42,14 +42,20 @@ _PASSES = {
 }
 
 
-def header(snapshot: Snapshot | None, width: int, error: str | None) -> Text:
+def header(snapshot: Snapshot | None, width: int, error: str | None, *, read_only: bool = False) -> Text:
     """Return environment, release, workers and servers; ``error`` is why the snapshot is old."""
     if snapshot is None:
         return _NAME + Text(error or "reading the queues …", BREACH if error else MUTED)
-    whole, right = _cluster(snapshot, width), _servers(snapshot, width)
+    whole, right = _cluster(snapshot, width, read_only=read_only), _servers(snapshot, width)
     if whole.cell_len + right.cell_len >= width:  # the number of workers has room in any case
         right = _servers(snapshot, width, with_limit=False)
-        shorter = (whole, *(_cluster(snapshot, width, chars) for chars in (_MAX_ENVIRONMENT_CHARS, 8, 3)))
+        shorter = (
+            whole,
+            *(
+                _cluster(snapshot, width, chars, read_only=read_only)
+                for chars in (_MAX_ENVIRONMENT_CHARS, 8, 3)
+            ),
+        )
         whole = next((left for left in shorter if left.cell_len + right.cell_len < width), shorter[-1])
     if whole.cell_len + right.cell_len >= width:
         right = Text(f" {local_time(snapshot.taken_at)} ", "bold")  # the line below has what is wrong
@@ -58,11 +64,14 @@ def header(snapshot: Snapshot | None, width: int, error: str | None) -> Text:
     return _align_both_ends(whole, right, width)
 
 
-def _cluster(snapshot: Snapshot, width: int, environment_chars: int | None = None) -> Text:
+def _cluster(
+    snapshot: Snapshot, width: int, environment_chars: int | None = None, *, read_only: bool = False
+) -> Text:
     """Return environment, release and workers; with ``environment_chars`` without the name of the program."""
     wide = width >= _WORDS_MIN_WIDTH
     left = Text(" ") if environment_chars else _NAME.copy()
     left.append(clip(escape(snapshot.environment), environment_chars or _MAX_ENVIRONMENT_CHARS), ACCENT)
+    left.append(" read-only" if read_only else "", WATCH)
     left.append(f" · {releases(snapshot)}" if wide and releases(snapshot) else "", MUTED)
     live_count = living_workers(snapshot)
     wrong = len(snapshot.workers) - live_count

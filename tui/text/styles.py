@@ -12,5 +12,7 @@ MUTED = "muted"
 ACCENT = "accent"
 RULE = "rule"
 """Lines that carry no text."""
+MARK = "■"
+"""The sign of a row to which the next action applies; ``●`` is for what runs."""
 WIDE_COLUMNS = 112
 """Columns of a terminal from which tables show everything."""

@@ -25,6 +25,7 @@ _MIN_KIND_WIDTH = 100
 class EventTable(MarkableTable[Event], inherit_bindings=False):
     """Events are not marked: nothing is done to them."""
 
+    newest_first = True
     BINDINGS: ClassVar[list[BindingType]] = [
         *KeyedTable.BINDINGS,
         *(binding for _, binding in BindingsMap(DataTable.BINDINGS) if binding.key != "enter"),

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from tui.keymap import with_keys
-from tui.text.jobs import RIGHT_ALIGNED, columns_for, job_cells, mark_cell, schedule_cells
+from tui.text.jobs import NO_DOUBTS, RIGHT_ALIGNED, Doubts, columns_for, job_cells, mark_cell, schedule_cells
 from tui.widgets.keyed_table import ItemT, KeyedTable
 from tui.widgets.markable_table import MarkableTable
 from workers.operations.jobs import JobSummary
@@ -22,6 +22,9 @@ _TAB_KEYS: tuple[BindingType, ...] = (
     Binding("left,h", "screen.tab(-1)", "List before", show=False),
     Binding("right,l", "screen.tab(1)", "Next list", show=False),
 )
+
+_NEWEST_FIRST = ("done", "failed")
+"""Lists whose own order is that in which jobs ended, the last one first."""
 
 
 class LiveTable(KeyedTable[ItemT]):
@@ -65,25 +68,35 @@ class JobTable(LiveTable[JobSummary], MarkableTable[JobSummary]):
             super().__init__()
             self.job = job
 
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._doubts = NO_DOUBTS
+
     def id_of(self, item: JobSummary) -> Hashable:
         """Return its queue and key."""
         return item.queue, item.key
 
     def mark_cell(self, item: JobSummary) -> Text:
         """Return its mark and its sign."""
-        return mark_cell(item, marked=self.is_marked(item))
+        return mark_cell(item, marked=self.is_marked(item), known_doubts=self._doubts)
 
     def open_item(self, item: JobSummary) -> None:
         """Ask for all of it."""
         self.post_message(self.Opened(item))
 
-    def show_jobs(self, jobs: Sequence[JobSummary], tab: str, width: int, now: float) -> None:
+    def show_jobs(
+        self, jobs: Sequence[JobSummary], tab: str, width: int, now: float, known_doubts: Doubts = NO_DOUBTS
+    ) -> None:
         """Show the jobs of a state; on another page no range continues."""
+        self._doubts = known_doubts
         if [self.id_of(job) for job in jobs] != [self.id_of(job) for job in self.items]:
             self.range_start = None
+        self.newest_first = tab in _NEWEST_FIRST and self.order is None
         columns = columns_for(tab, width)
         rows = {
-            f"{job.queue}\0{job.key}": job_cells(job, columns, now=now, marked=self.is_marked(job))
+            f"{job.queue}\0{job.key}": job_cells(
+                job, columns, now=now, marked=self.is_marked(job), known_doubts=known_doubts
+            )
             for job in jobs
         }
         self.update_rows(list({self.id_of(job): job for job in jobs}.values()), columns, rows)

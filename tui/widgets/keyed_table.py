@@ -8,7 +8,9 @@ from typing import ClassVar, Generic, TypeVar
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
+from textual import events
 from textual.binding import Binding, BindingType
+from textual.coordinate import Coordinate
 from textual.strip import Strip
 from textual.widgets import DataTable
 
@@ -20,6 +22,8 @@ ItemT = TypeVar("ItemT")
 class KeyedTable(DataTable[Text], Generic[ItemT]):
     """Rows are replaced together; the cursor stays on the row of its key, else on its line."""
 
+    newest_first: bool = False
+    """Whether new rows come first: then a cursor on the first row stays there, so that they are seen."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select_cursor", "Open", key_display="enter"),
         Binding("k", "cursor_up", "Up", show=False),
@@ -61,6 +65,12 @@ class KeyedTable(DataTable[Text], Generic[ItemT]):
         else:
             self.notify("nothing is listed: there is nothing to open")
 
+    def on_click(self, event: events.Click) -> None:
+        """Let a click on any column of the row under the cursor open it: the base class compares cells."""
+        meta = event.style.meta
+        if meta.get("row") == self.cursor_row and "column" in meta:
+            self.cursor_coordinate = Coordinate(self.cursor_row, meta["column"])
+
     def on_data_table_row_selected(self) -> None:
         """Open the item under the cursor: enter, or a click on its row."""
         if self.selected is not None:
@@ -85,7 +95,7 @@ class KeyedTable(DataTable[Text], Generic[ItemT]):
             self.add_row(*cells, key=key)
         self.items, self.keys, self.shown_order = tuple(items), list(rows), self.order
         if 0 <= row < len(keys):
-            stays = keys[row] in rows
+            stays = keys[row] in rows and not (self.newest_first and row == 0)
             self.move_cursor(row=self.keys.index(keys[row]) if stays else row, animate=False)
 
     def render_line(self, y: int) -> Strip:

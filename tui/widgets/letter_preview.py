@@ -8,6 +8,7 @@ from textual.containers import Vertical, VerticalScroll
 from tui.text.letter_preview import group_preview, letter_preview
 from tui.widgets.line import Line
 from tui.widgets.rule import Rule
+from workers.monitoring.snapshot import Snapshot
 from workers.operations.operations import DeadLetter, FailureGroup
 
 
@@ -24,7 +25,9 @@ class LetterPreview(Vertical):
         with VerticalScroll(id="preview-text", can_focus=False):
             yield Line(id="preview")
 
-    def show(self, item: DeadLetter | FailureGroup | None, now: float) -> None:
+    def show(
+        self, item: DeadLetter | FailureGroup | None, now: float, snapshot: Snapshot | None = None
+    ) -> None:
         """Show an item, or nothing."""
         self.set_class(item is None, "-empty")
         if item is None or item is self._item:
@@ -33,7 +36,7 @@ class LetterPreview(Vertical):
         title, line = self.query_one(Rule), self.query_one("#preview", Line)
         if isinstance(item, DeadLetter):
             title.show(f"Letter {item.id}", keys=(("{list.open}", "all of it"),))
-            line.show(letter_preview(item))
+            line.show(letter_preview(item, snapshot))
         else:
             title.show(f"Group {item.fingerprint}", keys=(("{list.open}", "its letters"),))
             line.show(group_preview(item, now))

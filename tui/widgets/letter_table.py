@@ -38,6 +38,7 @@ class LetterTable(KeyedTable[DeadLetter]):
         if (tuple(letters), columns, self.order) == (self.items, self._columns, self.shown_order):
             return
         self._columns = columns
+        self.newest_first = self.order in (None, letter_text.NEWEST_LETTERS_FIRST)
         rows = {
             str(letter.id): letter_text.letter_cells(letter, columns, now=now, marked=self.is_marked(letter))
             for letter in letters

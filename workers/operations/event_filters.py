@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from storage.database.events import EVENT_KINDS
 from storage.errors import InvalidFilterError
 from storage.repositories.events import EventFilter
+
+__all__ = ["EVENT_KINDS", "PLACEHOLDER", "filter_text", "parse_filter"]
 
 PLACEHOLDER = "kind:worker-lost queue:color-extraction since:2h until:30m"
 _FIELDS = ("kind", "queue", "since", "until")

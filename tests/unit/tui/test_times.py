@@ -18,6 +18,7 @@ from tui.text.format import (
     SHORT_TIME_CHARS,
     clock_time,
     duration,
+    local_log,
     local_time,
     long_duration,
     utc_offset,
@@ -127,3 +128,9 @@ def test_a_filter_takes_times_as_they_are_shown_and_http_takes_utc(zone: Callabl
     assert TypeAdapter(Time).validate_python("2026-07-01T22:45:07") == AT
     with pytest.raises(InvalidFilterError):
         LetterFilter.from_options(since="0001-01-01")
+
+
+def test_the_log_of_a_job_has_the_zone_of_the_terminal(zone: Callable[[str], None]) -> None:
+    zone("Asia/Kolkata")
+    lines = ["2026-07-01T22:45:07.123Z info resized", "Traceback:", "2026-07-01T25:00:00.000Z no time", ""]
+    assert local_log(lines) == ["2026-07-02 04:15:07 info resized", *lines[1:]]

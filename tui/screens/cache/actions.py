@@ -30,6 +30,8 @@ class CacheActions(DashboardScreen):
 
     async def evict_keys(self, keys: Sequence[str], label: str, *, pattern: str | None = None) -> None:
         """Evict exactly these entries, which ``pattern`` found, if any."""
+        if not self.session.may_change():
+            return
         entries = plural(len(keys), "entry")
         question = Confirm(f"Evict {entries}?", f"{label}. {_HARMLESS}", "Evict")
         if not await self.app.push_screen_wait(question):
@@ -45,6 +47,8 @@ class CacheActions(DashboardScreen):
 
     async def evict_matching(self, filter_text: str) -> None:
         """Evict the entries that match the filter now."""
+        if not self.session.may_change():
+            return
         pattern = glob_pattern(filter_text)
         with self.busy_with("counting the entries"):
             keys = await self.session.run(self.cache.keys_matching(pattern))
@@ -58,6 +62,8 @@ class CacheActions(DashboardScreen):
 
     async def evict_user(self, user: str) -> None:
         """Evict all entries of a user, in one round trip."""
+        if not self.session.may_change():
+            return
         number = await self.session.run(self.cache.count_for_user(user))
         if number is None:
             return
@@ -79,6 +85,8 @@ class CacheActions(DashboardScreen):
 
     async def prompt_evict_user(self) -> None:
         """Ask for a user, then evict their entries."""
+        if not self.session.may_change():
+            return
         question = Prompt(
             "Evict a user",
             "Evicts all entries of one user; their number is shown first.",

@@ -53,6 +53,8 @@ class LetterActions(DashboardScreen):
 
     async def replay_one(self, letter: DeadLetter) -> None:
         """Replay one letter after a question."""
+        if not self.session.may_change():
+            return
         question = Confirm(
             "Replay this dead letter?",
             f"{clip(escape(letter.job_id), _MAX_KEY_CHARS)} is enqueued at the end of {letter.queue_name} "
@@ -68,6 +70,8 @@ class LetterActions(DashboardScreen):
 
     async def replay_many(self, selection: Selection, label: str) -> None:
         """Replay letters by a plan."""
+        if not self.session.may_change():
+            return
         plan_id = await self.app.push_screen_wait(ReplayDialog(self.session, selection, label))
         if plan_id is not None:
             self.letters_changed(selection)
@@ -75,6 +79,8 @@ class LetterActions(DashboardScreen):
 
     async def edit(self, letter: DeadLetter) -> None:
         """Replay one letter with another payload."""
+        if not self.session.may_change():
+            return
         job_key = await self.app.push_screen_wait(EditPayloadDialog(self.session, letter))
         if job_key is not None:
             key = clip(escape(job_key), _MAX_KEY_CHARS)
@@ -83,6 +89,8 @@ class LetterActions(DashboardScreen):
 
     async def discard(self, selection: Selection, label: str) -> None:
         """Hide letters after a question."""
+        if not self.session.may_change():
+            return
         preview = await self.session.run(self.session.operations.replays.preview(selection))
         if preview is None:
             return
@@ -101,6 +109,8 @@ class LetterActions(DashboardScreen):
 
     async def undo_discard(self) -> None:
         """Restore the letters of the last discard; ask if its filter now selects more."""
+        if not self.session.may_change():
+            return
         last = self.session.last_discard
         if last is None:
             self.notify(with_keys(self, _NOTHING_DISCARDED))
@@ -117,6 +127,8 @@ class LetterActions(DashboardScreen):
 
     async def restore(self, selection: Selection) -> None:
         """Make discarded letters dead again; ask if there are several."""
+        if not self.session.may_change():
+            return
         if isinstance(selection, LetterFilter):
             number = await self.session.run(self.letters.count(selection))
         else:
@@ -138,6 +150,8 @@ class LetterActions(DashboardScreen):
 
     async def archive(self) -> None:
         """Move old letters into the archive: ask from which age on, then once more with their number."""
+        if not self.session.may_change():
+            return
         question = Prompt(
             "Archive dead letters",
             "Letters that died so many days ago or earlier, in any state; their number is shown first.",

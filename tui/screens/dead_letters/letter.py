@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -48,7 +49,7 @@ class LetterScreen(LetterActions):
         """Compose the text."""
         yield Rule(f"Dead letter {self._letter.id}")
         with VerticalScroll(id="detail"):
-            yield Static(letter_text.letter_detail(self._letter), id="letter", markup=False)
+            yield Static(self._text(), id="letter", markup=False)
 
     def on_mount(self) -> None:
         """Fetch its replays."""
@@ -61,11 +62,14 @@ class LetterScreen(LetterActions):
     @work(exclusive=True, group="letter")
     async def fetch_letter(self) -> None:
         """Show the letter as it is now, with its replays."""
-        lineage = await self.session.run(self.letters.lineage(self._letter.id))
+        lineage = await self.session.read(self.letters.lineage(self._letter.id))
         if lineage is None:
             return
         self._letter = next((letter for letter, _ in lineage if letter.id == self._letter.id), self._letter)
-        self.query_one("#letter", Static).update(letter_text.letter_detail(self._letter, lineage))
+        self.query_one("#letter", Static).update(self._text(lineage))
+
+    def _text(self, lineage: letter_text.Lineage | None = None) -> Text:
+        return letter_text.letter_detail(self._letter, lineage, self.session.snapshot)
 
     def text_to_copy(self) -> str:
         """Return the payload, as JSON."""

@@ -21,6 +21,7 @@ from tui.text import dead_letters as letter_text
 from tui.text.completion import Values
 from tui.text.format import clock_time
 from tui.text.sorting import Sorting
+from tui.text.styles import MARK
 from tui.widgets.group_table import GroupTable
 from tui.widgets.letter_preview import LetterPreview
 from tui.widgets.letter_table import MarkableLetterTable
@@ -51,7 +52,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         "{letters.discard} and {letters.export} apply to the group, or to the marked letters, else to the "
         "one under the cursor ({letters.export}: to all that match)."
     )
-    LEGEND = ("●  marked", letter_text.POISON_LEGEND, "–  unknown")
+    LEGEND = (f"{MARK}  marked", letter_text.POISON_LEGEND, "–  unknown")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("g", "groups", "Groups, letters"),
@@ -128,7 +129,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
     @work(exclusive=True, group="count")
     async def fetch_count(self, letter_filter: LetterFilter) -> None:
         """Count the letters; nothing waits for it."""
-        number = await self.session.run(self.letters.count(letter_filter, limit=_MAX_COUNT))
+        number = await self.session.read(self.letters.count(letter_filter, limit=_MAX_COUNT))
         if letter_filter == self.state.filter:
             self._count = number if number is not None else "not counted"
             self.update_title()
@@ -147,7 +148,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
     async def fetch_groups(self, letter_filter: LetterFilter) -> None:
         """Fetch the groups; nothing waits for them."""
         try:
-            groups = await self.session.run(self.letters.groups(letter_filter, limit=_MAX_GROUPS))
+            groups = await self.session.read(self.letters.groups(letter_filter, limit=_MAX_GROUPS))
         finally:
             if self._loading_groups_for is letter_filter:  # else those of another filter are being fetched
                 self._loading_groups_for = None
@@ -209,7 +210,8 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         preview = self.query_one(LetterPreview)
         if preview.display:
             table = self.active_table
-            preview.show(table.selected if table.display else None, self.session.now)
+            item = table.selected if table.display else None
+            preview.show(item, self.session.now, self.session.snapshot)
 
     def sorting_of(self, state: LetterListState) -> Sorting[Any]:
         """Return the columns of the groups, or those of the letters that have an index."""

@@ -15,11 +15,12 @@ from tui.screens.paged import PAGE_ROWS, ListState, Page, PagedScreen
 from tui.screens.workers.actions import WorkerActions
 from tui.session import Session
 from tui.text import worker_page
+from tui.text.completion import TIMES, Values
 from tui.text.format import clock_time
 from tui.widgets.event_table import EventTable
 from tui.widgets.line import Line
 from workers.monitoring.snapshot import Snapshot
-from workers.operations.event_filters import PLACEHOLDER, filter_text, parse_filter
+from workers.operations.event_filters import EVENT_KINDS, PLACEHOLDER, filter_text, parse_filter
 from workers.operations.operations import ALL_EVENTS, Event, EventFilter
 from workers.operations.worker_list import Worker, list_workers
 from workers.words import plural
@@ -157,6 +158,13 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], EventActions, Wor
     def parse_filter(self, text: str) -> EventFilter:
         """Parse ``kind:… queue:… since:…``."""
         return parse_filter(text)
+
+    def filter_values(self) -> Values:
+        """Return the kinds of events, the queues, and some ages."""
+        snapshot = self.session.snapshot
+        queues = () if snapshot is None else snapshot.queues
+        names = [queue.name for queue in queues]
+        return {"kind:": EVENT_KINDS, "queue:": names, "since:": TIMES, "until:": TIMES}
 
     def filter_text(self) -> str:
         """Return the filter as it is written."""

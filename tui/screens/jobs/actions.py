@@ -18,8 +18,6 @@ from workers.operations.jobs import JobChange, JobOperations, JobRef, JobSummary
 from workers.operations.schedules import ScheduleOperations, ScheduleView
 from workers.words import plural
 
-READ_ONLY = "read-only: nothing can be changed from here"
-
 
 @dataclass(frozen=True, slots=True)
 class _Words:
@@ -71,15 +69,9 @@ class JobActions(DashboardScreen):
         """Show that an action has changed jobs."""
         self.session.refresh(screens=True)
 
-    def may_change(self) -> bool:
-        """Return whether anything may be changed; else a message shows that."""
-        if self.session.operations.read_only:
-            self.notify(READ_ONLY, severity="warning")
-        return not self.session.operations.read_only
-
     async def change_jobs(self, verb: Verb, jobs: Sequence[JobSummary]) -> None:
         """Ask if the verb needs that, then apply it to these jobs."""
-        if not self.may_change():
+        if not self.session.may_change():
             return
         words = _WORDS[verb]
         refs = [(job.queue, JobRef(job.key, job.version)) for job in jobs]
@@ -130,7 +122,7 @@ class JobActions(DashboardScreen):
 
     async def enqueue_job(self, queue: str) -> None:
         """Ask for a new job, of this queue unless another one is chosen; show its key, or all of it."""
-        if not self.may_change():
+        if not self.session.may_change():
             return
         snapshot = self.session.snapshot
         queues = [known.name for known in snapshot.queues] if snapshot is not None else []
@@ -160,7 +152,7 @@ class JobActions(DashboardScreen):
 
     async def run_schedule(self, schedule: ScheduleView) -> None:
         """Ask, then enqueue its jobs now."""
-        if not self.may_change():
+        if not self.session.may_change():
             return
         question = Confirm(
             one_line(f"Run schedule {schedule.name} now?"),
@@ -178,7 +170,7 @@ class JobActions(DashboardScreen):
 
     async def toggle_schedule(self, schedule: ScheduleView) -> None:
         """Disable a schedule after asking for the reason; enable one without a question."""
-        if not self.may_change():
+        if not self.session.may_change():
             return
         if not schedule.enabled:
             if await self.session.run(self.schedules.enable(schedule.name)) is None:

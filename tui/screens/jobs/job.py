@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import ClassVar
 
+from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -14,7 +15,8 @@ from tui.keymap import key_name
 from tui.screens.jobs.actions import JobActions
 from tui.session import Session
 from tui.text import job_page
-from tui.text.format import clip, clock_time, escape
+from tui.text.format import clip, clock_time, escape, long_duration
+from tui.text.styles import BREACH
 from tui.widgets.line import Line
 from tui.widgets.rule import Rule
 from workers.monitoring.snapshot import Snapshot
@@ -24,14 +26,14 @@ from workers.operations.jobs import JobDetail, JobStack, JobSummary, Verb
 _REFRESH_SECONDS = 2.0
 _MAX_KEY_CHARS = 80
 _ONLY_RUNNING = (
-    "#job-stack-title",
-    "#job-stack",
-    "#job-alike-title",
-    "#job-alike",
-    "#job-log-title",
-    "#job-log",
+    "job-stack-title",
+    "job-stack",
+    "job-alike-title",
+    "job-alike",
+    "job-log-title",
+    "job-log",
 )
-"""Widgets that are shown only while it runs."""
+"""Ids of widgets that are shown only while it runs."""
 
 
 class JobScreen(JobActions):
@@ -58,6 +60,8 @@ class JobScreen(JobActions):
         self._stack_problem: str | None = None
         self._reading = False
         self._next_read = 0.0
+        self._read_at: float | None = None
+        """When it was read last, by the monotonic clock."""
 
     @property
     def about(self) -> str:
@@ -70,6 +74,7 @@ class JobScreen(JobActions):
             clip(escape(self._job.key), _MAX_KEY_CHARS), keys=(("{app.back}", "back"),), id="job-title"
         )
         with VerticalScroll(id="detail"):
+            yield Line(id="job-problem")
             yield Line("  reading …", id="job-facts", classes="figures")
             yield Rule("Where it is now", id="job-stack-title")
             yield Line(id="job-stack")
@@ -85,6 +90,11 @@ class JobScreen(JobActions):
     def on_mount(self) -> None:
         """Let keys scroll, and read the job."""
         self.query_one("#detail").focus()
+        self._show_parts(visible=False)
+        if self.session.outage:
+            self._show_problem(self.session.outage)
+        else:
+            self.query_one("#job-facts").display = True
         self._read()
 
     def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
@@ -122,19 +132,38 @@ class JobScreen(JobActions):
             title = self.query_one("#job-title", Rule)
             shown_key = clip(escape(key), _MAX_KEY_CHARS)
             if detail is None:
-                title.show(shown_key, "".join(problems) or "not read")
+                self._show_problem("".join(problems))
                 return
             self._job = detail = named_job(detail, self.session.snapshot)
+            self._read_at = time.monotonic()
+            self._show_parts(visible=True)
             title.show(shown_key, f"{queue} · {detail.state}")
             self._show(detail)
             await self._read_stack(detail)
         finally:
             self._reading = False
 
+    def _show_problem(self, problem: str) -> None:
+        """Show why it cannot be read; what was read before stays, with its age."""
+        age = None if self._read_at is None else time.monotonic() - self._read_at
+        read = f"read {long_duration(age)} ago" if age is not None else "not read"
+        self.query_one("#job-title", Rule).show(clip(escape(self._job.key), _MAX_KEY_CHARS), read)
+        line = self.query_one("#job-problem", Line)
+        line.show(Text(f"  it cannot be read: {problem}", BREACH))
+        self._show_parts(visible=age is not None)
+        line.display = True
+
+    def _show_parts(self, *, visible: bool) -> None:
+        for part in self.query_one("#detail").children:
+            if part.id not in _ONLY_RUNNING:
+                part.display = visible and part.id != "job-problem"
+            elif not visible:
+                part.display = False
+
     async def _read_stack(self, detail: JobDetail) -> None:
         running = detail.state == "running"
         for name in _ONLY_RUNNING:
-            self.query_one(name).display = running
+            self.query_one(f"#{name}").display = running
         if not running:
             return
         problems: list[str] = []

@@ -17,32 +17,25 @@ from tui.screens.jobs.page import JobPage, Listed
 from tui.screens.jobs.pane import JobPane
 from tui.screens.paged import PAGE_ROWS, ListState, PagedScreen
 from tui.session import Session
+from tui.text import jobs as job_text
 from tui.text.completion import Values
-from tui.text.format import clock_time, count, escape
-from tui.text.jobs import JOB_SORTING, MAX_SORTED, SCHEDULE_SORTING, TABS
+from tui.text.format import count, escape, long_duration
 from tui.text.sorting import Sorting
 from tui.widgets.job_table import SCHEDULE_KEYS, JobTable, ScheduleTable
 from tui.widgets.state_bar import StateBar
 from workers.monitoring.snapshot import Snapshot
 from workers.operations.job_filter import ALL_JOBS, PLACEHOLDER, JobFilter
-from workers.operations.job_views import named_job, start_facts
+from workers.operations.job_views import named_job
 from workers.operations.jobs import JOB_STATES, MAX_JOBS, JobSummary, Verb, WindowState
 from workers.operations.operations import Page
 from workers.operations.schedules import ScheduleView
-from workers.operations.why import explain
 from workers.words import plural
 
 _COST_FACTOR = 20.0
 """After a sorted list was read as many times as long as that took pass at least until it is read again."""
+_LAST_DONE = 10
+"""Jobs that were done last, shown while none runs."""
 _REMEMBERED_TAB = "jobs-tab"
-_EMPTY = {
-    "running": "no job runs",
-    "ready": "no job is ready",
-    "scheduled": "no job waits for its time",
-    "done": "no job that has completed is kept",
-    "failed": "no job that has failed is kept; view 2 has the dead letters",
-    "schedules": "there is no schedule",
-}
 
 
 class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
@@ -60,7 +53,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
     )
     LEGEND = (
         "■  marked     ●  runs     ▲  runs far longer than usual, or is not a job",
-        "↻  a retry    ✔  done     ✕  failed     ‖  disabled",
+        "↻  a retry    ✔  done     ✕  failed, or held by a dead worker     ‖  disabled",
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "tab(-1)", "List before", show=False),
@@ -82,10 +75,12 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
 
     def __init__(self, session: Session) -> None:
         tab = session.state.get(_REMEMBERED_TAB)
-        super().__init__(session, ListState(Listed(tab if tab in TABS else TABS[0])))
+        super().__init__(session, ListState(Listed(tab if tab in job_text.TABS else job_text.TABS[0])))
         self._schedule_count: int | None = None
         self._next_read = 0.0
         """When a sorted list is read again, by the monotonic clock."""
+        self._read_at = 0.0
+        """When the page was read, by the same clock."""
 
     def compose_body(self) -> ComposeResult:
         """Compose the states, the list, and the part about the row under the cursor."""
@@ -111,6 +106,8 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         super().update_snapshot(snapshot, error)
         self._show_states()
         readable = snapshot is not None and not self.session.figures_are_old
+        if self.page is not None and not readable:
+            self.update_tables()
         due = self.state.order is None or time.monotonic() >= self._next_read
         if self.is_current and readable and due and not self.is_waiting:
             self.request_again()
@@ -127,7 +124,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             schedules = await self.schedules.list()
             self._schedule_count = len(schedules)
             selected = [schedule for schedule in schedules if job_filter.selected.selects_schedule(schedule)]
-            return JobPage((), None, counts, SCHEDULE_SORTING.sort(selected, state.order))
+            return JobPage((), None, counts, job_text.SCHEDULE_SORTING.sort(selected, state.order))
         if self._schedule_count is None:
             self._schedule_count = len(await self.schedules.list())
         listed = next(known for known in JOB_STATES if known == job_filter.tab)
@@ -135,7 +132,10 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             jobs, is_cut = await self._read_sorted(listed, state)
             return JobPage(jobs, None, counts, is_cut=is_cut)
         page = await self._read(listed, state, PAGE_ROWS, state.cursor)
-        return JobPage(page.items, page.next, counts)
+        last_done: Sequence[JobSummary] = ()
+        if listed == "running" and not page.items:
+            last_done = (await self._read("done", state, _LAST_DONE, None)).items
+        return JobPage(page.items, page.next, counts, last_done=last_done)
 
     async def _read(
         self, listed: WindowState, state: ListState[Listed], limit: int, cursor: str | None
@@ -156,19 +156,19 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         began = time.monotonic()
         jobs: list[JobSummary] = []
         cursor: str | None = None
-        for _ in range(MAX_SORTED // MAX_JOBS):
+        for _ in range(job_text.MAX_SORTED // MAX_JOBS):
             page = await self._read(listed, state, MAX_JOBS, cursor)
             jobs += page.items
             cursor = page.next
             if cursor is None:
                 break
         self._next_read = time.monotonic() + _COST_FACTOR * (time.monotonic() - began)
-        return JOB_SORTING[listed].sort(jobs, state.order), cursor is not None
+        return job_text.JOB_SORTING[listed].sort(jobs, state.order), cursor is not None
 
     def sorting_of(self, state: ListState[Listed]) -> Sorting[Any]:
         """Return the columns of a tab."""
         tab = state.filter.tab
-        return SCHEDULE_SORTING if tab == "schedules" else JOB_SORTING[tab]
+        return job_text.SCHEDULE_SORTING if tab == "schedules" else job_text.JOB_SORTING[tab]
 
     # Painting
 
@@ -196,7 +196,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             listed = page.schedules if isinstance(page, JobPage) else ()
             schedules.show_schedules(listed, width, now)
         else:
-            jobs.show_jobs(self.rows, self.state.filter.tab, width, now)
+            jobs.show_jobs(self.rows, self.state.filter.tab, width, now, self._doubts)
         jobs.display = bool(jobs.items) and not self.lists_schedules
         schedules.display = bool(schedules.items) and self.lists_schedules
         self._show_states()
@@ -212,35 +212,43 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         of_filter = f" for {escape(query)}: {shows_all}" if query else ""
         if query and self.page.next is not None:
             of_filter = f" for {escape(query)} among those searched: {searches_on}, {shows_all}"
-        nothing = f"  {_EMPTY[self.state.filter.tab]}{of_filter}"
-        return "\n".join([nothing, *self._why_nothing_starts()])
+        nothing = f"  {job_text.EMPTY[self.state.filter.tab]}{of_filter}"
+        last_done = self.page.last_done if isinstance(self.page, JobPage) else ()
+        done = job_text.last_done_lines(last_done, self.session.now)
+        return "\n".join([nothing, *self._why_nothing_starts(), *done])
 
     def _why_nothing_starts(self) -> list[str]:
         """Return a sentence for each queue, if the list is one from which or to which jobs start."""
         snapshot, job_filter = self.session.snapshot, self.state.filter
         if snapshot is None or job_filter.tab not in ("running", "ready"):
             return []
-        queue = job_filter.selected.queue
-        queues = [known.name for known in snapshot.queues if queue in (None, known.name)]
-        policies = map(self.session.operations.queues.policy, queues)
-        sentences = [explain(start_facts(policy, snapshot, None), clock_time).sentence for policy in policies]
-        return ["", *(f"  {escape(sentence)}" for sentence in sentences)]
+        selected = job_filter.selected.queue
+        queues = [queue.name for queue in snapshot.queues if selected in (None, queue.name)]
+        return ["", *job_text.start_sentences(snapshot, map(self.session.operations.queues.policy, queues))]
 
     def title_parts(self) -> list[str]:
         """Return how many rows, and which page."""
+        age = f"read {long_duration(time.monotonic() - self._read_at)} ago" if self._doubts.is_old else ""
         if self.lists_schedules:
             schedules = plural(len(self.query_one(ScheduleTable).items), "schedule")
-            return [schedules, *self.position_parts(numbered=False)]
+            return [schedules, age, *self.position_parts(numbered=False)]
         single = self.state.page_number == 1 and self._next_state() is None
         jobs = plural(len(self.rows), "job")
         as_started = self.state.filter.tab == "ready" and self.state.order is None
         is_cut = isinstance(self.page, JobPage) and self.page.is_cut
+        dead = sum(map(self._doubts.is_held_by_dead, self.rows))
         return [
             jobs if single else f"{jobs} on this page",
-            f"of the first {count(MAX_SORTED)}" if is_cut else "",
+            age,
+            f"of the first {count(job_text.MAX_SORTED)}" if is_cut else "",
             "in the order of their queues" if as_started else "",
+            f"{dead} held by a dead worker" if dead else "",
             *self.position_parts(numbered=not single),
         ]
+
+    @property
+    def _doubts(self) -> job_text.Doubts:
+        return job_text.doubts(self.session.snapshot, is_old=self.session.figures_are_old)
 
     def _show_states(self) -> None:
         job_filter = self.state.filter
@@ -305,8 +313,8 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
 
     def action_tab(self, step: int) -> None:
         """Show the next list, or the one before."""
-        index = TABS.index(self.target_state.filter.tab)
-        self._show_tab(TABS[(index + step) % len(TABS)])
+        index = job_text.TABS.index(self.target_state.filter.tab)
+        self._show_tab(job_text.TABS[(index + step) % len(job_text.TABS)])
 
     def on_state_bar_chosen(self, message: StateBar.Chosen) -> None:
         """Show the list that was clicked."""
@@ -322,8 +330,9 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         return super().check_action(action, parameters)
 
     def page_arrived(self, before: ListState[Listed]) -> None:
-        """Remember which list is shown."""
+        """Remember which list is shown, and when it was read."""
         super().page_arrived(before)
+        self._read_at = time.monotonic()
         self.session.state.set(_REMEMBERED_TAB, self.state.filter.tab)
 
     # Actions

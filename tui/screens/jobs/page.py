@@ -27,5 +27,7 @@ class JobPage:
     next: str | None
     counts: dict[str, JobCounts]
     schedules: Sequence[ScheduleView] = ()
+    last_done: Sequence[JobSummary] = ()
+    """Some that were done last, if none runs."""
     is_cut: bool = False
     """Whether there are more jobs than are read to be sorted."""

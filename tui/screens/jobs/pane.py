@@ -85,7 +85,8 @@ class JobPane(Container):
             self._detail = self._stack = self._stack_problem = self._finding = None
             self._next_question = 0.0
             self._show_alike(visible=False)
-            self._show_texts(Text("  reading …"), Text())
+            outage = self.session.outage
+            self._show_texts(Text(f"  it cannot be read: {outage}" if outage else "  reading …"), Text())
         if _is_final(self._detail, job):
             self._show_detail()
         elif not self._reading and not self.session.figures_are_old:

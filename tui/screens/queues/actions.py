@@ -12,6 +12,8 @@ class QueueActions(DashboardScreen):
 
     async def toggle_pause(self, queue: QueueSnapshot) -> None:
         """Pause or resume a queue."""
+        if not self.session.may_change():
+            return
         operations = self.session.operations
         if queue.paused is not None:
             if await self.session.run(operations.queues.resume(queue.name)) is not None:

@@ -81,6 +81,8 @@ class WorkerActions(DashboardScreen):
 
     async def drain_worker(self, worker: Worker) -> None:
         """Ask, then drain a process; if it cannot be, show why."""
+        if not self.session.may_change():
+            return
         if worker.state == "dead":
             self.notify(f"{worker.name} is dead: there is nothing to drain", severity="warning", markup=False)
             return
@@ -103,6 +105,8 @@ class WorkerActions(DashboardScreen):
 
     async def drain_all(self) -> None:
         """Ask, then drain every process of the cluster, this one too."""
+        if not self.session.may_change():
+            return
         snapshot = self.session.snapshot
         living = [] if snapshot is None else [one for one in snapshot.workers if one.state != "dead"]
         if not living:
@@ -127,6 +131,8 @@ class WorkerActions(DashboardScreen):
 
     async def undo_drain(self, worker: Worker) -> None:
         """Let a draining process take jobs again."""
+        if not self.session.may_change():
+            return
         if worker.state != "draining":
             self.notify(f"{worker.name} does not drain: there is nothing to undo", markup=False)
             return
@@ -134,6 +140,8 @@ class WorkerActions(DashboardScreen):
 
     async def requeue(self, worker: Worker) -> None:
         """Ask, then have a draining process requeue its jobs, and end."""
+        if not self.session.may_change():
+            return
         if worker.state != "draining":
             key = key_name(self, "workers.drain-worker")
             self.notify(f"{worker.name} does not drain: {key} drains it", markup=False)

@@ -17,7 +17,7 @@ from tui.screens.workers.actions import WorkerActions
 from tui.session import Session
 from tui.text import worker_page
 from tui.text.format import escape
-from tui.text.jobs import JOB_SORTING
+from tui.text.jobs import JOB_SORTING, doubts
 from tui.text.sorting import Sorting
 from tui.widgets.job_table import JobTable
 from tui.widgets.line import Line
@@ -135,7 +135,9 @@ class WorkerScreen(WorkerActions, JobActions):
     def _show_jobs(self, jobs: Sequence[JobSummary]) -> None:
         table = self.table
         table.order = self.order
-        table.show_jobs(self.sorting.sort(jobs, self.order), "running", self.size.width, self.session.now)
+        known_doubts = doubts(self.session.snapshot, is_old=self.session.figures_are_old)
+        rows = self.sorting.sort(jobs, self.order)
+        table.show_jobs(rows, "running", self.size.width, self.session.now, known_doubts)
         if table.display != bool(jobs):
             table.display = bool(jobs)
             (table if jobs else self.query_one("#detail")).focus()
