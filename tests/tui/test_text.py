@@ -165,8 +165,8 @@ def test_all_well_shows_for_how_long() -> None:
 
 
 def test_the_verdict_shows_whether_the_worst_alert_will_pass_and_where_to_look() -> None:
-    falling = (*range(57), 190, 160, 150)
-    clearing = replace(HEALTHY.queues[0], depth=132, depth_history=falling)
+    falling = (176, 169, 162, 155, 147, 139)
+    clearing = replace(HEALTHY.queues[0], depth=132, recent_depths=falling)
     alert = Alert("weather-ingestion", "backlog", "132 queued, limit 100", since=NOW - 130)
     line = verdict(replace(HEALTHY, queues=(clearing,), alerts=(alert,)))
     assert "132 queued, limit 100, for 2 min · clears in 3 min" in line
@@ -176,7 +176,7 @@ def test_the_verdict_shows_whether_the_worst_alert_will_pass_and_where_to_look()
 
 def test_a_slow_queue_that_waits_for_its_rate_limit_says_so() -> None:
     growing = replace(
-        HEALTHY.queues[0], depth=132, depth_history=(*range(57), 100, 110, 120), next_start_in=0.3
+        HEALTHY.queues[0], depth=132, recent_depths=(100, 105, 110, 115, 120, 125), next_start_in=0.3
     )
     slow = Alert("weather-ingestion", "slow", "wait p95 3 min, usually 16 s", since=NOW - 130)
     judged = queue_verdict(growing, (slow,), NOW)

@@ -201,7 +201,7 @@ def will_pass(alert: Alert, snapshot: Snapshot) -> str:
     """Return whether an alert will end by itself, as far as that can be foreseen."""
     if alert.name == rules.BACKLOG:
         return next(
-            (prognosis(queue, snapshot.taken_at) for queue in snapshot.queues if queue.name == alert.queue),
+            (prognosis(queue) for queue in snapshot.queues if queue.name == alert.queue),
             "",
         )
     return _PASSES.get(alert.name, "")

@@ -32,6 +32,10 @@ _MAX_CLEARS_SECONDS = 86_400.0
 _MIN_GROWTH_A_MINUTE = 1.0
 _STEADY_SHARE = 0.02
 """A depth that changes by less than this share of itself a minute neither grows nor clears."""
+_NEWEST_STEPS = 2
+"""So many steps of ``recent_depths`` ago begin the newest seconds."""
+_STOPPED_SECONDS = 20.0
+"""After which without an end of a job nothing is foreseen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +73,8 @@ def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Iter
     yield from _without_progress(queue, alerts)
     if queue.paused is not None:
         yield _paused_verdict(queue, now)
-    outlook = prognosis(queue, now)
-    trend = _trend(queue, now) if queue.depth else ""  # its rate limit has a column of its own
+    outlook = prognosis(queue)
+    trend = _trend(queue) if queue.depth else ""  # its rate limit has a column of its own
     for alert in alerts:
         if alert.state != "silenced":
             tone: Tone = "watch" if alert.state == "pending" else "breach"
@@ -124,25 +128,30 @@ def _paused_verdict(queue: QueueSnapshot, now: float) -> Verdict:
     return Verdict("paused", f"paused{ago} by {by}{reason}", f"paused by {by}", needs_text=True)
 
 
-def prognosis(queue: QueueSnapshot, now: float) -> str:
+def prognosis(queue: QueueSnapshot) -> str:
     """Return ``clears in 4 min`` or ``growing by 12 a minute`` for waiting jobs; empty if unknown."""
     if queue.depth == 0:
         return ""
     limited = "waits for its rate limit" if queue.next_start_in is not None else ""
-    return ", ".join(filter(None, (limited, _trend(queue, now))))
+    return ", ".join(filter(None, (limited, _trend(queue))))
 
 
-def _trend(queue: QueueSnapshot, now: float) -> str:
-    before = queue.depth_history[-3] if len(queue.depth_history) >= 3 else None
-    if before is None:
+def _trend(queue: QueueSnapshot) -> str:
+    """Return where the last minute leads; empty if the newest seconds lead elsewhere."""
+    if not queue.recent_depths:
         return ""
-    minutes = 1 + now % 60 / 60  # the value is that of the end of the minute before the last full one
-    a_minute = (queue.depth - before) / minutes
-    if abs(a_minute) < max(_MIN_GROWTH_A_MINUTE, _STEADY_SHARE * queue.depth):
+    a_minute = queue.depth - queue.recent_depths[0]
+    newest = queue.depth - queue.recent_depths[-_NEWEST_STEPS]
+    if abs(a_minute) < max(_MIN_GROWTH_A_MINUTE, _STEADY_SHARE * queue.depth) or a_minute * newest <= 0:
         return ""
     if a_minute > 0:
-        return f"growing by {count(round(a_minute))} a minute" if queue.depth > queue.concurrency else ""
+        return f"growing by {count(a_minute)} a minute" if queue.depth > queue.concurrency else ""
     clears_in = queue.depth / -a_minute * 60
-    if not _MIN_CLEARS_SECONDS <= clears_in <= _MAX_CLEARS_SECONDS:
+    if _has_stopped(queue) or not _MIN_CLEARS_SECONDS <= clears_in <= _MAX_CLEARS_SECONDS:
         return ""
     return f"clears in {long_duration(clears_in)}"
+
+
+def _has_stopped(queue: QueueSnapshot) -> bool:
+    """Return whether nothing ends: jobs that were taken and hang make a queue no shorter for long."""
+    return max(queue.ended_age or 0.0, queue.full_for or 0.0) > _STOPPED_SECONDS

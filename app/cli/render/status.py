@@ -71,6 +71,8 @@ def status_document(snapshot: Snapshot) -> dict[str, Any]:
             del redis[name]
     if not snapshot.other_redises:
         del document["redis"]["queues"]
+    for queue in document["queues"]:
+        del queue["recent_depths"]
     document["queues"] = [
         # Old figures would pass for new ones.
         queue
