@@ -253,8 +253,23 @@ def test_tabs_show_counts_and_the_columns_of_a_click(width: int, gap: str) -> No
 
 def test_tabs_that_do_not_fit_have_their_keys() -> None:
     line, columns = tab_line(VIEWS, "letters", BREACHED, 40)
-    assert line.plain == " 1 ▲2   2 Dead letters 2   3 168   4 3   5    6   "
+    assert line.plain == " 1 ▲2  2 Dead letters 2  3 168  4 3  5   6  "
     assert list(columns) == [view.name for view in VIEWS]
+
+
+@pytest.mark.parametrize("current", [view.name for view in VIEWS])
+def test_tabs_are_shortened_evenly_but_for_the_open_view(current: str) -> None:
+    dead = [replace(HEALTHY.workers[0], id="dead", state="dead")]
+    wrong = replace(BREACHED, dead_letters=108, workers=(*HEALTHY.workers[:2], *dead))
+    line, columns = tab_line(VIEWS, current, wrong, 80)
+    assert line.cell_len <= 80
+    words = {name: line.plain[span.start : span.stop].split() for name, span in columns.items()}
+    for view in VIEWS:
+        if view.name == current:
+            assert f" {view.key} {view.title} " in line.plain
+        else:
+            assert view.title.startswith(words[view.name][1])
+            assert len(words[view.name][1]) >= 4
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
