@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tui.text.format import count, escape, long_duration
+from tui.text.format import count, escape, long_duration, minute_time
 from tui.text.styles import ACCENT, BREACH, MUTED, PAUSED, WATCH
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.descriptions import (
@@ -18,13 +18,16 @@ from workers.monitoring.descriptions import (
 )
 from workers.monitoring.snapshot import Alert, QueueSnapshot
 
-Tone = Literal["fine", "watch", "breach", "paused", "unserved"]
-SIGNS: dict[Tone, str] = {"fine": "●", "watch": "◐", "breach": "▲", "paused": "‖", "unserved": "◌"}
-STYLES: dict[Tone, str] = {
-    "fine": MUTED, "watch": WATCH, "breach": BREACH, "paused": PAUSED, "unserved": BREACH,
+Tone = Literal["fine", "watch", "breach", "paused", "unserved", "silenced"]
+SIGNS: dict[Tone, str] = {
+    "fine": "●", "watch": "◐", "breach": "▲", "paused": "‖", "unserved": "◌", "silenced": "▲",
 }  # fmt: skip
-WORST_FIRST: tuple[Tone, ...] = ("breach", "unserved", "watch", "paused", "fine")
-CHART_STYLES: dict[Tone, str] = {**STYLES, "fine": ACCENT}
+"""A silenced alert has the sign of one that fires, muted, as in the list of alerts; words tell it apart."""
+STYLES: dict[Tone, str] = {
+    "fine": MUTED, "watch": WATCH, "breach": BREACH, "paused": PAUSED, "unserved": BREACH, "silenced": MUTED,
+}  # fmt: skip
+WORST_FIRST: tuple[Tone, ...] = ("breach", "unserved", "watch", "paused", "silenced", "fine")
+CHART_STYLES: dict[Tone, str] = {**STYLES, "fine": ACCENT, "silenced": ACCENT}
 """A chart takes the colour of its queue's state; one that is fine takes the accent."""
 _MIN_CLEARS_SECONDS = 5.0
 """A queue that will be empty sooner is not worth a word."""
@@ -84,9 +87,19 @@ def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Iter
             elif alert.name == rules.SLOW and outlook:  # jobs that wait explain why, and whether it will pass
                 words, short = f"{words}; {outlook}", f"slow, {trend or outlook}"
             yield Verdict(tone, words, short)
-    silenced = any(alert.state == "silenced" for alert in alerts)
-    over = not silenced and (queue.depth > queue.depth_limit or fails_often(queue))
+    if silenced := _silenced_words(alerts, now):
+        yield Verdict("silenced", ", ".join(filter(None, (silenced, outlook))), silenced)
+    over = queue.depth > queue.depth_limit or fails_often(queue)
     yield Verdict("watch" if over else "fine", outlook, trend or outlook)
+
+
+def _silenced_words(alerts: Sequence[Alert], now: float) -> str:
+    """Return ``failing, silenced until 21:00``; empty if nothing is silenced."""
+    silenced = [alert for alert in alerts if alert.state == "silenced"]
+    names = ", ".join(dict.fromkeys(alert.name for alert in silenced))
+    ends = [alert.silenced_until for alert in silenced if alert.silenced_until is not None]
+    until = f" until {minute_time(min(ends), now)}" if ends else ""
+    return f"{names}, silenced{until}" if silenced else ""
 
 
 def fails_often(queue: QueueSnapshot) -> bool:
