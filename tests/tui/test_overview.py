@@ -178,6 +178,27 @@ async def test_nothing_is_painted_again_that_has_not_changed() -> None:
         assert painted == []
 
 
+@pytest.mark.parametrize("keys", [(), ("enter",)], ids=["overview", "queue"])
+async def test_headings_of_charts_and_ages_of_groups_follow_each_snapshot(keys: tuple[str, ...]) -> None:
+    operations = busy()
+    app = dashboard(operations)
+    async with app.run_test(size=SIZE) as pilot:
+        await settled(pilot)
+        await pilot.press(*keys)
+        await settled(pilot)
+        read = operations.letters.asked.copy()
+        groups = shown(app, "#groups")
+        assert "now 132" in shown(app, "#charts")
+        deeper = replace(BUSY.queues[0], depth=149)
+        operations.now = replace(BUSY, taken_at=BUSY.taken_at + 3_600, queues=(deeper, *BUSY.queues[1:]))
+        app.session.refresh()
+        await until(pilot, lambda: app.session.snapshot is operations.now)
+        await pilot.pause()
+        assert "now 149" in shown(app, "#charts")
+        assert shown(app, "#groups") != groups
+        assert operations.letters.asked == read
+
+
 async def test_space_holds_what_is_shown_until_it_is_pressed_again() -> None:
     operations = busy()
     app = dashboard(operations)

@@ -77,7 +77,7 @@ class OverviewScreen(ChartedScreen, LetterActions, EventActions):
         if snapshot is None:
             return
         self.query_one(QueueTable).show_queues(snapshot, self.size.width, order=self.order)
-        self._show_letters_title(snapshot)
+        self.show_details(snapshot)
 
     def show_details(self, snapshot: Snapshot) -> None:
         """Show charts, groups and events, as the size allows."""

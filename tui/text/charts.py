@@ -92,6 +92,12 @@ class Chart:
     threshold: float | None = None
     marks: tuple[Mark, ...] = ()
 
+    @property
+    def greatest(self) -> float | None:
+        """The greatest value; the series may be some seconds old, and have steps of minutes."""
+        measured = [self.series.greatest if self.series is not None else None, self.now]
+        return max((value for value in measured if value is not None), default=None)
+
 
 _MARKS = {
     "new-release": ("◆", "release", ACCENT),
@@ -140,7 +146,7 @@ def _title(chart: Chart) -> Text:
     text = Text.assemble((chart.title, "bold"))
     if chart.now is not None:
         text.append(f"  now {chart.form(chart.now)}", MUTED)
-    greatest = chart.series.greatest if chart.series is not None else None
+    greatest = chart.greatest
     text.append(f"  max {MISSING if greatest is None else chart.form(greatest)}", MUTED)
     if chart.threshold is not None and _top(chart) >= chart.threshold:
         text.append(f"  limit {chart.form(chart.threshold)}", MUTED)
@@ -149,7 +155,7 @@ def _title(chart: Chart) -> Text:
 
 def _top(chart: Chart) -> float:
     """Return the value at the top of the scale."""
-    greatest = (chart.series.greatest if chart.series is not None else None) or 0.0
+    greatest = chart.greatest or 0.0
     if chart.threshold is not None and greatest >= _THRESHOLD_SHARE * chart.threshold:
         greatest = max(greatest, chart.threshold)
     return greatest
