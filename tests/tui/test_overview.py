@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
@@ -324,3 +325,62 @@ async def test_a_lists_alerts_above_every_view() -> None:
             await pilot.press("a")
             await until(pilot, lambda: isinstance(app.screen, AlertsDialog))
             await pilot.press("escape")
+
+
+@pytest.mark.parametrize("size", [(50, 10), (160, 12)])
+async def test_the_focus_comes_back_once_the_terminal_is_large_enough(size: tuple[int, int]) -> None:
+    app = dashboard(busy())
+    async with app.run_test(size=SIZE) as pilot:
+        await settled(pilot)
+        await pilot.press("down")
+        for smaller in (size, (40, 8)):
+            await pilot.resize_terminal(*smaller)
+            await settled(pilot)
+        await pilot.resize_terminal(*SIZE)
+        await settled(pilot)
+        assert isinstance(app.focused, QueueTable)
+        assert app.focused.cursor == 1
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+
+
+HEADED = {
+    "#letters-section": "#list-title",
+    "#events-section": "#events-title",
+    "#charts-section": "#charts-title",
+}
+
+
+def visible_lines(app: Dashboard, widget: Any) -> int:
+    return int(app.screen.region.intersection(widget.region).height) if widget.display else 0
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 109, 110, 120, 160])
+async def test_no_heading_is_without_a_row_and_nothing_overlaps(width: int) -> None:
+    app = dashboard(busy())
+    async with app.run_test(size=(width, 24)) as pilot:
+        await settled(pilot)
+        await until(
+            pilot, lambda: app.screen.query_one(GroupList).rows and app.screen.query_one("#events").rows
+        )
+        for height in (16, 17, 18, 19, 20, 24, 28, 29, 30, 31, 32, 34, 36, 40, 48):
+            await pilot.resize_terminal(width, height)
+            await settled(pilot)
+            for section, heading in HEADED.items():
+                box, title = app.screen.query_one(section), app.screen.query_one(heading)
+                if not box.display:
+                    continue
+                assert visible_lines(app, title) == 1, (width, height, heading)
+                assert box.region.bottom > title.region.bottom, (width, height, heading)
+                assert app.screen.region.contains_region(box.region), (width, height, section)
+            parts = [
+                app.screen.query_one(name).region
+                for name in ("#queues", "#charts-section", "#lists", "KeyBar")
+            ]
+            parts = [part for part in parts if part.height]
+            assert all(upper.bottom <= lower.y for upper, lower in pairwise(parts)), (width, height, parts)
+            assert app.screen.query_one("#letters-section").display, (width, height)
+            assert app.screen.query_one("#events-section").display is (width >= 110 or height >= 18), (
+                width,
+                height,
+            )
