@@ -207,13 +207,16 @@ async def test_space_holds_what_is_shown_until_it_is_pressed_again() -> None:
         await settled(pilot)
         await pilot.press("space")
         assert "frozen at 2026-03-01 14:32:07" in shown(app, "#banner")
+        rows = shown(app, "#queues")
+        operations.now = replace(BUSY, queues=(replace(BUSY.queues[0], depth=7), *BUSY.queues[1:]))
         before = operations.snapshots
-        for _ in range(3):
-            app._on_timer()
-        await pilot.pause(0.1)
-        assert operations.snapshots == before
-        await pilot.press("space")
+        app._next_snapshot = 0.0
+        app._on_timer()
         await until(pilot, lambda: operations.snapshots > before)
+        await pilot.pause(0.1)
+        assert shown(app, "#queues") == rows
+        await pilot.press("space")
+        await until(pilot, lambda: shown(app, "#queues") != rows)
         await until(pilot, lambda: not app.screen.query_one("#banner").display)
 
 

@@ -230,7 +230,7 @@ def test_the_header_and_the_banner_show_which_of_several_redises_is_down() -> No
     line = text.banner(PARTLY_AWAY, 160)
     assert line is not None
     assert line.plain.startswith(
-        " ▲ Redis of color-extraction is unavailable: ConnectionError: connection refused"
+        " ▲ Redis of color-extraction does not answer: ConnectionError: connection refused"
     )
     assert "figures" not in line.plain
 
@@ -238,9 +238,22 @@ def test_the_header_and_the_banner_show_which_of_several_redises_is_down() -> No
 def test_the_banner_shows_which_server_is_unavailable_and_how_old_the_figures_are() -> None:
     line = text.banner(AWAY, 160, 72.0)
     assert line is not None
-    assert "Redis is unavailable" in line.plain
+    assert "Redis does not answer: ConnectionError" in line.plain
+    assert "the database does not answer: connection refused" in line.plain
     assert "figures are 1 min old · reconnecting" in line.plain
     assert text.banner(HEALTHY, 160) is None
+
+
+def test_the_banner_shows_since_when_a_server_does_not_answer() -> None:
+    silent = replace(
+        HEALTHY,
+        database=replace(HEALTHY.database, error="no answer for 2 s"),
+        alerts=(Alert(None, "database", "the database does not answer: no answer for 2 s", since=NOW - 9),),
+    )
+    line = text.banner(silent, 120, 0.0)
+    assert line is not None
+    assert line.plain.startswith(f" ▲ the database has not answered since {local_time(NOW - 9)} ")
+    assert "db ▲ down" in text.header(silent, 120, None).plain
 
 
 @pytest.mark.parametrize(("width", "gap"), [(80, "  "), (120, "   ")])

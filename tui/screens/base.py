@@ -112,7 +112,12 @@ class DashboardScreen(Screen[None]):
 
     def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
         """Show a snapshot; ``error`` is why it is old or missing."""
+        self.show_frame()
+
+    def show_frame(self) -> None:
+        """Show header, tabs, verdict and banner: while figures are old, each second."""
         session, width = self.session, self.size.width
+        snapshot, error = session.snapshot, session.snapshot_error
         self.query_one("#header", Line).show(snapshot_text.header(snapshot, width, error))
         self.query_one(TabBar).show_tabs(snapshot, self.app.current_mode, width)
         key = partial(key_name, self)
@@ -122,7 +127,13 @@ class DashboardScreen(Screen[None]):
                 snapshot, width, error, key=key, well_for=session.well_for, age=session.figures_age
             )
         )
-        text = snapshot_text.banner(snapshot, width, session.figures_age, frozen=session.frozen, key=key)
+        text = snapshot_text.banner(
+            session.newest if session.frozen else snapshot,
+            width,
+            session.figures_age,
+            frozen_for=session.frozen_for if session.frozen else None,
+            key=key,
+        )
         banner = self.query_one("#banner", Line)
         banner.show(text or "")
         banner.display, verdict.display = text is not None, text is None

@@ -219,27 +219,21 @@ def banner(
     width: int,
     figures_age: float | None = None,
     *,
-    frozen: bool = False,
+    frozen_for: float | None = None,
     key: KeyNames = str,
 ) -> Text | None:
     """Return in place of the verdict that this process drains, or which server is unavailable.
 
-    ``figures_age``: seconds since Redis was last read, None if it was not.
+    ``figures_age``: seconds since Redis was last read, None if it was not.  ``frozen_for``: seconds before
+    ``snapshot`` at which what is shown was frozen, None if it is not.
     """
     if snapshot is None:
         return None
     if snapshot.drain_deadline_in is not None:
         return _drain_banner(snapshot)
-    if frozen:
-        return Text(f" ‖ frozen at {clock_time(snapshot.taken_at)}: {key('app.freeze')} goes on")
-    down = [
-        f"{name} is unavailable: {escape(problem)}"
-        for name, problem in (
-            *((redis.name, redis.error) for redis in snapshot.redises),
-            ("the database", snapshot.database.error),
-        )
-        if problem is not None
-    ]
+    if frozen_for is not None:
+        return _frozen_banner(snapshot, frozen_for, key)
+    down = _unavailable(snapshot)
     if not down:
         return None
     how_old = (
@@ -248,6 +242,35 @@ def banner(
         else ""
     )
     return _align_both_ends(Text(f" ▲ {' · '.join(down)}"), Text(f" {how_old}reconnecting "), width)
+
+
+def _frozen_banner(snapshot: Snapshot, frozen_for: float, key: KeyNames) -> Text:
+    """Return since when what is shown is frozen, and the worst alert of now."""
+    at = clock_time(snapshot.taken_at - frozen_for)
+    ago = f", {long_duration(frozen_for)} ago" if frozen_for >= 1 else ""
+    text = Text(f" ‖ frozen at {at}{ago}: {key('app.freeze')} goes on", no_wrap=True, overflow="ellipsis")
+    if _watched_alerts(snapshot):
+        text.append("  ").append_text(verdict(snapshot)[0])
+    return text
+
+
+def _unavailable(snapshot: Snapshot) -> list[str]:
+    """Return which servers do not answer, each with the reason if it is not only silent."""
+    since = {(alert.name, alert.subject): alert.since for alert in snapshot.alerts}
+    servers = [
+        (redis.name, redis.error, since.get((rules.REDIS, redis.subject))) for redis in snapshot.redises
+    ]
+    servers.append(("the database", snapshot.database.error, since.get((rules.DATABASE, ""))))
+    return [
+        _silence(name, problem, at, snapshot.taken_at) for name, problem, at in servers if problem is not None
+    ]
+
+
+def _silence(name: str, problem: str, since: float | None, now: float) -> str:
+    reason = "" if problem.startswith("no answer") else f": {escape(problem)}"
+    if since is None:
+        return f"{name} does not answer{reason}"
+    return f"{name} has not answered since {clock_time(since, now)}{reason}"
 
 
 def _database_word(database: DatabaseSnapshot) -> tuple[str, str]:
