@@ -164,6 +164,20 @@ def test_all_well_shows_for_how_long() -> None:
     assert "for" not in verdict(HEALTHY, well_for=None)
 
 
+def test_nothing_is_well_while_the_last_process_drains() -> None:
+    draining = [replace(worker, state="draining", draining=True) for worker in HEALTHY.workers]
+    one = replace(HEALTHY, workers=tuple(draining[:1]))
+    line = verdict(one, well_for=60.0)
+    assert line.startswith(" ◐ the only process drains: nothing new starts ")
+    assert "well" not in line
+    assert "all 3 processes drain" in verdict(replace(HEALTHY, workers=tuple(draining)))
+    assert "all well" in verdict(replace(HEALTHY, workers=(*draining[1:], HEALTHY.workers[0])))
+    judged = queue_verdict(one.queues[0], (), NOW, one.workers)
+    assert (judged.sign, judged.text) == ("◐", "the only process drains: nothing new starts")
+    others = (replace(one.workers[0], queues=("alert-fanout",)), HEALTHY.workers[1])
+    assert queue_verdict(one.queues[0], (), NOW, others).sign == "●"
+
+
 def test_the_verdict_shows_whether_the_worst_alert_will_pass_and_where_to_look() -> None:
     falling = (176, 169, 162, 155, 147, 139)
     clearing = replace(HEALTHY.queues[0], depth=132, recent_depths=falling)

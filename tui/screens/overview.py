@@ -100,7 +100,7 @@ class OverviewScreen(ChartedScreen, LetterActions, EventActions):
     def _charted_queues(self, snapshot: Snapshot, max_charts: int) -> list[QueueSnapshot]:
         """Return the queues with a chart, in the order of the rows: the worst if there is no room for all."""
         tones = {
-            queue.name: queue_verdict(queue, snapshot.alerts, snapshot.taken_at).tone
+            queue.name: queue_verdict(queue, snapshot.alerts, snapshot.taken_at, snapshot.workers).tone
             for queue in snapshot.queues
         }
         worst = sorted(snapshot.queues, key=lambda queue: WORST_FIRST.index(tones[queue.name]))[:max_charts]

@@ -9,7 +9,7 @@ from rich.text import Text
 from tui.text.format import byte_size, clip, clock_time, duration, escape, local_time, long_duration, percent
 from tui.text.queues import thin_gauge
 from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH
-from tui.text.verdict import prognosis
+from tui.text.verdict import describe_drains, prognosis
 from tui.text.words import KeyNames
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.snapshot import Alert, DatabaseSnapshot, Snapshot
@@ -152,7 +152,8 @@ def verdict_line(
     if snapshot is None:
         return Text()
     left, others = verdict(snapshot, key)
-    if well_for is not None and well_for >= 1 and not _watched_alerts(snapshot):
+    is_well = not _watched_alerts(snapshot) and not describe_drains(snapshot.workers)
+    if well_for is not None and well_for >= 1 and is_well:
         left.append(f", for {long_duration(well_for)}", MUTED)
     return _align_both_ends(left, others.append_text(_asides(snapshot, key)), width)
 
@@ -164,6 +165,8 @@ def verdict(snapshot: Snapshot, key: KeyNames | None = None) -> tuple[Text, Text
         return _worst(watched[0], snapshot, key), other_alerts(len(watched) - 1)
     silenced = sum(alert.state == "silenced" for alert in snapshot.alerts)
     words = f" {silenced} silenced" if silenced else ""
+    if drains := describe_drains(snapshot.workers):
+        return Text.assemble((f" ◐ {drains}", WATCH)), Text.assemble((words, MUTED))
     return Text.assemble((" ✔ all well", OK)), Text.assemble((words, MUTED))
 
 

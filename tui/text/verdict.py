@@ -16,7 +16,7 @@ from workers.monitoring.descriptions import (
     held_by_dead,
     unable_to_run,
 )
-from workers.monitoring.snapshot import Alert, QueueSnapshot
+from workers.monitoring.snapshot import Alert, QueueSnapshot, WorkerSnapshot
 
 Tone = Literal["fine", "watch", "breach", "paused", "unserved", "silenced"]
 SIGNS: dict[Tone, str] = {
@@ -62,16 +62,28 @@ class Verdict:
         return STYLES[self.tone]
 
 
-def queue_verdict(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Verdict:
-    """Return the worst about a queue; ``alerts`` are those of the whole snapshot."""
+def queue_verdict(
+    queue: QueueSnapshot, alerts: Sequence[Alert], now: float, workers: Sequence[WorkerSnapshot] = ()
+) -> Verdict:
+    """Return the worst about a queue; ``alerts`` and ``workers`` are those of the whole snapshot."""
     if queue.redis_error is not None:
         words = f"its Redis does not answer: {escape(queue.redis_error)}"
         return Verdict("breach", words, "no Redis", needs_text=True)
     own = [alert for alert in alerts if alert.queue == queue.name and alert.severity != "information"]
-    return next(_verdicts(queue, own, now))
+    serving = [worker for worker in workers if queue.name in worker.queues]
+    return next(_verdicts(queue, own, now, describe_drains(serving)))
 
 
-def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Iterator[Verdict]:
+def describe_drains(workers: Sequence[WorkerSnapshot]) -> str:
+    """Return that nothing new starts, if all of these processes that live drain; else nothing."""
+    living = [worker for worker in workers if worker.alive]
+    if not living or any(worker.state != "draining" for worker in living):
+        return ""
+    who = "the only process drains" if len(living) == 1 else f"all {len(living)} processes drain"
+    return f"{who}: nothing new starts"
+
+
+def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float, drains: str) -> Iterator[Verdict]:
     """Yield them from the worst on; the last one is always there."""
     yield from _without_progress(queue, alerts)
     if queue.paused is not None:
@@ -87,6 +99,8 @@ def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Iter
             elif alert.name == rules.SLOW and outlook:  # jobs that wait explain why, and whether it will pass
                 words, short = f"{words}; {outlook}", f"slow, {trend or outlook}"
             yield Verdict(tone, words, short)
+    if drains:
+        yield Verdict("watch", drains, "draining")
     if silenced := _silenced_words(alerts, now):
         yield Verdict("silenced", ", ".join(filter(None, (silenced, outlook))), silenced)
     over = queue.depth > queue.depth_limit or fails_often(queue)

@@ -197,7 +197,7 @@ def _queues(snapshot: Snapshot, width: int | None) -> Iterator[Text]:
 
 def _verdicts(snapshot: Snapshot) -> Iterator[tuple[QueueSnapshot, Verdict]]:
     for queue in snapshot.queues:
-        yield queue, queue_verdict(queue, snapshot.alerts, snapshot.taken_at)
+        yield queue, queue_verdict(queue, snapshot.alerts, snapshot.taken_at, snapshot.workers)
 
 
 def _letters(overview: Overview) -> str:

@@ -55,7 +55,8 @@ class ChartedScreen(QueueActions):
     def chart(self, queue: QueueSnapshot, figure: ChartFigure, title: str, steps: int) -> Chart:
         """Return one figure of a queue as a chart; it takes the colour of the queue's state."""
         snapshot = self.session.snapshot
-        verdict = queue_verdict(queue, snapshot.alerts if snapshot is not None else (), self.session.now)
+        alerts, workers = ((), ()) if snapshot is None else (snapshot.alerts, snapshot.workers)
+        verdict = queue_verdict(queue, alerts, self.session.now, workers)
         return Chart(
             title,
             self.details.series(queue.name, figure.name, self.range_seconds, steps),
