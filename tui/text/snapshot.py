@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from rich.text import Text
 
@@ -92,7 +93,7 @@ def _servers(snapshot: Snapshot, width: int, *, with_limit: bool = True) -> Text
     lag = snapshot.loop_lag
     if lag is not None and (lag > _SLOW_LOOP_SECONDS or width >= _WORDS_MIN_WIDTH):
         slow = lag > _SLOW_LOOP_SECONDS
-        right.append("  loop ", MUTED).append(f"{'▲ ' if slow else ''}{duration(lag)}", WATCH if slow else "")
+        right.append("  loop ", MUTED).append(duration(lag), WATCH if slow else "")  # no threshold: no sign
     return right.append(f"  {local_time(snapshot.taken_at)} ", "bold")
 
 
@@ -122,7 +123,7 @@ def _redis(snapshot: Snapshot, *, with_gauge: bool, with_limit: bool) -> Text:
         if with_gauge:
             bar = thin_gauge(redis.memory_used, redis.memory_limit, 8, BREACH if full else OK)
             text.append(" ").append_text(bar)
-            text.append(f" {percent(share, 0)}", BREACH if full else MUTED)
+            text.append(f" {'▲ ' if full else ''}{percent(share, 0)}", BREACH if full else MUTED)
         elif full:
             text.append(f" ▲ {percent(share, 0)}", BREACH)
     return text
@@ -145,9 +146,9 @@ def verdict_line(
     if error is not None:
         old = f"{long_duration(age)} old" if age is not None else "old"
         words = error if snapshot is None else f"these figures are {old}: {error}"
-        others = other_alerts(0 if snapshot is None else len(_watched_alerts(snapshot)))
+        others = other_alerts([] if snapshot is None else _watched_alerts(snapshot))
         return _align_both_ends(
-            Text(f" ▲ {words}", BREACH), others.append_text(_asides(snapshot, key)), width
+            Text(f" ▲ {words}", BREACH), others.append_text(_asides(snapshot, key, width)), width
         )
     if snapshot is None:
         return Text()
@@ -155,14 +156,14 @@ def verdict_line(
     is_well = not _watched_alerts(snapshot) and not describe_drains(snapshot.workers)
     if well_for is not None and well_for >= 1 and is_well:
         left.append(f", for {long_duration(well_for)}", MUTED)
-    return _align_both_ends(left, others.append_text(_asides(snapshot, key)), width)
+    return _align_both_ends(left, others.append_text(_asides(snapshot, key, width)), width)
 
 
 def verdict(snapshot: Snapshot, key: KeyNames | None = None) -> tuple[Text, Text]:
     """Return that all is well, or the worst alert; and how many others there are.  ``key``: of a screen."""
     watched = _watched_alerts(snapshot)
     if watched:
-        return _worst(watched[0], snapshot, key), other_alerts(len(watched) - 1)
+        return _worst(watched[0], snapshot, key), other_alerts(watched[1:])
     silenced = sum(alert.state == "silenced" for alert in snapshot.alerts)
     words = f" {silenced} silenced" if silenced else ""
     if drains := describe_drains(snapshot.workers):
@@ -177,8 +178,10 @@ def _watched_alerts(snapshot: Snapshot) -> list[Alert]:
     return [alert for alert in snapshot.alerts if alert.fires] or pending
 
 
-def other_alerts(number: int) -> Text:
-    return Text.assemble((f" {number} more" if number > 0 else "", BREACH))
+def other_alerts(others: Sequence[Alert]) -> Text:
+    """Return how many others there are; all of them are pending, or none is."""
+    style = WATCH if any(alert.state == "pending" for alert in others) else BREACH
+    return Text.assemble((f" {len(others)} more" if others else "", style))
 
 
 def _worst(alert: Alert, snapshot: Snapshot, key: KeyNames | None) -> Text:
@@ -189,8 +192,9 @@ def _worst(alert: Alert, snapshot: Snapshot, key: KeyNames | None) -> Text:
     if alert.queue:
         text.append(f"{escape(alert.queue)}  ", "bold")
     text.append(escape(alert.message), style)
-    if alert.since is not None and not rules.states_duration(alert.name, alert.value):
-        text.append(f", for {long_duration(max(0.0, snapshot.taken_at - alert.since))}", MUTED)
+    lasts = 0.0 if alert.since is None else snapshot.taken_at - alert.since
+    if lasts >= 1 and not rules.states_duration(alert.name, alert.value):
+        text.append(f", for {long_duration(lasts)}", MUTED)
     if passes := will_pass(alert, snapshot):
         text.append(f" · {passes}", MUTED)
     if alert.acknowledged_by:
@@ -210,9 +214,14 @@ def will_pass(alert: Alert, snapshot: Snapshot) -> str:
     return _PASSES.get(alert.name, "")
 
 
-def _asides(snapshot: Snapshot | None, key: KeyNames) -> Text:
-    """Return that the weather is made up, which every screen shows, and the key that lists the alerts."""
+def _asides(snapshot: Snapshot | None, key: KeyNames, width: int) -> Text:
+    """Return that the weather is made up, and the key that lists the alerts.
+
+    An alert on a narrow screen needs the room, and the row of the queue names the weather, too.
+    """
     offline = snapshot is not None and snapshot.weather_provider == "offline"
+    if snapshot is not None and _watched_alerts(snapshot) and width < _WORDS_MIN_WIDTH:
+        offline = False
     text = Text.assemble(("  weather: offline" if offline else "", MUTED))
     return text.append(f"  {key('app.alerts')}", ACCENT).append(" alerts ", MUTED)
 
@@ -233,7 +242,7 @@ def banner(
     if snapshot is None:
         return None
     if snapshot.drain_deadline_in is not None:
-        return _drain_banner(snapshot)
+        return _drain_banner(snapshot, width, key)
     if frozen_for is not None:
         return _frozen_banner(snapshot, frozen_for, key)
     down = _unavailable(snapshot)
@@ -282,13 +291,18 @@ def _database_word(database: DatabaseSnapshot) -> tuple[str, str]:
     return ("▲ down" if database.error is not None else "▲ read-only"), BREACH
 
 
-def _drain_banner(snapshot: Snapshot) -> Text:
+def _drain_banner(snapshot: Snapshot, width: int, key: KeyNames) -> Text:
+    wide = width >= _GAUGE_MIN_WIDTH
     in_flight = sum(queue.in_flight for queue in snapshot.queues)
-    return Text.assemble(
+    left = Text.assemble(
         (" Graceful drain", "bold"),
-        " · finishes what runs, deletes nothing · ",
-        f"{duration(snapshot.drain_deadline_in)} left · {in_flight} in flight in the cluster",
+        " · finishes what runs, deletes nothing" if wide else "",
+        f" · {duration(snapshot.drain_deadline_in)} left · {in_flight} in flight",
+        " in the cluster" if wide else "",
     )
+    undoable = any(worker.drain is not None and worker.drain.undoable for worker in snapshot.workers)
+    undo = f" {key('events.undo-drain')} undoes it in {key('app.view-events')} ·" if undoable else ""
+    return _align_both_ends(left, Text(f"{undo} {key('app.put-back')} requeues now "), width)
 
 
 def _align_both_ends(left: Text, right: Text, width: int) -> Text:
