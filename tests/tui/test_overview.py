@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from tests.support.dashboards import dashboard, settled, until
-from tests.support.fake_busy import BUSY, busy
+from tests.support.fake_busy import BUSY, EVENTS, busy
 from tests.support.fake_letters import letter
 from tests.support.fake_moments import AWAY, BREACHED, DRAINING, HEALTHY, IDLE, NASTY
 from tests.support.fake_operations import CannedOperations
@@ -295,6 +295,7 @@ async def test_a_small_terminal_keeps_alerts_rows_letters_and_events() -> None:
         for widget in (QueueTable, GroupList):
             assert region.contains_region(app.screen.query_one(widget).region)
         assert app.screen.query_one("#events-section").region.height >= 3
+        assert app.screen.query_one("#events").size.height == len(EVENTS)
         assert "color-extraction" in shown(app, "#verdict")
 
 

@@ -80,7 +80,8 @@ class OverviewScreen(ChartedScreen, LetterActions, EventActions):
         if snapshot is None:
             return
         self.query_one(QueueTable).show_queues(snapshot, self.size.width, order=self.order)
-        self.show_details(snapshot)
+        if self.details.were_read:
+            self.show_details(snapshot)
 
     def show_details(self, snapshot: Snapshot) -> None:
         """Show charts, groups and events, as the size allows."""

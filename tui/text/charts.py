@@ -93,10 +93,17 @@ class Chart:
     marks: tuple[Mark, ...] = ()
 
     @property
+    def values(self) -> Sequence[float | None]:
+        """The values of the series; ``now`` is the last one if it is greater: a series may be old."""
+        values = self.series.values if self.series is not None else ()
+        if not values or self.now is None or self.now <= (values[-1] or 0.0):
+            return values
+        return (*values[:-1], self.now)
+
+    @property
     def greatest(self) -> float | None:
-        """The greatest value; the series may be some seconds old, and have steps of minutes."""
-        measured = [self.series.greatest if self.series is not None else None, self.now]
-        return max((value for value in measured if value is not None), default=None)
+        """The greatest value."""
+        return max((value for value in self.values if value is not None), default=None)
 
 
 _MARKS = {
@@ -133,7 +140,7 @@ def draw(chart: Chart, width: int, height: int) -> list[Text]:
     if series is None:
         lines += [Text("") for _ in range(rows + 2)]
     else:
-        values = series.values[-columns:]
+        values = chart.values[-columns:]
         top = _top(chart)
         lines += _plot(chart, values, top, rows)
         lines += _axis(chart, series, columns)

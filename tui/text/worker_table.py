@@ -112,14 +112,13 @@ def _layout(width: int) -> tuple[int, Sequence[_Column]]:
     """Return the characters of a name, and the columns that leave room for it and for ``ready``."""
     ready_chars = _WIDE_READY_CHARS if width >= WIDE_COLUMNS else _READY_CHARS
     columns = list(_COLUMNS)
-    left = width - _SIGN_CHARS - _GAP_CHARS - ready_chars - _chars(columns)
     for title in _LEFT_OUT_FIRST:
-        if left >= _NAME_CHARS:
+        if _room(width, columns) >= _NAME_CHARS + ready_chars:
             break
         columns = [column for column in columns if column.title != title]
-        left = width - _SIGN_CHARS - _GAP_CHARS - ready_chars - _chars(columns)
-    return max(_NAME_CHARS, min(_WIDE_NAME_CHARS, left)), columns
+    return max(_NAME_CHARS, min(_WIDE_NAME_CHARS, _room(width, columns) - _WIDE_READY_CHARS)), columns
 
 
-def _chars(columns: Sequence[_Column]) -> int:
-    return sum(_GAP_CHARS + column.width for column in columns)
+def _room(width: int, columns: Sequence[_Column]) -> int:
+    """Return the characters that these columns leave for a name and ``ready``."""
+    return width - _SIGN_CHARS - _GAP_CHARS - sum(_GAP_CHARS + column.width for column in columns)

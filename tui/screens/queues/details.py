@@ -37,6 +37,8 @@ class Details:
     """The events that charts show."""
     letters_read: bool = False
     """Whether the groups were read at least once."""
+    were_read: bool = False
+    """Whether a fetch has ended."""
     problem: str = ""
     """Why the groups and events are old."""
     _series: dict[tuple[str, str, float, int], Series] = field(default_factory=dict)
@@ -73,7 +75,7 @@ class Details:
                 await self._fetch_letters()
                 await self._fetch_events(range_seconds)
         finally:
-            self._fetching = False
+            self._fetching, self.were_read = False, True
             took = time.monotonic() - began
             if self._next:  # not invalidated in the meantime
                 self._next = time.monotonic() + max(REFRESH_SECONDS, _COST_FACTOR * took)
