@@ -63,6 +63,13 @@ def test_nothing_is_well_while_the_last_process_drains() -> None:
     line = verdict(one, well_for=60.0)
     assert line.startswith(" ◐ the only process drains: nothing new starts ")
     assert "well" not in line
+    pending = Alert("weather-ingestion", "failing", "7 % failed", state="pending", since=NOW - 9)
+    firing = replace(pending, state="firing")
+    assert "the only process drains" in verdict(replace(one, alerts=(pending,)))
+    assert "1 more" in verdict(replace(one, alerts=(pending,)))
+    assert "▲ weather-ingestion  7 % failed" in verdict(replace(one, alerts=(firing,)))
+    assert queue_verdict(one.queues[0], (pending,), NOW, one.workers).short == "draining"
+    assert queue_verdict(one.queues[0], (firing,), NOW, one.workers).text == "7 % failed"
     assert "all 3 processes drain" in verdict(replace(HEALTHY, workers=tuple(draining)))
     assert "all well" in verdict(replace(HEALTHY, workers=(*draining[1:], HEALTHY.workers[0])))
     judged = queue_verdict(one.queues[0], (), NOW, one.workers)

@@ -21,6 +21,7 @@ _GAUGE_MIN_WIDTH = 120
 """Columns from which the header has the memory's gauge."""
 _WORDS_MIN_WIDTH = 100
 """Columns from which it has the release, and the other workers in words."""
+_WHOLE_DRAIN_MIN_WIDTH = 140
 _NAME = Text.assemble((" CoutureCast", "bold"), "  ")
 _MAX_ENVIRONMENT_CHARS = 20
 _MAX_RELEASE_CHARS = 16
@@ -161,13 +162,13 @@ def verdict_line(
 
 def verdict(snapshot: Snapshot, key: KeyNames | None = None) -> tuple[Text, Text]:
     """Return that all is well, or the worst alert; and how many others there are.  ``key``: of a screen."""
-    watched = _watched_alerts(snapshot)
+    watched, drains = _watched_alerts(snapshot), describe_drains(snapshot.workers)
+    if drains and not any(alert.fires for alert in watched):
+        return Text.assemble((f" ◐ {drains}", WATCH)), other_alerts(watched)
     if watched:
         return _worst(watched[0], snapshot, key), other_alerts(watched[1:])
     silenced = sum(alert.state == "silenced" for alert in snapshot.alerts)
     words = f" {silenced} silenced" if silenced else ""
-    if drains := describe_drains(snapshot.workers):
-        return Text.assemble((f" ◐ {drains}", WATCH)), Text.assemble((words, MUTED))
     return Text.assemble((" ✔ all well", OK)), Text.assemble((words, MUTED))
 
 
@@ -292,13 +293,12 @@ def _database_word(database: DatabaseSnapshot) -> tuple[str, str]:
 
 
 def _drain_banner(snapshot: Snapshot, width: int, key: KeyNames) -> Text:
-    wide = width >= _GAUGE_MIN_WIDTH
     in_flight = sum(queue.in_flight for queue in snapshot.queues)
     left = Text.assemble(
         (" Graceful drain", "bold"),
-        " · finishes what runs, deletes nothing" if wide else "",
+        " · finishes what runs, deletes nothing" if width >= _GAUGE_MIN_WIDTH else "",
         f" · {duration(snapshot.drain_deadline_in)} left · {in_flight} in flight",
-        " in the cluster" if wide else "",
+        " in the cluster" if width >= _WHOLE_DRAIN_MIN_WIDTH else "",
     )
     undoable = any(worker.drain is not None and worker.drain.undoable for worker in snapshot.workers)
     undo = f" {key('events.undo-drain')} undoes it in {key('app.view-events')} ·" if undoable else ""

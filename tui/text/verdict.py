@@ -90,7 +90,10 @@ def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float, drains:
         yield _paused_verdict(queue, now)
     outlook = prognosis(queue)
     trend = _trend(queue) if queue.depth else ""  # its rate limit has a column of its own
+    draining = [Verdict("watch", drains, "draining")] if drains else []
     for alert in alerts:
+        if alert.state == "pending":  # worse than any that may still pass
+            yield from draining
         if alert.state != "silenced":
             tone: Tone = "watch" if alert.state == "pending" else "breach"
             words, short = escape(alert.message), alert.name
@@ -99,8 +102,7 @@ def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float, drains:
             elif alert.name == rules.SLOW and outlook:  # jobs that wait explain why, and whether it will pass
                 words, short = f"{words}; {outlook}", f"slow, {trend or outlook}"
             yield Verdict(tone, words, short)
-    if drains:
-        yield Verdict("watch", drains, "draining")
+    yield from draining
     if silenced := _silenced_words(alerts, now):
         yield Verdict("silenced", ", ".join(filter(None, (silenced, outlook))), silenced)
     over = queue.depth > queue.depth_limit or fails_often(queue)
