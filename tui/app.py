@@ -177,10 +177,12 @@ class Dashboard(OpeningApp, inherit_bindings=False):
             self.run_worker(self.session.state.save, thread=True, group=_SAVING)
         if isinstance(self._driver, NonBlockingDriver) and self._driver.is_disconnected:
             self.exit(0)
-        elif self.operations.draining or (
-            not self.session.frozen and time.monotonic() >= self._next_snapshot
-        ):
+        elif self.operations.draining:
             self.session.refresh()
+        elif time.monotonic() >= self._next_snapshot:
+            self._refresh(False)
+        if self.session.figures_are_old and isinstance(self.screen, DashboardScreen):
+            self.screen.show_frame()
 
     def on_unmount(self) -> None:
         """Keep what was chosen last."""
@@ -207,7 +209,10 @@ class Dashboard(OpeningApp, inherit_bindings=False):
             return
         for screen in self.screen_stack:
             if isinstance(screen, DashboardScreen) and screen.is_mounted:
-                screen.update_snapshot(self.session.snapshot, self.session.snapshot_error)
+                if self.session.frozen:
+                    screen.show_frame()
+                else:
+                    screen.update_snapshot(self.session.snapshot, self.session.snapshot_error)
         for alert in self.session.new_alerts():
             words = f"{alert.queue}: {alert.message}" if alert.queue else alert.message
             urgent = alert.severity == "critical"

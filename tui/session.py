@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from textual.app import App
@@ -13,6 +13,7 @@ from textual.app import App
 from tui.state import RememberedState
 from tui.text.format import clip, escape
 from tui.text.tabs import Tab
+from workers.monitoring import alert_rules as rules
 from workers.monitoring.snapshot import Alert, Snapshot
 from workers.operations.operations import OPERATION_ERRORS, Operations, Selection
 
@@ -58,6 +59,9 @@ class Session:
         """Whether the operator has no account on this machine, as in a browser: no file, no editor."""
         self.state = state or RememberedState(None)
         self.snapshot: Snapshot | None = None
+        """The one that is shown."""
+        self.newest: Snapshot | None = None
+        """The last one that was taken: while what is shown is frozen, it tells of new alerts."""
         self.figures_at: float | None = None
         """Unix second at which Redis was last read."""
         self._snapshot_at = 0.0
@@ -67,7 +71,7 @@ class Session:
         self.snapshot_error: str | None = None
         """Why the newest snapshot is old; None if it is not."""
         self.frozen = False
-        """Whether the operator holds what is shown: no snapshot is taken until something is done."""
+        """Whether the operator holds what is shown, until something is done."""
         self.last_discard: Discard | None = None
         self.last_enqueued: tuple[str, str] | None = None
         """Queue and key of the job that the operator enqueued last."""
@@ -90,15 +94,22 @@ class Session:
     @property
     def figures_age(self) -> float | None:
         """Seconds since Redis was last read."""
-        if self.figures_at is None:
+        if self.figures_at is None or self.newest is None:
             return None
-        since_snapshot = time.monotonic() - self._snapshot_at if self.snapshot_error is not None else 0.0
-        return max(0.0, self.now - self.figures_at) + since_snapshot
+        since_snapshot = time.monotonic() - self._snapshot_at if self.figures_are_old else 0.0
+        return max(0.0, self.newest.taken_at - self.figures_at) + since_snapshot
+
+    @property
+    def frozen_for(self) -> float:
+        """The age of what is shown, in seconds; 0 unless it is frozen."""
+        if not self.frozen or self.newest is None or self.snapshot is None:
+            return 0.0
+        return max(0.0, self.newest.taken_at - self.snapshot.taken_at)
 
     @property
     def figures_are_old(self) -> bool:
         """Whether the figures are those of a snapshot before."""
-        down = self.snapshot is not None and self.snapshot.is_old
+        down = self.newest is not None and self.newest.is_old
         return down or self.snapshot_error is not None
 
     @property
@@ -115,31 +126,42 @@ class Session:
 
     async def take_snapshot(self) -> None:
         """Replace the newest snapshot, or note why it is missing."""
-        before = self.snapshot
         try:
             async with asyncio.timeout(_SNAPSHOT_TIMEOUT_SECONDS):
-                self.snapshot = await self.operations.snapshot()
-                if not _is_well(self.snapshot):
-                    self.well_since = None
-                elif before is not None and not _is_well(before):
-                    self.well_since = self.snapshot.taken_at
-            self.snapshot_error, self._snapshot_at = None, time.monotonic()
-            if not self.snapshot.is_old:
-                self.figures_at = self.snapshot.taken_at
+                snapshot = await self.operations.snapshot()
         except TimeoutError:
-            self.snapshot_error = f"no answer for {_SNAPSHOT_TIMEOUT_SECONDS:g} s"
+            error = f"no answer for {_SNAPSHOT_TIMEOUT_SECONDS:g} s"
+            if self.newest is None:
+                self.snapshot_error = f"Redis does not answer: {error}"
+                return
+            # The database, and one of several Redises, have timeouts of their own.
+            snapshot = _unanswered(self.newest, error, time.monotonic() - self._snapshot_at)
         except OPERATION_ERRORS as error:
             self.snapshot_error = one_line(f"{type(error).__name__}: {error}")
+            return
+        self._keep(snapshot)
+
+    def _keep(self, snapshot: Snapshot) -> None:
+        before, self.newest = self.newest, snapshot
+        if not self.frozen or self.snapshot is None:
+            self.snapshot = snapshot
+        if not _is_well(snapshot):
+            self.well_since = None
+        elif before is not None and not _is_well(before):
+            self.well_since = snapshot.taken_at
+        self.snapshot_error, self._snapshot_at = None, time.monotonic()
+        if not snapshot.is_old:
+            self.figures_at = snapshot.taken_at
 
     def new_alerts(self) -> list[Alert]:
         """Return the alerts that have begun to fire since the last call: each is announced once.
 
         Those of the first snapshot are not new.
         """
-        if self.snapshot is None or self.snapshot_error is not None:
+        if self.newest is None or self.snapshot_error is not None:
             return []
         firing = {
-            (alert.name, alert.queue, alert.subject): alert for alert in self.snapshot.alerts if alert.fires
+            (alert.name, alert.queue, alert.subject): alert for alert in self.newest.alerts if alert.fires
         }
         announced, self._announced = self._announced, set(firing)
         return [] if announced is None else [alert for key, alert in firing.items() if key not in announced]
@@ -198,6 +220,31 @@ class Session:
 
     def _show_error(self, message: str) -> None:
         self._app.notify(message, severity="error", markup=False)
+
+
+def _unanswered(before: Snapshot, error: str, seconds: float) -> Snapshot:
+    """Return the snapshot of so many seconds ago, with the error and an alert for each Redis."""
+    main, *others = (replace(redis, error=error, timed_out=True) for redis in before.redises)
+    known = {alert.subject for alert in before.alerts if alert.name == rules.REDIS}
+    alerts = [
+        Alert(
+            None,
+            rules.REDIS,
+            escape(redis.problem or ""),
+            severity=rules.BY_NAME[rules.REDIS].severity,
+            since=before.taken_at,
+            subject=redis.subject,
+        )
+        for redis in (main, *others)
+        if redis.subject not in known
+    ]
+    return replace(
+        before,
+        taken_at=before.taken_at + seconds,
+        redis=main,
+        other_redises=tuple(others),
+        alerts=(*alerts, *before.alerts),
+    )
 
 
 def _is_well(snapshot: Snapshot) -> bool:

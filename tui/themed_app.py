@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from rich.segment import Segment
 from textual.app import App
+from textual.color import Color
+from textual.filter import LineFilter, Monochrome, NoColor
 from textual.theme import Theme
 from textual.widget import Widget
 from textual.widgets import Static
@@ -11,11 +14,29 @@ from tui.state import RememberedState
 from tui.theme import add_meanings, default_theme, style_names, themes
 
 
+class Colourless(LineFilter):
+    """Leaves text and its attributes.  Textual's own filters write shades of grey, or the default colours."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """Return the segments without colours."""
+        return [
+            Segment(text, style.without_color if style is not None else None, control)
+            for text, style, control in segments
+        ]
+
+
 class ThemedApp(App[int]):
     """Begins with the theme of the run before, else with the one that fits the terminal."""
 
     def __init__(self, state: RememberedState) -> None:
         super().__init__()
+        if self.no_color:
+            kept = [
+                line_filter
+                for line_filter in self._filters
+                if not isinstance(line_filter, Monochrome | NoColor)
+            ]
+            self._filters = [*kept, Colourless()]
         self._state = state
         self._has_styles = False
         for theme in themes():

@@ -28,6 +28,7 @@ BUSY = replace(
             throughput=1.0,
             succeeded_age=1.0,
             depth_history=CLEARING,
+            recent_depths=(160, 155, 150, 145, 140, 136),
             wait_baseline=60.0,
         ),
         queue("alert-fanout", in_flight=3, throughput=34.2, succeeded_age=0.2, failure_rate=0.0),

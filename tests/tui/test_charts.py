@@ -56,6 +56,13 @@ def test_a_threshold_is_dotted_where_nothing_is_drawn_and_only_near_the_values()
     assert "limit 100" in plain(chart(100, threshold=100.0))[0]
 
 
+def test_the_value_of_now_counts_to_the_maximum_and_fits_the_scale() -> None:
+    title, *plot = plain(chart(38, now=149.0))
+    assert title.startswith("depth  now 149  max 149 ")
+    assert plot[0][: LABEL_CHARS + 1].strip() == "149┤"
+    assert plain(chart(38, now=0.0))[0].startswith("depth  now 0  max 38 ")
+
+
 def test_times_are_round_and_marks_stand_where_they_happened() -> None:
     marks = (Mark(NOW - 1_800, "◆", "7f3c2a1"), Mark(NOW - 90_000, "‖", "paused"))
     lines = plain(chart(1, marks=marks))

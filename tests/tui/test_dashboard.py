@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -238,6 +240,75 @@ async def test_old_figures_show_their_age() -> None:
         await until(pilot, lambda: app.session.snapshot_error)
         await until(pilot, lambda: re.search(r"these figures are \d.* old: ConflictError", words(app)))
         assert app.screen.has_class("-old")
+
+
+async def test_a_silent_redis_is_named_and_the_age_of_the_figures_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tui.session._SNAPSHOT_TIMEOUT_SECONDS", 0.05)
+    operations = CannedOperations(HEALTHY)
+    door = asyncio.Event()
+    door.set()
+    real = operations.snapshot
+
+    async def hang() -> Snapshot:
+        await door.wait()
+        return await real()
+
+    operations.snapshot = hang  # type: ignore[method-assign]
+    app = dashboard(operations)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.session.snapshot)
+        assert "✔ all well" in words(app)
+        door.clear()
+        app.session.refresh()
+        await until(pilot, lambda: "Redis has not answered since 14:32:07" in words(app))
+        assert "redis ▲ down" in words(app)
+        assert "well" not in str(app.screen.query_one("#banner", Static).render())
+        assert app.screen.has_class("-old")
+        assert any("Redis does not answer" in note.message for note in app._notifications)
+        monkeypatch.setattr("tui.session._SNAPSHOT_TIMEOUT_SECONDS", 60)
+        app.session.refresh()  # it is under way for all that follows
+        for seconds in (3, 4, 5):
+            app.session._snapshot_at = time.monotonic() - seconds
+            app._on_timer()
+            await until(pilot, lambda seconds=seconds: f"figures are {seconds} s old" in words(app))
+        door.set()
+        await until(pilot, lambda: "✔ all well" in words(app))
+        assert not app.screen.has_class("-old")
+
+
+async def test_the_first_snapshot_that_is_missing_names_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui.session._SNAPSHOT_TIMEOUT_SECONDS", 0.05)
+    operations = CannedOperations(HEALTHY)
+
+    async def hang() -> Snapshot:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    operations.snapshot = hang  # type: ignore[method-assign]
+    app = dashboard(operations)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: "Redis does not answer" in words(app))
+
+
+async def test_a_frozen_screen_shows_its_age_and_a_new_worst_alert() -> None:
+    operations = CannedOperations(HEALTHY)
+    app = dashboard(operations)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.session.snapshot)
+        await pilot.press("space")
+        await until(pilot, lambda: "frozen at" in words(app))
+        rows = str(app.screen.query_one(QueueTable).render())
+        operations.now = replace(BREACHED, taken_at=HEALTHY.taken_at + 22)
+        app._next_snapshot = 0.0
+        app._on_timer()
+        await until(pilot, lambda: "frozen at 2026-03-01 14:32:07, 22 s ago: space goes on" in words(app))
+        assert "▲ moderation-review  7.1 % of attempts failed" in words(app)
+        assert any("moderation-review: 7.1 %" in note.message for note in app._notifications)
+        assert str(app.screen.query_one(QueueTable).render()) == rows
+        await pilot.press("space")
+        await until(pilot, lambda: str(app.screen.query_one(QueueTable).render()) != rows)
 
 
 async def test_an_action_under_way_is_named_when_another_one_is_requested(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
 
 from tests.support.dashboards import dashboard, settled, until
-from tests.support.fake_busy import BUSY, busy
+from tests.support.fake_busy import BUSY, EVENTS, busy
 from tests.support.fake_letters import letter
 from tests.support.fake_moments import AWAY, BREACHED, DRAINING, HEALTHY, IDLE, NASTY
 from tests.support.fake_operations import CannedOperations
@@ -178,6 +179,27 @@ async def test_nothing_is_painted_again_that_has_not_changed() -> None:
         assert painted == []
 
 
+@pytest.mark.parametrize("keys", [(), ("enter",)], ids=["overview", "queue"])
+async def test_headings_of_charts_and_ages_of_groups_follow_each_snapshot(keys: tuple[str, ...]) -> None:
+    operations = busy()
+    app = dashboard(operations)
+    async with app.run_test(size=SIZE) as pilot:
+        await settled(pilot)
+        await pilot.press(*keys)
+        await settled(pilot)
+        read = operations.letters.asked.copy()
+        groups = shown(app, "#groups")
+        assert "now 132" in shown(app, "#charts")
+        deeper = replace(BUSY.queues[0], depth=149)
+        operations.now = replace(BUSY, taken_at=BUSY.taken_at + 3_600, queues=(deeper, *BUSY.queues[1:]))
+        app.session.refresh()
+        await until(pilot, lambda: app.session.snapshot is operations.now)
+        await pilot.pause()
+        assert "now 149" in shown(app, "#charts")
+        assert shown(app, "#groups") != groups
+        assert operations.letters.asked == read
+
+
 async def test_space_holds_what_is_shown_until_it_is_pressed_again() -> None:
     operations = busy()
     app = dashboard(operations)
@@ -185,13 +207,16 @@ async def test_space_holds_what_is_shown_until_it_is_pressed_again() -> None:
         await settled(pilot)
         await pilot.press("space")
         assert "frozen at 2026-03-01 14:32:07" in shown(app, "#banner")
+        rows = shown(app, "#queues")
+        operations.now = replace(BUSY, queues=(replace(BUSY.queues[0], depth=7), *BUSY.queues[1:]))
         before = operations.snapshots
-        for _ in range(3):
-            app._on_timer()
-        await pilot.pause(0.1)
-        assert operations.snapshots == before
-        await pilot.press("space")
+        app._next_snapshot = 0.0
+        app._on_timer()
         await until(pilot, lambda: operations.snapshots > before)
+        await pilot.pause(0.1)
+        assert shown(app, "#queues") == rows
+        await pilot.press("space")
+        await until(pilot, lambda: shown(app, "#queues") != rows)
         await until(pilot, lambda: not app.screen.query_one("#banner").display)
 
 
@@ -270,6 +295,7 @@ async def test_a_small_terminal_keeps_alerts_rows_letters_and_events() -> None:
         for widget in (QueueTable, GroupList):
             assert region.contains_region(app.screen.query_one(widget).region)
         assert app.screen.query_one("#events-section").region.height >= 3
+        assert app.screen.query_one("#events").size.height == len(EVENTS)
         assert "color-extraction" in shown(app, "#verdict")
 
 
@@ -303,3 +329,62 @@ async def test_a_lists_alerts_above_every_view() -> None:
             await pilot.press("a")
             await until(pilot, lambda: isinstance(app.screen, AlertsDialog))
             await pilot.press("escape")
+
+
+@pytest.mark.parametrize("size", [(50, 10), (160, 12)])
+async def test_the_focus_comes_back_once_the_terminal_is_large_enough(size: tuple[int, int]) -> None:
+    app = dashboard(busy())
+    async with app.run_test(size=SIZE) as pilot:
+        await settled(pilot)
+        await pilot.press("down")
+        for smaller in (size, (40, 8)):
+            await pilot.resize_terminal(*smaller)
+            await settled(pilot)
+        await pilot.resize_terminal(*SIZE)
+        await settled(pilot)
+        assert isinstance(app.focused, QueueTable)
+        assert app.focused.cursor == 1
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+
+
+HEADED = {
+    "#letters-section": "#list-title",
+    "#events-section": "#events-title",
+    "#charts-section": "#charts-title",
+}
+
+
+def visible_lines(app: Dashboard, widget: Any) -> int:
+    return int(app.screen.region.intersection(widget.region).height) if widget.display else 0
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 109, 110, 120, 160])
+async def test_no_heading_is_without_a_row_and_nothing_overlaps(width: int) -> None:
+    app = dashboard(busy())
+    async with app.run_test(size=(width, 24)) as pilot:
+        await settled(pilot)
+        await until(
+            pilot, lambda: app.screen.query_one(GroupList).rows and app.screen.query_one("#events").rows
+        )
+        for height in (16, 17, 18, 19, 20, 24, 28, 29, 30, 31, 32, 34, 36, 40, 48):
+            await pilot.resize_terminal(width, height)
+            await settled(pilot)
+            for section, heading in HEADED.items():
+                box, title = app.screen.query_one(section), app.screen.query_one(heading)
+                if not box.display:
+                    continue
+                assert visible_lines(app, title) == 1, (width, height, heading)
+                assert box.region.bottom > title.region.bottom, (width, height, heading)
+                assert app.screen.region.contains_region(box.region), (width, height, section)
+            parts = [
+                app.screen.query_one(name).region
+                for name in ("#queues", "#charts-section", "#lists", "KeyBar")
+            ]
+            parts = [part for part in parts if part.height]
+            assert all(upper.bottom <= lower.y for upper, lower in pairwise(parts)), (width, height, parts)
+            assert app.screen.query_one("#letters-section").display, (width, height)
+            assert app.screen.query_one("#events-section").display is (width >= 110 or height >= 18), (
+                width,
+                height,
+            )

@@ -11,18 +11,14 @@ import pytest
 from rich.text import Text
 
 from tests.support.fake_letters import letter
-from tests.support.fake_moments import AWAY, BREACHED, HEALTHY, NOW, PARTLY_AWAY, queue, worker
+from tests.support.fake_moments import HEALTHY, NOW, queue
 from tui.text import dead_letters as letter_text
 from tui.text import format as shown
 from tui.text import queues as queue_text
-from tui.text import snapshot as text
-from tui.text.format import local_time
-from tui.text.tabs import tab_line
 from tui.text.verdict import queue_verdict
-from tui.views import VIEWS
 from workers.engine.histogram import Percentiles
 from workers.engine.policy import RateLimit
-from workers.monitoring.snapshot import Alert, AlertState, Pause, QueueSnapshot, Snapshot
+from workers.monitoring.snapshot import Alert, Pause, QueueSnapshot
 
 COUNTS = (0, 7, 999, 1_000, 9_999, 12_345, 99_999, 100_000, 999_499, 1_234_567, 987_654_321, 2**53, 2**63)
 SECONDS = (None, 0.0, 0.9994, 9.94, 59.4, 118.0, 3599.0, 36_300.0, 86_399.0, 9e6, 1e9)
@@ -124,59 +120,9 @@ def test_words_that_need_room_have_a_line_of_their_own_and_are_not_there_twice()
     assert "paused 12 min ago by ops@box-2" in rows(paused, width=220)[0].plain
 
 
-def verdict(snapshot: Snapshot | None, width: int = 120, error: str | None = None, **options: Any) -> str:
-    return text.verdict_line(snapshot, width, error, key=str, **({"well_for": None} | options)).plain
-
-
-def test_the_verdict_shows_why_the_snapshot_is_old() -> None:
-    line = verdict(HEALTHY, error="no answer for 5 s")
-    assert "well" not in line
-    assert "▲ these figures are old: no answer for 5 s" in line
-    assert "2 more" in verdict(BREACHED, error="no answer for 5 s")
-    assert "no answer" in verdict(None, error="no answer for 5 s")
-    assert verdict(None) == ""
-    assert "✔ all well" in verdict(HEALTHY)
-
-
-def test_a_narrow_header_leaves_out_the_limit_before_a_word() -> None:
-    slow = replace(HEALTHY, loop_lag=1.5)
-    assert " prod · 3 workers" in text.header(slow, 80, None).plain
-    assert "redis 212 MB  db ok  loop ▲ 1.5 s" in text.header(slow, 80, None).plain
-    assert "redis 212 MB of 1.0 GB  db ok" in text.header(HEALTHY, 80, None).plain
-
-
-@pytest.mark.parametrize("environment", ["prod", "production-eu-west-1", "x" * 200])
-@pytest.mark.parametrize("width", [60, 80, 100, 160])
-def test_no_header_cuts_the_number_of_workers(environment: str, width: int) -> None:
-    redis = replace(HEALTHY.redis, memory_used=int(0.96 * 2**30))
-    dead = [replace(HEALTHY.workers[0], id=f"dead-{number}", state="dead") for number in range(2)]
-    workers = (*(worker(number) for number in range(12)), *dead)
-    wide = replace(HEALTHY, environment=environment, redis=redis, loop_lag=1.5, workers=workers)
-    header = text.header(wide, width, None)
-    assert header.cell_len <= width
-    assert "· 12 workers" in header.plain
-    assert ("▲2" if width < 100 else "2 dead") in header.plain
-    assert header.plain.rstrip().endswith(local_time(wide.taken_at))
-
-
-def test_all_well_shows_for_how_long() -> None:
-    assert verdict(HEALTHY, well_for=11_520.0).startswith(" ✔ all well, for 3 h 12 min ")
-    assert "for" not in verdict(HEALTHY, well_for=None)
-
-
-def test_the_verdict_shows_whether_the_worst_alert_will_pass_and_where_to_look() -> None:
-    falling = (*range(57), 190, 160, 150)
-    clearing = replace(HEALTHY.queues[0], depth=132, depth_history=falling)
-    alert = Alert("weather-ingestion", "backlog", "132 queued, limit 100", since=NOW - 130)
-    line = verdict(replace(HEALTHY, queues=(clearing,), alerts=(alert,)))
-    assert "132 queued, limit 100, for 2 min · clears in 3 min" in line
-    failing = replace(HEALTHY, alerts=(Alert("weather-ingestion", "failing", "7 % failed"),))
-    assert "app.view-letters shows it" in verdict(failing)
-
-
 def test_a_slow_queue_that_waits_for_its_rate_limit_says_so() -> None:
     growing = replace(
-        HEALTHY.queues[0], depth=132, depth_history=(*range(57), 100, 110, 120), next_start_in=0.3
+        HEALTHY.queues[0], depth=132, recent_depths=(100, 105, 110, 115, 120, 125), next_start_in=0.3
     )
     slow = Alert("weather-ingestion", "slow", "wait p95 3 min, usually 16 s", since=NOW - 130)
     judged = queue_verdict(growing, (slow,), NOW)
@@ -204,67 +150,6 @@ def test_a_share_of_few_attempts_is_no_breach() -> None:
         assert rows(judged)[0].plain[1] == sign
 
 
-def test_the_verdict_shows_since_when_and_a_pending_alert_only_if_none_fires() -> None:
-    color, fanout = (
-        Alert("color-extraction", "backlog", "132 queued", since=NOW - 130),
-        Alert("alert-fanout", "failing", "7 % fail", state="acknowledged", since=NOW - 7_300),
-    )
-    states: tuple[AlertState, ...] = ("pending", "silenced")
-    others = [replace(color, state=state) for state in states]
-    line = verdict(replace(HEALTHY, alerts=(color, fanout, *others)))
-    assert line.startswith(" ▲ color-extraction  132 queued, for 2 min ")
-    assert "1 more  app.alerts alerts" in line
-    line = verdict(replace(HEALTHY, alerts=(fanout, *others)))
-    assert line.startswith(" ▲ alert-fanout  7 % fail, for 2 h ")
-    assert "more" not in line
-    line = verdict(replace(HEALTHY, alerts=tuple(others)), well_for=60.0)
-    assert line.startswith(" ◐ pending: color-extraction  132 queued, for 2 min ")
-    assert "well" not in line
-    line = verdict(replace(HEALTHY, alerts=tuple(others[1:])))
-    assert "all well" in line
-    assert "1 silenced  app.alerts alerts" in line
-
-
-def test_the_header_and_the_banner_show_which_of_several_redises_is_down() -> None:
-    assert "redis ▲ 1 of 2 down" in text.header(PARTLY_AWAY, 120, None).plain
-    line = text.banner(PARTLY_AWAY, 160)
-    assert line is not None
-    assert line.plain.startswith(
-        " ▲ Redis of color-extraction is unavailable: ConnectionError: connection refused"
-    )
-    assert "figures" not in line.plain
-
-
-def test_the_banner_shows_which_server_is_unavailable_and_how_old_the_figures_are() -> None:
-    line = text.banner(AWAY, 160, 72.0)
-    assert line is not None
-    assert "Redis is unavailable" in line.plain
-    assert "figures are 1 min old · reconnecting" in line.plain
-    assert text.banner(HEALTHY, 160) is None
-
-
-@pytest.mark.parametrize(("width", "gap"), [(80, "  "), (120, "   ")])
-def test_tabs_show_counts_and_the_columns_of_a_click(width: int, gap: str) -> None:
-    line, columns = tab_line(VIEWS, "letters", BREACHED, width)
-    titles = ("1 Overview ▲2", "2 Dead letters 2", "3 Jobs 168", "4 Workers 3", "5 Cache", "6 Events")
-    assert line.plain.strip() == gap.join(titles)
-    assert line.plain[columns["cache"].start : columns["cache"].stop] == " 5 Cache "
-
-
-def test_tabs_that_do_not_fit_have_their_keys() -> None:
-    line, columns = tab_line(VIEWS, "letters", BREACHED, 40)
-    assert line.plain == " 1 ▲2   2 Dead letters 2   3 168   4 3   5    6   "
-    assert list(columns) == [view.name for view in VIEWS]
-
-
-@pytest.mark.parametrize("width", [60, 80, 120])
-def test_a_long_error_keeps_the_servers_in_the_header(width: int) -> None:
-    line = text.header(AWAY, width, "ConflictError: " + "x" * 45).plain
-    assert len(line) == width
-    assert line.endswith("14:32:07 ")
-    assert "db ▲ down" in line
-
-
 @pytest.mark.parametrize("odd", [1e300, -1e300, 10**400, math.nan, math.inf, None, "nan", "soon", []])
 def test_unreadable_times_of_an_attempt_are_dashes(odd: Any) -> None:
     attempt = {**letter(1).attempt_errors[0], "at": odd, "run_seconds": odd}
@@ -284,6 +169,11 @@ def test_control_characters_of_a_letter_never_reach_the_terminal() -> None:
     cells = letter_text.letter_cells(hostile, letter_text.letter_columns(160), now=NOW)
     for line in (letter_text.letter_detail(hostile).plain, *(cell.plain for cell in cells)):
         assert not set(nasty) & set(line.replace("\n", ""))
+
+
+def test_a_wait_of_less_than_a_second_keeps_the_column() -> None:
+    waiting = queue("weather-ingestion", rate_used=60, next_start_in=0.262)
+    assert "60/60 1 s" in rows(waiting)[0].plain
 
 
 def test_a_queue_without_workers_is_marked() -> None:
@@ -336,12 +226,3 @@ def test_a_queue_without_progress_shows_the_reason(width: int, fields: dict[str,
 def test_a_busy_queue_is_not_stalled(fields: dict[str, Any]) -> None:
     busy = queue("weather-ingestion", **fields)
     assert rows(busy, 80)[0].plain[1] == "●"
-
-
-@pytest.mark.parametrize(("width", "words"), [(80, "1 worker ▲2 "), (120, "1 worker · 1 blocked · 1 dead ")])
-def test_the_header_counts_neither_dead_nor_blocked_workers(width: int, words: str) -> None:
-    living, dead, blocked = HEALTHY.workers
-    workers = (living, replace(dead, state="dead"), replace(blocked, state="blocked"))
-    line = text.header(replace(HEALTHY, workers=workers), width, None).plain
-    assert words in line
-    assert line.endswith("14:32:07 ")

@@ -13,6 +13,8 @@ from textual.geometry import Region
 from textual.theme import BUILTIN_THEMES
 
 import tui.theme
+from tests.support.dashboards import dashboard, settled
+from tests.support.fake_busy import busy
 from tests.support.fake_moments import BREACHED
 from tests.support.fake_operations import CannedOperations
 from tui.app import Dashboard
@@ -139,3 +141,19 @@ async def test_a_change_of_the_theme_paints_everything_again() -> None:
             colors = {style.color.name for style in styles if style.color is not None}
             assert colors
             assert not colors & set(PALETTES[DARK].texts.values())
+
+
+async def test_without_colours_none_reaches_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    app = dashboard(busy())
+    async with app.run_test(size=(120, 36)) as pilot:
+        for key in ("1", "2", "4", "a"):
+            await pilot.press(key)
+            await settled(pilot)
+            segments = [segment for strip in app.screen._compositor.render_strips() for segment in strip]
+            for line_filter in app._filters:
+                segments = line_filter.apply(segments, Color(0, 0, 0))
+            styles = [segment.style for segment in segments if segment.style is not None]
+            assert any(style.bold for style in styles)
+            assert any(style.reverse for style in styles)
+            assert not [style for style in styles if style.color or style.bgcolor]

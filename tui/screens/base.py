@@ -12,6 +12,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import DataTable, Static
 
 from tui.dialogs.order import OrderDialog
@@ -62,6 +63,8 @@ class DashboardScreen(Screen[None]):
         self.session = session
         self._busy_with = ""
         """The running action in words, once the operator has confirmed it."""
+        self._focused_before: Widget | None = None
+        """The widget that had the focus until the terminal was too small."""
         self._began = 0.0
         """When the last action began, by the monotonic clock."""
 
@@ -92,15 +95,29 @@ class DashboardScreen(Screen[None]):
         """Fit the lines to the width; below the smallest size show only that it is too small."""
         columns, rows = event.size
         min_columns, min_rows = SMALLEST_TERMINAL
-        self.set_class(columns < min_columns or rows < min_rows, "-too-small")
+        self._show_too_small(columns < min_columns or rows < min_rows)
         self.query_one("#too-small", Static).update(
             f"terminal too small: {min_columns}x{min_rows} needed, this is {columns}x{rows}"
         )
         self.update_snapshot(self.session.snapshot, self.session.snapshot_error)
 
+    def _show_too_small(self, too_small: bool) -> None:
+        """Hide everything, or show it; what is hidden loses the focus, and gets it back."""
+        if too_small and not self.has_class("-too-small"):
+            self._focused_before = self.focused
+        self.set_class(too_small, "-too-small")
+        if not too_small and self._focused_before is not None:
+            self.call_after_refresh(self._focused_before.focus)
+            self._focused_before = None
+
     def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
         """Show a snapshot; ``error`` is why it is old or missing."""
+        self.show_frame()
+
+    def show_frame(self) -> None:
+        """Show header, tabs, verdict and banner: while figures are old, each second."""
         session, width = self.session, self.size.width
+        snapshot, error = session.snapshot, session.snapshot_error
         self.query_one("#header", Line).show(
             snapshot_text.header(snapshot, width, error, read_only=session.operations.read_only)
         )
@@ -112,7 +129,13 @@ class DashboardScreen(Screen[None]):
                 snapshot, width, error, key=key, well_for=session.well_for, age=session.figures_age
             )
         )
-        text = snapshot_text.banner(snapshot, width, session.figures_age, frozen=session.frozen, key=key)
+        text = snapshot_text.banner(
+            session.newest if session.frozen else snapshot,
+            width,
+            session.figures_age,
+            frozen_for=session.frozen_for if session.frozen else None,
+            key=key,
+        )
         banner = self.query_one("#banner", Line)
         banner.show(text or "")
         banner.display, verdict.display = text is not None, text is None

@@ -31,9 +31,12 @@ from workers.words import plural
 
 _CHARTS_MIN_HEIGHT = 30
 """Lines of a terminal from which there are charts; below it the rows have sparklines."""
-_FRAME_LINES = 6
-"""Header, tabs, verdict, footer, and two titles of sections."""
-_MIN_LIST_LINES, _MAX_LIST_LINES = 4, 14
+_FRAME_LINES = 4
+"""Header, tabs, verdict and footer."""
+_TITLE_LINES, _COMPACT_TITLE_LINES = 2, 1
+"""Of a section, with the empty line before it; without charts there are none."""
+_MIN_ROW_LINES, _MAX_LIST_LINES = 2, 14
+"""Rows below each title of the lists, at least; and the most of the lists with their titles."""
 
 
 class OverviewScreen(ChartedScreen, LetterActions, EventActions):
@@ -77,7 +80,8 @@ class OverviewScreen(ChartedScreen, LetterActions, EventActions):
         if snapshot is None:
             return
         self.query_one(QueueTable).show_queues(snapshot, self.size.width, order=self.order)
-        self._show_letters_title(snapshot)
+        if self.details.were_read:
+            self.show_details(snapshot)
 
     def show_details(self, snapshot: Snapshot) -> None:
         """Show charts, groups and events, as the size allows."""
@@ -97,7 +101,7 @@ class OverviewScreen(ChartedScreen, LetterActions, EventActions):
     def _charted_queues(self, snapshot: Snapshot, max_charts: int) -> list[QueueSnapshot]:
         """Return the queues with a chart, in the order of the rows: the worst if there is no room for all."""
         tones = {
-            queue.name: queue_verdict(queue, snapshot.alerts, snapshot.taken_at).tone
+            queue.name: queue_verdict(queue, snapshot.alerts, snapshot.taken_at, snapshot.workers).tone
             for queue in snapshot.queues
         }
         worst = sorted(snapshot.queues, key=lambda queue: WORST_FIRST.index(tones[queue.name]))[:max_charts]
@@ -106,24 +110,31 @@ class OverviewScreen(ChartedScreen, LetterActions, EventActions):
     def _fit(self) -> None:
         """Choose what the size has room for."""
         width, height = self.size
-        charted = height >= _CHARTS_MIN_HEIGHT
+        side_by_side = width >= SIDE_BY_SIDE_WIDTH
+        stacked = 1 if side_by_side else 2
+        room = height - _FRAME_LINES - self.query_one(QueueTable).lines
+        list_room = room - 2 * _TITLE_LINES - MIN_CHART_LINES
+        charted = height >= _CHARTS_MIN_HEIGHT and list_room >= stacked * (_TITLE_LINES + _MIN_ROW_LINES)
         self.set_class(not charted, "-compact")
         self.query_one("#charts-section").display = charted
-        self.query_one("#lists").set_class(width >= SIDE_BY_SIDE_WIDTH, "-side-by-side")
+        lists = self.query_one("#lists")
+        lists.set_class(side_by_side, "-side-by-side")
         if charted:
-            lines = self._list_lines(height)
-            self.query_one("#lists").styles.height = lines
+            lists.styles.height = self._list_lines(list_room, stacked)
         else:
-            self.query_one("#lists").styles.height = "1fr"
+            lists.styles.height = "1fr"
+            list_room = room - _COMPACT_TITLE_LINES
+        shown = stacked if charted else list_room // (_COMPACT_TITLE_LINES + 1)
+        letters_first = bool(self.details.groups) or not self.details.events
+        self.query_one("#letters-section").display = shown >= stacked or (shown == 1 and letters_first)
+        self.query_one("#events-section").display = shown >= stacked or (shown == 1 and not letters_first)
 
-    def _list_lines(self, height: int) -> int:
-        """Return how many lines the lists and titles take: not so many that no chart fits."""
-        needed = 2 + max(2 * len(self.details.groups), len(self.details.events or ()), _MIN_LIST_LINES - 2)
-        if not self.query_one("#lists").has_class("-side-by-side"):
-            needed *= 2
-        queues = self.query_one(QueueTable).size.height
-        room = height - _FRAME_LINES - queues - 2 * MIN_CHART_LINES - 3
-        return max(_MIN_LIST_LINES, min(needed, _MAX_LIST_LINES, room, height // 4))
+    def _list_lines(self, room: int, stacked: int) -> int:
+        """Return how many of ``room`` lines the lists take with their titles: no more than they need."""
+        rows = max(2 * len(self.details.groups), len(self.details.events or ()), _MIN_ROW_LINES)
+        needed = stacked * (_TITLE_LINES + rows)
+        least = stacked * (_TITLE_LINES + _MIN_ROW_LINES)
+        return max(least, min(needed, _MAX_LIST_LINES, room, self.size.height // 4))
 
     def _show_groups(self) -> None:
         groups, empty = self.query_one(GroupList), self.query_one("#list-empty", Line)

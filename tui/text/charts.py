@@ -92,6 +92,19 @@ class Chart:
     threshold: float | None = None
     marks: tuple[Mark, ...] = ()
 
+    @property
+    def values(self) -> Sequence[float | None]:
+        """The values of the series; ``now`` is the last one if it is greater: a series may be old."""
+        values = self.series.values if self.series is not None else ()
+        if not values or self.now is None or self.now <= (values[-1] or 0.0):
+            return values
+        return (*values[:-1], self.now)
+
+    @property
+    def greatest(self) -> float | None:
+        """The greatest value."""
+        return max((value for value in self.values if value is not None), default=None)
+
 
 _MARKS = {
     "new-release": ("◆", "release", ACCENT),
@@ -127,7 +140,7 @@ def draw(chart: Chart, width: int, height: int) -> list[Text]:
     if series is None:
         lines += [Text("") for _ in range(rows + 2)]
     else:
-        values = series.values[-columns:]
+        values = chart.values[-columns:]
         top = _top(chart)
         lines += _plot(chart, values, top, rows)
         lines += _axis(chart, series, columns)
@@ -140,7 +153,7 @@ def _title(chart: Chart) -> Text:
     text = Text.assemble((chart.title, "bold"))
     if chart.now is not None:
         text.append(f"  now {chart.form(chart.now)}", MUTED)
-    greatest = chart.series.greatest if chart.series is not None else None
+    greatest = chart.greatest
     text.append(f"  max {MISSING if greatest is None else chart.form(greatest)}", MUTED)
     if chart.threshold is not None and _top(chart) >= chart.threshold:
         text.append(f"  limit {chart.form(chart.threshold)}", MUTED)
@@ -149,7 +162,7 @@ def _title(chart: Chart) -> Text:
 
 def _top(chart: Chart) -> float:
     """Return the value at the top of the scale."""
-    greatest = (chart.series.greatest if chart.series is not None else None) or 0.0
+    greatest = chart.greatest or 0.0
     if chart.threshold is not None and greatest >= _THRESHOLD_SHARE * chart.threshold:
         greatest = max(greatest, chart.threshold)
     return greatest

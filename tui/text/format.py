@@ -105,6 +105,12 @@ def _local_line(line: str) -> str:
         return line
 
 
+def minute_time(time: object, now: float) -> str:
+    """Return ``14:32``, on another day than ``now`` ``03-01 14:32``."""
+    today = local_time(time, "%F") == local_time(now, "%F")
+    return local_time(time, "%H:%M" if today else "%m-%d %H:%M")
+
+
 def local_time(time: object, form: str = "%H:%M:%S") -> str:
     """Write a datetime, or any Unix seconds, in the terminal's zone; ``–`` if it is not a time.
 

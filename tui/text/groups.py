@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from tui.text.format import clip, count, escape, local_time, long_duration, sparkline
+from tui.text.format import clip, count, escape, long_duration, minute_time, sparkline
 from tui.text.styles import MUTED, WATCH
 from tui.text.words import error_line
 from workers.operations.operations import FailureGroup
@@ -35,8 +35,7 @@ def group_lines(group: FailureGroup, *, now: float, width: int) -> list[Text]:
 
 def _times(group: FailureGroup, now: float) -> str:
     first, last = group.first_at.timestamp(), group.last_at.timestamp()
-    today = local_time(first, "%F") == local_time(now, "%F")
-    parts = [f"since {local_time(first, '%H:%M' if today else '%m-%d %H:%M')}"]
+    parts = [f"since {minute_time(first, now)}"]
     if last - first >= 60:
         parts[0] += f", {long_duration(last - first)}"
     parts.append(f"last {long_duration(max(0.0, now - last))} ago")

@@ -24,7 +24,7 @@ _MAX_WORKERS = 6
 
 def why(queue: QueueSnapshot, snapshot: Snapshot, policy: QueuePolicy) -> Text:
     """Return one sentence: why nothing more starts, or that it does."""
-    verdict = queue_verdict(queue, snapshot.alerts, snapshot.taken_at)
+    verdict = queue_verdict(queue, snapshot.alerts, snapshot.taken_at, snapshot.workers)
     sentence = explain(start_facts(policy, snapshot, None), clock_time).sentence
     return Text.assemble((" why  ", MUTED), (escape(sentence), verdict.style if queue.depth else ""))
 

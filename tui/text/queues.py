@@ -214,7 +214,7 @@ def _rate_limit(queue: QueueSnapshot, width: int, states: AlertStates) -> Text:
     exact, rough = _used_of_limit(queue.rate_used, queue.rate_limit.starts)
     if queue.next_start_in is None:
         return Text(first_fitting(width, exact, rough))
-    wait = queue.next_start_in
+    wait = max(1.0, queue.next_start_in)  # in whole seconds, as a column that does not jump
     waits = [long_duration(wait)] if wait < 59.5 else [duration(wait, chars) for chars in (6, 5, 3)]
     texts = [f"{used} {after}" for used in (exact, rough) for after in waits]
     return Text(first_fitting(width, *texts, waits[-1]), WATCH if queue.depth else "")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from rich.text import Text
 
 from tui.text.format import byte_size, clip, clock_time, duration, escape, local_time, long_duration, percent
 from tui.text.queues import thin_gauge
 from tui.text.styles import ACCENT, BREACH, MUTED, OK, WATCH
-from tui.text.verdict import prognosis
+from tui.text.verdict import describe_drains, prognosis
 from tui.text.words import KeyNames
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.snapshot import Alert, DatabaseSnapshot, Snapshot
@@ -20,6 +21,7 @@ _GAUGE_MIN_WIDTH = 120
 """Columns from which the header has the memory's gauge."""
 _WORDS_MIN_WIDTH = 100
 """Columns from which it has the release, and the other workers in words."""
+_WHOLE_DRAIN_MIN_WIDTH = 140
 _NAME = Text.assemble((" CoutureCast", "bold"), "  ")
 _MAX_ENVIRONMENT_CHARS = 20
 _MAX_RELEASE_CHARS = 16
@@ -101,7 +103,7 @@ def _servers(snapshot: Snapshot, width: int, *, with_limit: bool = True) -> Text
     lag = snapshot.loop_lag
     if lag is not None and (lag > _SLOW_LOOP_SECONDS or width >= _WORDS_MIN_WIDTH):
         slow = lag > _SLOW_LOOP_SECONDS
-        right.append("  loop ", MUTED).append(f"{'▲ ' if slow else ''}{duration(lag)}", WATCH if slow else "")
+        right.append("  loop ", MUTED).append(duration(lag), WATCH if slow else "")  # no threshold: no sign
     return right.append(f"  {local_time(snapshot.taken_at)} ", "bold")
 
 
@@ -131,7 +133,7 @@ def _redis(snapshot: Snapshot, *, with_gauge: bool, with_limit: bool) -> Text:
         if with_gauge:
             bar = thin_gauge(redis.memory_used, redis.memory_limit, 8, BREACH if full else OK)
             text.append(" ").append_text(bar)
-            text.append(f" {percent(share, 0)}", BREACH if full else MUTED)
+            text.append(f" {'▲ ' if full else ''}{percent(share, 0)}", BREACH if full else MUTED)
         elif full:
             text.append(f" ▲ {percent(share, 0)}", BREACH)
     return text
@@ -154,23 +156,26 @@ def verdict_line(
     if error is not None:
         old = f"{long_duration(age)} old" if age is not None else "old"
         words = error if snapshot is None else f"these figures are {old}: {error}"
-        others = other_alerts(0 if snapshot is None else len(_watched_alerts(snapshot)))
+        others = other_alerts([] if snapshot is None else _watched_alerts(snapshot))
         return _align_both_ends(
-            Text(f" ▲ {words}", BREACH), others.append_text(_asides(snapshot, key)), width
+            Text(f" ▲ {words}", BREACH), others.append_text(_asides(snapshot, key, width)), width
         )
     if snapshot is None:
         return Text()
     left, others = verdict(snapshot, key)
-    if well_for is not None and well_for >= 1 and not _watched_alerts(snapshot):
+    is_well = not _watched_alerts(snapshot) and not describe_drains(snapshot.workers)
+    if well_for is not None and well_for >= 1 and is_well:
         left.append(f", for {long_duration(well_for)}", MUTED)
-    return _align_both_ends(left, others.append_text(_asides(snapshot, key)), width)
+    return _align_both_ends(left, others.append_text(_asides(snapshot, key, width)), width)
 
 
 def verdict(snapshot: Snapshot, key: KeyNames | None = None) -> tuple[Text, Text]:
     """Return that all is well, or the worst alert; and how many others there are.  ``key``: of a screen."""
-    watched = _watched_alerts(snapshot)
+    watched, drains = _watched_alerts(snapshot), describe_drains(snapshot.workers)
+    if drains and not any(alert.fires for alert in watched):
+        return Text.assemble((f" ◐ {drains}", WATCH)), other_alerts(watched)
     if watched:
-        return _worst(watched[0], snapshot, key), other_alerts(len(watched) - 1)
+        return _worst(watched[0], snapshot, key), other_alerts(watched[1:])
     silenced = sum(alert.state == "silenced" for alert in snapshot.alerts)
     words = f" {silenced} silenced" if silenced else ""
     return Text.assemble((" ✔ all well", OK)), Text.assemble((words, MUTED))
@@ -183,8 +188,10 @@ def _watched_alerts(snapshot: Snapshot) -> list[Alert]:
     return [alert for alert in snapshot.alerts if alert.fires] or pending
 
 
-def other_alerts(number: int) -> Text:
-    return Text.assemble((f" {number} more" if number > 0 else "", BREACH))
+def other_alerts(others: Sequence[Alert]) -> Text:
+    """Return how many others there are; all of them are pending, or none is."""
+    style = WATCH if any(alert.state == "pending" for alert in others) else BREACH
+    return Text.assemble((f" {len(others)} more" if others else "", style))
 
 
 def _worst(alert: Alert, snapshot: Snapshot, key: KeyNames | None) -> Text:
@@ -195,8 +202,9 @@ def _worst(alert: Alert, snapshot: Snapshot, key: KeyNames | None) -> Text:
     if alert.queue:
         text.append(f"{escape(alert.queue)}  ", "bold")
     text.append(escape(alert.message), style)
-    if alert.since is not None and not rules.states_duration(alert.name, alert.value):
-        text.append(f", for {long_duration(max(0.0, snapshot.taken_at - alert.since))}", MUTED)
+    lasts = 0.0 if alert.since is None else snapshot.taken_at - alert.since
+    if lasts >= 1 and not rules.states_duration(alert.name, alert.value):
+        text.append(f", for {long_duration(lasts)}", MUTED)
     if passes := will_pass(alert, snapshot):
         text.append(f" · {passes}", MUTED)
     if alert.acknowledged_by:
@@ -210,15 +218,20 @@ def will_pass(alert: Alert, snapshot: Snapshot) -> str:
     """Return whether an alert will end by itself, as far as that can be foreseen."""
     if alert.name == rules.BACKLOG:
         return next(
-            (prognosis(queue, snapshot.taken_at) for queue in snapshot.queues if queue.name == alert.queue),
+            (prognosis(queue) for queue in snapshot.queues if queue.name == alert.queue),
             "",
         )
     return _PASSES.get(alert.name, "")
 
 
-def _asides(snapshot: Snapshot | None, key: KeyNames) -> Text:
-    """Return that the weather is made up, which every screen shows, and the key that lists the alerts."""
+def _asides(snapshot: Snapshot | None, key: KeyNames, width: int) -> Text:
+    """Return that the weather is made up, and the key that lists the alerts.
+
+    An alert on a narrow screen needs the room, and the row of the queue names the weather, too.
+    """
     offline = snapshot is not None and snapshot.weather_provider == "offline"
+    if snapshot is not None and _watched_alerts(snapshot) and width < _WORDS_MIN_WIDTH:
+        offline = False
     text = Text.assemble(("  weather: offline" if offline else "", MUTED))
     return text.append(f"  {key('app.alerts')}", ACCENT).append(" alerts ", MUTED)
 
@@ -228,27 +241,21 @@ def banner(
     width: int,
     figures_age: float | None = None,
     *,
-    frozen: bool = False,
+    frozen_for: float | None = None,
     key: KeyNames = str,
 ) -> Text | None:
     """Return in place of the verdict that this process drains, or which server is unavailable.
 
-    ``figures_age``: seconds since Redis was last read, None if it was not.
+    ``figures_age``: seconds since Redis was last read, None if it was not.  ``frozen_for``: seconds before
+    ``snapshot`` at which what is shown was frozen, None if it is not.
     """
     if snapshot is None:
         return None
     if snapshot.drain_deadline_in is not None:
-        return _drain_banner(snapshot)
-    if frozen:
-        return Text(f" ‖ frozen at {clock_time(snapshot.taken_at)}: {key('app.freeze')} goes on")
-    down = [
-        f"{name} is unavailable: {escape(problem)}"
-        for name, problem in (
-            *((redis.name, redis.error) for redis in snapshot.redises),
-            ("the database", snapshot.database.error),
-        )
-        if problem is not None
-    ]
+        return _drain_banner(snapshot, width, key)
+    if frozen_for is not None:
+        return _frozen_banner(snapshot, frozen_for, key)
+    down = _unavailable(snapshot)
     if not down:
         return None
     how_old = (
@@ -259,19 +266,52 @@ def banner(
     return _align_both_ends(Text(f" ▲ {' · '.join(down)}"), Text(f" {how_old}reconnecting "), width)
 
 
+def _frozen_banner(snapshot: Snapshot, frozen_for: float, key: KeyNames) -> Text:
+    """Return since when what is shown is frozen, and the worst alert of now."""
+    at = clock_time(snapshot.taken_at - frozen_for)
+    ago = f", {long_duration(frozen_for)} ago" if frozen_for >= 1 else ""
+    text = Text(f" ‖ frozen at {at}{ago}: {key('app.freeze')} goes on", no_wrap=True, overflow="ellipsis")
+    if _watched_alerts(snapshot):
+        text.append("  ").append_text(verdict(snapshot)[0])
+    return text
+
+
+def _unavailable(snapshot: Snapshot) -> list[str]:
+    """Return which servers do not answer, each with the reason if it is not only silent."""
+    since = {(alert.name, alert.subject): alert.since for alert in snapshot.alerts}
+    servers = [
+        (redis.name, redis.error, since.get((rules.REDIS, redis.subject))) for redis in snapshot.redises
+    ]
+    servers.append(("the database", snapshot.database.error, since.get((rules.DATABASE, ""))))
+    return [
+        _silence(name, problem, at, snapshot.taken_at) for name, problem, at in servers if problem is not None
+    ]
+
+
+def _silence(name: str, problem: str, since: float | None, now: float) -> str:
+    reason = "" if problem.startswith("no answer") else f": {escape(problem)}"
+    if since is None:
+        return f"{name} does not answer{reason}"
+    return f"{name} has not answered since {clock_time(since, now)}{reason}"
+
+
 def _database_word(database: DatabaseSnapshot) -> tuple[str, str]:
     if database.problem is None:
         return "ok", OK
     return ("▲ down" if database.error is not None else "▲ read-only"), BREACH
 
 
-def _drain_banner(snapshot: Snapshot) -> Text:
+def _drain_banner(snapshot: Snapshot, width: int, key: KeyNames) -> Text:
     in_flight = sum(queue.in_flight for queue in snapshot.queues)
-    return Text.assemble(
+    left = Text.assemble(
         (" Graceful drain", "bold"),
-        " · finishes what runs, deletes nothing · ",
-        f"{duration(snapshot.drain_deadline_in)} left · {in_flight} in flight in the cluster",
+        " · finishes what runs, deletes nothing" if width >= _GAUGE_MIN_WIDTH else "",
+        f" · {duration(snapshot.drain_deadline_in)} left · {in_flight} in flight",
+        " in the cluster" if width >= _WHOLE_DRAIN_MIN_WIDTH else "",
     )
+    undoable = any(worker.drain is not None and worker.drain.undoable for worker in snapshot.workers)
+    undo = f" {key('events.undo-drain')} undoes it in {key('app.view-events')} ·" if undoable else ""
+    return _align_both_ends(left, Text(f"{undo} {key('app.put-back')} requeues now "), width)
 
 
 def _align_both_ends(left: Text, right: Text, width: int) -> Text:

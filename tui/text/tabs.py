@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.text import Text
@@ -13,6 +13,7 @@ from tui.text.styles import ACCENT, BREACH, MUTED
 from workers.monitoring.snapshot import Snapshot
 
 _MAX_COUNT_CHARS = 6
+_MIN_TITLE_CHARS = 2
 
 
 def no_count(snapshot: Snapshot) -> str:
@@ -66,24 +67,37 @@ def tab_line(
 ) -> tuple[Text, dict[str, range]]:
     """Return the line of tabs, and the columns of each.
 
-    If ``width`` is too small, gaps are left out, then titles.
+    If ``width`` is too small, gaps are left out, then the ends of titles, but for that of the open view, and
+    at last whole titles.
     """
-    for compact, gap in ((False, " "), (False, ""), (True, " ")):
-        text, columns = _line(tabs, current, snapshot, compact=compact, gap=gap)
-        if text.cell_len <= width:
+    titles = {tab.name: tab.title for tab in tabs}
+    text, columns = _line(tabs, current, snapshot, titles, gap=" ")
+    while text.cell_len > width:
+        text, columns = _line(tabs, current, snapshot, titles, gap="")
+        others = {name: title for name, title in titles.items() if name != current and title}
+        if not others or text.cell_len <= width:
             break
+        longest = max(others, key=lambda name: len(others[name]))
+        titles[longest] = _shorten(titles[longest])
     return text, columns
 
 
+def _shorten(title: str) -> str:
+    """Return its first word, then a letter less, at last nothing."""
+    first, _, rest = title.partition(" ")
+    shorter = first if rest else title[:-1]
+    return shorter if len(shorter) >= _MIN_TITLE_CHARS else ""
+
+
 def _line(
-    tabs: Sequence[Tab], current: str, snapshot: Snapshot | None, *, compact: bool, gap: str
+    tabs: Sequence[Tab], current: str, snapshot: Snapshot | None, titles: Mapping[str, str], *, gap: str
 ) -> tuple[Text, dict[str, range]]:
     text = Text(no_wrap=True, overflow="crop")
     columns = {}
     for tab in tabs:
         start = text.cell_len
         number = "" if snapshot is None else tab.count(snapshot)
-        words = " ".join(filter(None, (tab.title if not compact or tab.name == current else "", number)))
+        words = " ".join(filter(None, (titles[tab.name], number)))
         if tab.name == current:
             label = Text(f" {tab.key} {words} ")
             label.stylize(ACCENT)

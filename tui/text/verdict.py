@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tui.text.format import count, escape, long_duration
+from tui.text.format import count, escape, long_duration, minute_time
 from tui.text.styles import ACCENT, BREACH, MUTED, PAUSED, WATCH
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.descriptions import (
@@ -16,15 +16,18 @@ from workers.monitoring.descriptions import (
     held_by_dead,
     unable_to_run,
 )
-from workers.monitoring.snapshot import Alert, QueueSnapshot
+from workers.monitoring.snapshot import Alert, QueueSnapshot, WorkerSnapshot
 
-Tone = Literal["fine", "watch", "breach", "paused", "unserved"]
-SIGNS: dict[Tone, str] = {"fine": "●", "watch": "◐", "breach": "▲", "paused": "‖", "unserved": "◌"}
-STYLES: dict[Tone, str] = {
-    "fine": MUTED, "watch": WATCH, "breach": BREACH, "paused": PAUSED, "unserved": BREACH,
+Tone = Literal["fine", "watch", "breach", "paused", "unserved", "silenced"]
+SIGNS: dict[Tone, str] = {
+    "fine": "●", "watch": "◐", "breach": "▲", "paused": "‖", "unserved": "◌", "silenced": "▲",
 }  # fmt: skip
-WORST_FIRST: tuple[Tone, ...] = ("breach", "unserved", "watch", "paused", "fine")
-CHART_STYLES: dict[Tone, str] = {**STYLES, "fine": ACCENT}
+"""A silenced alert has the sign of one that fires, muted, as in the list of alerts; words tell it apart."""
+STYLES: dict[Tone, str] = {
+    "fine": MUTED, "watch": WATCH, "breach": BREACH, "paused": PAUSED, "unserved": BREACH, "silenced": MUTED,
+}  # fmt: skip
+WORST_FIRST: tuple[Tone, ...] = ("breach", "unserved", "watch", "paused", "silenced", "fine")
+CHART_STYLES: dict[Tone, str] = {**STYLES, "fine": ACCENT, "silenced": ACCENT}
 """A chart takes the colour of its queue's state; one that is fine takes the accent."""
 _MIN_CLEARS_SECONDS = 5.0
 """A queue that will be empty sooner is not worth a word."""
@@ -32,6 +35,10 @@ _MAX_CLEARS_SECONDS = 86_400.0
 _MIN_GROWTH_A_MINUTE = 1.0
 _STEADY_SHARE = 0.02
 """A depth that changes by less than this share of itself a minute neither grows nor clears."""
+_NEWEST_STEPS = 2
+"""So many steps of ``recent_depths`` ago begin the newest seconds."""
+_STOPPED_SECONDS = 20.0
+"""After which without an end of a job nothing is foreseen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +62,38 @@ class Verdict:
         return STYLES[self.tone]
 
 
-def queue_verdict(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Verdict:
-    """Return the worst about a queue; ``alerts`` are those of the whole snapshot."""
+def queue_verdict(
+    queue: QueueSnapshot, alerts: Sequence[Alert], now: float, workers: Sequence[WorkerSnapshot] = ()
+) -> Verdict:
+    """Return the worst about a queue; ``alerts`` and ``workers`` are those of the whole snapshot."""
     if queue.redis_error is not None:
         words = f"its Redis does not answer: {escape(queue.redis_error)}"
         return Verdict("breach", words, "no Redis", needs_text=True)
     own = [alert for alert in alerts if alert.queue == queue.name and alert.severity != "information"]
-    return next(_verdicts(queue, own, now))
+    serving = [worker for worker in workers if queue.name in worker.queues]
+    return next(_verdicts(queue, own, now, describe_drains(serving)))
 
 
-def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Iterator[Verdict]:
+def describe_drains(workers: Sequence[WorkerSnapshot]) -> str:
+    """Return that nothing new starts, if all of these processes that live drain; else nothing."""
+    living = [worker for worker in workers if worker.alive]
+    if not living or any(worker.state != "draining" for worker in living):
+        return ""
+    who = "the only process drains" if len(living) == 1 else f"all {len(living)} processes drain"
+    return f"{who}: nothing new starts"
+
+
+def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float, drains: str) -> Iterator[Verdict]:
     """Yield them from the worst on; the last one is always there."""
     yield from _without_progress(queue, alerts)
     if queue.paused is not None:
         yield _paused_verdict(queue, now)
-    outlook = prognosis(queue, now)
-    trend = _trend(queue, now) if queue.depth else ""  # its rate limit has a column of its own
+    outlook = prognosis(queue)
+    trend = _trend(queue) if queue.depth else ""  # its rate limit has a column of its own
+    draining = [Verdict("watch", drains, "draining")] if drains else []
     for alert in alerts:
+        if alert.state == "pending":  # worse than any that may still pass
+            yield from draining
         if alert.state != "silenced":
             tone: Tone = "watch" if alert.state == "pending" else "breach"
             words, short = escape(alert.message), alert.name
@@ -80,9 +102,20 @@ def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float) -> Iter
             elif alert.name == rules.SLOW and outlook:  # jobs that wait explain why, and whether it will pass
                 words, short = f"{words}; {outlook}", f"slow, {trend or outlook}"
             yield Verdict(tone, words, short)
-    silenced = any(alert.state == "silenced" for alert in alerts)
-    over = not silenced and (queue.depth > queue.depth_limit or fails_often(queue))
+    yield from draining
+    if silenced := _silenced_words(alerts, now):
+        yield Verdict("silenced", ", ".join(filter(None, (silenced, outlook))), silenced)
+    over = queue.depth > queue.depth_limit or fails_often(queue)
     yield Verdict("watch" if over else "fine", outlook, trend or outlook)
+
+
+def _silenced_words(alerts: Sequence[Alert], now: float) -> str:
+    """Return ``failing, silenced until 21:00``; empty if nothing is silenced."""
+    silenced = [alert for alert in alerts if alert.state == "silenced"]
+    names = ", ".join(dict.fromkeys(alert.name for alert in silenced))
+    ends = [alert.silenced_until for alert in silenced if alert.silenced_until is not None]
+    until = f" until {minute_time(min(ends), now)}" if ends else ""
+    return f"{names}, silenced{until}" if silenced else ""
 
 
 def fails_often(queue: QueueSnapshot) -> bool:
@@ -124,25 +157,30 @@ def _paused_verdict(queue: QueueSnapshot, now: float) -> Verdict:
     return Verdict("paused", f"paused{ago} by {by}{reason}", f"paused by {by}", needs_text=True)
 
 
-def prognosis(queue: QueueSnapshot, now: float) -> str:
+def prognosis(queue: QueueSnapshot) -> str:
     """Return ``clears in 4 min`` or ``growing by 12 a minute`` for waiting jobs; empty if unknown."""
     if queue.depth == 0:
         return ""
     limited = "waits for its rate limit" if queue.next_start_in is not None else ""
-    return ", ".join(filter(None, (limited, _trend(queue, now))))
+    return ", ".join(filter(None, (limited, _trend(queue))))
 
 
-def _trend(queue: QueueSnapshot, now: float) -> str:
-    before = queue.depth_history[-3] if len(queue.depth_history) >= 3 else None
-    if before is None:
+def _trend(queue: QueueSnapshot) -> str:
+    """Return where the last minute leads; empty if the newest seconds lead elsewhere."""
+    if not queue.recent_depths:
         return ""
-    minutes = 1 + now % 60 / 60  # the value is that of the end of the minute before the last full one
-    a_minute = (queue.depth - before) / minutes
-    if abs(a_minute) < max(_MIN_GROWTH_A_MINUTE, _STEADY_SHARE * queue.depth):
+    a_minute = queue.depth - queue.recent_depths[0]
+    newest = queue.depth - queue.recent_depths[-_NEWEST_STEPS]
+    if abs(a_minute) < max(_MIN_GROWTH_A_MINUTE, _STEADY_SHARE * queue.depth) or a_minute * newest <= 0:
         return ""
     if a_minute > 0:
-        return f"growing by {count(round(a_minute))} a minute" if queue.depth > queue.concurrency else ""
+        return f"growing by {count(a_minute)} a minute" if queue.depth > queue.concurrency else ""
     clears_in = queue.depth / -a_minute * 60
-    if not _MIN_CLEARS_SECONDS <= clears_in <= _MAX_CLEARS_SECONDS:
+    if _has_stopped(queue) or not _MIN_CLEARS_SECONDS <= clears_in <= _MAX_CLEARS_SECONDS:
         return ""
     return f"clears in {long_duration(clears_in)}"
+
+
+def _has_stopped(queue: QueueSnapshot) -> bool:
+    """Return whether nothing ends: jobs that were taken and hang make a queue no shorter for long."""
+    return max(queue.ended_age or 0.0, queue.full_for or 0.0) > _STOPPED_SECONDS

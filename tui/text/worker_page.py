@@ -18,6 +18,8 @@ from workers.words import plural
 
 _QUEUE_CHARS = 20
 _BAR_CHARS = 20
+_WORDS_MIN_WIDTH = 110
+"""Columns from which a drain has a sentence beside its bar."""
 _MAX_LINE_CHARS = 500
 _LEVELS = {"warning": WATCH, "error": BREACH, "critical": BREACH}
 _HEAD = ("in flight", "longest", "usually")
@@ -66,14 +68,17 @@ def forecast_table(forecasts: Sequence[DrainForecast], *, draining: bool) -> Tex
     return text
 
 
-def drain_panel(worker: Worker, forecasts: Sequence[DrainForecast], key: KeyNames, *, more: int) -> Text:
+def drain_panel(
+    worker: Worker, forecasts: Sequence[DrainForecast], key: KeyNames, *, more: int, width: int
+) -> Text:
     """Return the drain of a process: its countdown, and what becomes of its jobs.
 
     ``more``: others that drain.
     """
     left, total = worker.drain_deadline_in, worker.drain_seconds
     text = Text.assemble((" Graceful drain of ", "bold"), no_wrap=True, overflow="ellipsis")
-    text.append(escape(worker.name)).append(" · finishes what runs, deletes nothing", MUTED)
+    text.append(escape(worker.name))
+    text.append(" · finishes what runs, deletes nothing" if width >= _WORDS_MIN_WIDTH else "", MUTED)
     text.append(f"   {duration(left)} left ", WATCH)
     if left is not None and total:
         bar = gauge(round(left * 100), round(total * 100), _BAR_CHARS)

@@ -32,8 +32,6 @@ class _Column:
     title: str
     width: int
     cell: Callable[[Worker], Text]
-    is_wide: bool = False
-    """Only shown on a wide terminal."""
     right: bool = True
 
 
@@ -44,22 +42,26 @@ def _loud(text: str, style: str, when: Callable[[Worker], bool], worker: Worker)
 
 _COLUMNS = (
     _Column("state", 9, lambda worker: Text(state_word(worker), STYLES[worker.state]), right=False),
-    _Column("queues", 6, lambda worker: Text(str(len(worker.queues) or MISSING)), is_wide=True),
+    _Column("queues", 6, lambda worker: Text(str(len(worker.queues) or MISSING))),
     _Column("in flight", 9, lambda worker: Text(in_flight(worker))),
     _Column("cpu", 6, lambda worker: _loud(cpu(worker), WATCH, is_busy, worker)),
     _Column("memory", 7, lambda worker: Text(memory(worker))),
-    _Column("loop p99", 8, lambda worker: _loud(duration(worker.loop_p99), WATCH, is_slow, worker), True),
-    _Column("beat", 7, lambda worker: Text(duration(worker.beat_age, 7)), is_wide=True),
-    _Column("up", 8, lambda worker: Text(duration(worker.up_for, 8)), is_wide=True),
+    _Column("loop p99", 8, lambda worker: _loud(duration(worker.loop_p99), WATCH, is_slow, worker)),
+    _Column("beat", 7, lambda worker: Text(duration(worker.beat_age, 7))),
+    _Column("up", 8, lambda worker: Text(duration(worker.up_for, 8))),
     _Column(
         "release",
         _MAX_RELEASE_CHARS,
         lambda worker: Text(clip(escape(worker.release or MISSING), _MAX_RELEASE_CHARS)),
-        is_wide=True,
         right=False,
     ),
 )
+_LEFT_OUT_FIRST = ("queues", "beat", "release", "loop p99", "up", "memory", "cpu")
+"""Columns that a narrow terminal has no room for, in this order."""
+_SIGN_CHARS, _GAP_CHARS = 3, 2
 _NAME_CHARS, _WIDE_NAME_CHARS = 14, 24
+_READY_CHARS, _WIDE_READY_CHARS = 20, 27
+"""Room for ``ready`` at least; the second has it for ``its 2 jobs run again in 9 s``."""
 WORKER_SORTING: Sorting[Worker] = Sorting(
     "workers",
     (
@@ -80,9 +82,9 @@ WORKER_SORTING: Sorting[Worker] = Sorting(
 
 def worker_heading(width: int, order: Order | None = None) -> Text:
     """Return the titles of the columns, with an arrow at the one that sorts them."""
-    name_chars = _name_chars(width)
+    name_chars, columns = _layout(width)
     text = Text("   " + heading("worker", order, name_chars).ljust(name_chars), MUTED, no_wrap=True)
-    for column in _columns(width):
+    for column in columns:
         title = heading(column.title, order, column.width)
         text.append(f"  {title.rjust(column.width) if column.right else title.ljust(column.width)}")
     return text.append(f"  {heading('ready', order, _MAX_RELEASE_CHARS)}")
@@ -90,12 +92,12 @@ def worker_heading(width: int, order: Order | None = None) -> Text:
 
 def worker_line(worker: Worker, width: int, *, own: bool) -> Text:
     """Return one process; ``own``: it is this one."""
-    name_chars = _name_chars(width)
+    name_chars, columns = _layout(width)
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(f" {SIGNS[worker.state]} ", STYLES[worker.state])
     name = clip_middle(escape(worker.name), name_chars)
     text.append(name.ljust(name_chars), ACCENT if own else "")
-    for column in _columns(width):
+    for column in columns:
         cell = column.cell(worker)
         cell.truncate(column.width, overflow="ellipsis")
         padding = " " * (column.width - cell.cell_len)
@@ -106,9 +108,17 @@ def worker_line(worker: Worker, width: int, *, own: bool) -> Text:
     return text.append("  ").append(words, style)
 
 
-def _columns(width: int) -> Sequence[_Column]:
-    return [column for column in _COLUMNS if width >= WIDE_COLUMNS or not column.is_wide]
+def _layout(width: int) -> tuple[int, Sequence[_Column]]:
+    """Return the characters of a name, and the columns that leave room for it and for ``ready``."""
+    ready_chars = _WIDE_READY_CHARS if width >= WIDE_COLUMNS else _READY_CHARS
+    columns = list(_COLUMNS)
+    for title in _LEFT_OUT_FIRST:
+        if _room(width, columns) >= _NAME_CHARS + ready_chars:
+            break
+        columns = [column for column in columns if column.title != title]
+    return max(_NAME_CHARS, min(_WIDE_NAME_CHARS, _room(width, columns) - _WIDE_READY_CHARS)), columns
 
 
-def _name_chars(width: int) -> int:
-    return _WIDE_NAME_CHARS if width >= WIDE_COLUMNS else _NAME_CHARS
+def _room(width: int, columns: Sequence[_Column]) -> int:
+    """Return the characters that these columns leave for a name and ``ready``."""
+    return width - _SIGN_CHARS - _GAP_CHARS - sum(_GAP_CHARS + column.width for column in columns)

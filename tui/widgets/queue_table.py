@@ -36,7 +36,7 @@ class QueueTable(RowList[QueueSnapshot]):
         """Show all queues, or ``only`` one."""
         offline = snapshot.weather_provider == "offline"
         judged = [
-            (queue, queue_verdict(queue, snapshot.alerts, snapshot.taken_at))
+            (queue, queue_verdict(queue, snapshot.alerts, snapshot.taken_at, snapshot.workers))
             for queue in snapshot.queues
             if only in (None, queue.name)
         ]

@@ -67,6 +67,11 @@ class RowList(Widget, Generic[ItemT], can_focus=True):
         """The key of the row under the cursor."""
         return self.rows[self.cursor].key if 0 <= self.cursor < len(self.rows) else None
 
+    @property
+    def lines(self) -> int:
+        """The number of lines of the heading and the rows."""
+        return _lines((self._heading, self.rows))
+
     def show_rows(self, rows: Sequence[Row[ItemT]], *, heading: Sequence[Text] = ()) -> None:
         """Show these rows below a heading."""
         before = (self._heading, self.rows)
@@ -96,7 +101,7 @@ class RowList(Widget, Generic[ItemT], can_focus=True):
 
     def get_content_height(self, container: object, viewport: object, width: int) -> int:
         """Return the number of lines."""
-        return _lines((self._heading, self.rows))
+        return self.lines
 
     def action_move(self, step: int) -> None:
         """Move the cursor; beyond the ends focus the widget above or below, if there is one."""

@@ -392,7 +392,7 @@ class LatencyEvaluator:
                 times = breach.value / breach.baseline
                 message = (
                     f"{kind} p95 {duration(breach.value)}, usually {duration(breach.baseline)}:"
-                    f" {times:.1f} times, limit {above:g}"
+                    f" {times:.{0 if times >= 99.5 else 1}f} times, limit {above:g}"
                 )
                 conditions.append(Condition(rules.SLOW, queue, message, breach.since, times, above, kind))
         return baselines, conditions

@@ -126,6 +126,7 @@ def queue_snapshot(policy: QueuePolicy, reply: OverviewReply, history: History) 
         broken_keys=reply.broken_keys,
         depth_history=tuple(depth for depth, _ in charts),
         throughput_history=tuple(completed for _, completed in charts),
+        recent_depths=_recent_depths(history),
         paused=parse_pause(dict(_pairs(reply.pause))),
         workers=0,
         usual_run=histogram.percentile(run_buckets(hour), 0.5),
@@ -187,6 +188,13 @@ def _minutes(history: History) -> Iterator[tuple[int | None, int | None]]:
         else:
             completed = after.counters.get("completed", 0) - before.counters.get("completed", 0)
             yield after.depth, max(0, completed)
+
+
+def _recent_depths(history: History) -> tuple[int, ...]:
+    now = history.now.at
+    if history.points[0].at > now - MINUTE_SECONDS:
+        return ()
+    return tuple(history.point_at(now - ago).depth for ago in range(MINUTE_SECONDS, 0, -FINE_SECONDS))
 
 
 def parse_pause(fields: dict[bytes, bytes]) -> Pause | None:

@@ -116,6 +116,8 @@ class QueueSnapshot:
     failure_limit: float = DEFAULTS.limit(FAILING)
     """Share of failed attempts above which too many fail, 0 to 1."""
     stalled_limit: float = DEFAULTS.limit(STALLED)
+    recent_depths: tuple[int, ...] = ()
+    """Depth 60, 50, ..., 10 s ago; empty if the history is shorter."""
 
 
 WorkerState = Literal["running", "draining", "standby", "blocked", "dead"]

@@ -71,6 +71,8 @@ def status_document(snapshot: Snapshot) -> dict[str, Any]:
             del redis[name]
     if not snapshot.other_redises:
         del document["redis"]["queues"]
+    for queue in document["queues"]:
+        del queue["recent_depths"]
     document["queues"] = [
         # Old figures would pass for new ones.
         queue
@@ -195,7 +197,7 @@ def _queues(snapshot: Snapshot, width: int | None) -> Iterator[Text]:
 
 def _verdicts(snapshot: Snapshot) -> Iterator[tuple[QueueSnapshot, Verdict]]:
     for queue in snapshot.queues:
-        yield queue, queue_verdict(queue, snapshot.alerts, snapshot.taken_at)
+        yield queue, queue_verdict(queue, snapshot.alerts, snapshot.taken_at, snapshot.workers)
 
 
 def _letters(overview: Overview) -> str:

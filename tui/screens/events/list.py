@@ -151,7 +151,8 @@ class EventsScreen(PagedScreen[ListState[EventFilter], Event], EventActions, Wor
             return
         first = min(self._draining, key=lambda worker: worker.drain_deadline_in or 0.0)
         more = len(self._draining) - 1
-        panel.show(worker_page.drain_panel(first, self.forecasts(first), partial(key_name, self), more=more))
+        key, width = partial(key_name, self), self.size.width
+        panel.show(worker_page.drain_panel(first, self.forecasts(first), key, more=more, width=width))
 
     # Keys
 

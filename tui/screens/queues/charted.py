@@ -13,7 +13,6 @@ from tui.session import Session
 from tui.text.charts import FIGURES, RANGES, Chart, ChartFigure, marks_of
 from tui.text.verdict import CHART_STYLES, queue_verdict
 from workers.monitoring.snapshot import QueueSnapshot, Snapshot
-from workers.operations.history import series
 
 _DEFAULT_RANGE_SECONDS = 3_600
 RANGE_KEYS = ("{queues.range-previous} {queues.range-next}", "range")
@@ -55,11 +54,12 @@ class ChartedScreen(QueueActions):
 
     def chart(self, queue: QueueSnapshot, figure: ChartFigure, title: str, steps: int) -> Chart:
         """Return one figure of a queue as a chart; it takes the colour of the queue's state."""
-        snapshot, history = self.session.snapshot, self.details.histories.get(queue.name)
-        verdict = queue_verdict(queue, snapshot.alerts if snapshot is not None else (), self.session.now)
+        snapshot = self.session.snapshot
+        alerts, workers = ((), ()) if snapshot is None else (snapshot.alerts, snapshot.workers)
+        verdict = queue_verdict(queue, alerts, self.session.now, workers)
         return Chart(
             title,
-            None if history is None else series(history, figure.name, self.range_seconds, steps),
+            self.details.series(queue.name, figure.name, self.range_seconds, steps),
             figure.form,
             CHART_STYLES[verdict.tone],
             now=figure.now(queue),

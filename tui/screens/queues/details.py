@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from tui.session import Session
-from workers.operations.history import History
+from workers.operations.history import History, Series, series
 from workers.operations.operations import ALL_EVENTS, Event, EventFilter, FailureGroup, LetterFilter
 
 REFRESH_SECONDS = 10.0
@@ -37,8 +37,12 @@ class Details:
     """The events that charts show."""
     letters_read: bool = False
     """Whether the groups were read at least once."""
+    were_read: bool = False
+    """Whether a fetch has ended."""
     problem: str = ""
     """Why the groups and events are old."""
+    _series: dict[tuple[str, str, float, int], Series] = field(default_factory=dict)
+    """Those of these histories, by queue, figure, range and steps: charts are drawn each second."""
     _next: float = 0.0
     _fetching: bool = False
 
@@ -47,6 +51,13 @@ class Details:
         due = not self._fetching and time.monotonic() >= self._next
         self._fetching = self._fetching or due
         return due
+
+    def series(self, queue: str, figure: str, seconds: float, steps: int) -> Series | None:
+        """Return a figure of a queue in so many steps; None while its history was not read."""
+        key = (queue, figure, seconds, steps)
+        if key not in self._series and queue in self.histories:
+            self._series[key] = series(self.histories[queue], figure, seconds, steps)
+        return self._series.get(key)
 
     def invalidate(self) -> None:
         """Fetch them with the next snapshot."""
@@ -64,7 +75,7 @@ class Details:
                 await self._fetch_letters()
                 await self._fetch_events(range_seconds)
         finally:
-            self._fetching = False
+            self._fetching, self.were_read = False, True
             took = time.monotonic() - began
             if self._next:  # not invalidated in the meantime
                 self._next = time.monotonic() + max(REFRESH_SECONDS, _COST_FACTOR * took)
@@ -78,6 +89,7 @@ class Details:
         histories = await self.session.run(verb, on_error=_ignore)
         if histories is not None:
             self.histories = histories
+            self._series = {}
 
     async def _fetch_letters(self) -> None:
         since = datetime.fromtimestamp(self.session.now - _DAY_SECONDS, UTC).replace(second=0, microsecond=0)

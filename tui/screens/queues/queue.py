@@ -95,6 +95,8 @@ class QueueScreen(ChartedScreen, LetterActions, JobActions, EventActions):
         policy = self.session.operations.queues.policy(self._queue)
         self.query_one("#why", Line).show(queue_page.why(queue, snapshot, policy))
         self.query_one("#facts", Line).show(queue_page.facts(queue, snapshot, policy))
+        if self.details.were_read:
+            self.show_details(snapshot)
 
     def show_details(self, snapshot: Snapshot) -> None:
         """Show charts, groups and events."""
