@@ -181,8 +181,9 @@ class Dashboard(OpeningApp, inherit_bindings=False):
             self.session.refresh()
         elif time.monotonic() >= self._next_snapshot:
             self._refresh(False)
-        if self.session.figures_are_old and isinstance(self.screen, DashboardScreen):
-            self.screen.show_frame()
+        screen = self.screen
+        if self.session.figures_are_old and isinstance(screen, DashboardScreen) and screen.is_mounted:
+            screen.show_frame()
 
     def on_unmount(self) -> None:
         """Keep what was chosen last."""
