@@ -28,7 +28,7 @@ async def test_views_that_cannot_be_read_leave_the_outage_to_the_banner() -> Non
     operations.events.error = OUTAGE
     app = dashboard(operations)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: "the database is unavailable" in words(app))
+        await until(pilot, lambda: "the database does not answer" in words(app))
         for key in ("2", "g", "g", "6", "2", "P"):
             await pilot.press(key)
             await messages_handled(pilot)
