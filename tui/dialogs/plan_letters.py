@@ -61,7 +61,7 @@ class PlanLettersDialog(ModalScreen[None]):
     @work(exclusive=True, group="items")
     async def fetch_page(self, state: str | None, history: list[int]) -> None:
         """Show a page; until it has arrived the one before stays."""
-        items = await self.session.read(
+        items = await self.session.run(
             self._operations.replays.plan_items(
                 self._plan_id, state=state, limit=_PAGE_ROWS, after=history[-1]
             )

@@ -130,6 +130,10 @@ class ReplayDialog(ModalScreen[int | None]):
         if not start.disabled:
             start.disabled = True
             self.create_plan()
+        elif self._preview is None:
+            self._message.show_error("the letters are not counted yet: nothing was started")
+        elif self._preview.total == 0:
+            self._message.show_error("there is no letter to replay: nothing was started")
 
     @work(exclusive=True, group="create")
     async def create_plan(self) -> None:

@@ -87,10 +87,14 @@ StateT = TypeVar("StateT", bound=ListState[Any])
 
 @dataclass(frozen=True, eq=False)
 class Request(Generic[StateT]):
-    """A page that was asked for.  ``from_filter_bar``: its error belongs there, since the bar is open."""
+    """A page that was asked for.  ``from_filter_bar``: its error belongs there, since the bar is open.
+
+    ``is_repeated``: nobody pressed a key for it, so an outage that the banner has needs no notice.
+    """
 
     state: StateT
     from_filter_bar: bool = False
+    is_repeated: bool = False
 
 
 class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
@@ -193,25 +197,26 @@ class PagedScreen(DashboardScreen, Generic[StateT, ItemT]):
         """Whether a page was asked for that has not arrived."""
         return self._request is not None
 
-    def request(self, state: StateT, *, from_filter_bar: bool = False) -> None:
+    def request(self, state: StateT, *, from_filter_bar: bool = False, is_repeated: bool = False) -> None:
         """Go to ``state``; until its page has arrived everything stays as it is."""
         if state.page_number == 1:  # a cursor belongs to the order with which it was made
             sorting = self.sorting_of(state)
             state = replace(state, order=None if sorting is None else self.remembered_order(sorting))
-        self._request = Request(state, from_filter_bar)
+        self._request = Request(state, from_filter_bar, is_repeated)
         self._fetch(self._request)
 
     def request_again(self) -> None:
         """Fetch the page again that is shown, or that was asked for last."""
         from_filter_bar = self._request is not None and self._request.from_filter_bar
-        self.request(self.target_state, from_filter_bar=from_filter_bar)
+        self.request(self.target_state, from_filter_bar=from_filter_bar, is_repeated=True)
 
     @work(exclusive=True, group="page")
     async def _fetch(self, request: Request[StateT]) -> None:
         on_error = self.query_one(FilterBar).show_error if request.from_filter_bar else None
         try:
             verb = self.fetch_page(request.state)
-            page = await (self.session.run(verb, on_error=on_error) if on_error else self.session.read(verb))
+            quiet = request.is_repeated and on_error is None
+            page = await (self.session.read(verb) if quiet else self.session.run(verb, on_error=on_error))
         finally:
             if self._request is request:  # else a later request has cancelled this one
                 self._request = None

@@ -58,7 +58,7 @@ class PlansScreen(DashboardScreen):
     @work(group="plans")
     async def fetch_plans(self) -> None:
         """Show the plans as they are now."""
-        plans = await self.session.read(self.session.operations.replays.plans(_MAX_PLANS))
+        plans = await self.session.run(self.session.operations.replays.plans(_MAX_PLANS))
         if plans is None:
             return
         table = self.query_one(PlanTable)
