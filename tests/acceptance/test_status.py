@@ -100,7 +100,7 @@ def test_a_status_without_a_terminal_is_plain_and_an_interval_needs_watch(progra
     done = program.run("status")
     assert done.code == 0, done.err
     assert "\x1b" not in done.out
-    assert done.out.startswith(" ◐ pending: weather-ingestion  no worker, for ")
+    assert done.out.startswith(" ◐ pending: weather-ingestion  no worker")
     for words in SHOWN:
         assert words in done.out
     refused = program.run("status", "--interval", "3")
