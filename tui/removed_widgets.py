@@ -7,7 +7,8 @@ from typing import Any
 
 from textual._styles_cache import StylesCache
 
-_mix_colours: Any = StylesCache.get_inner_outer.__wrapped__
+_mix_colours: Any = getattr(getattr(StylesCache, "get_inner_outer", None), "__wrapped__", None)
+"""None in a Textual that caches it no more."""
 
 
 def free_removed_widgets() -> None:
@@ -16,5 +17,7 @@ def free_removed_widgets() -> None:
     Its cache has the widget's lines in its keys, too, so it held those of the last 1,024 widgets: the
     dashboard grew by 70 KB with each key that opened something, up to a hundred megabytes.
     """
+    if _mix_colours is None:
+        return
     cached: Any = lru_cache(1024)(_mix_colours)
     StylesCache.get_inner_outer = classmethod(cached)  # type: ignore[assignment]
