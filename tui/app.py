@@ -173,6 +173,8 @@ class Dashboard(OpeningApp, inherit_bindings=False):
 
     def _on_timer(self) -> None:
         """Take a snapshot if it is due; while draining every second, whatever a snapshot costs."""
+        if not self.is_running:  # its screens are being removed
+            return
         if not (self.session.state.is_saved or any(worker.group == _SAVING for worker in self.workers)):
             self.run_worker(self.session.state.save, thread=True, group=_SAVING)
         if isinstance(self._driver, NonBlockingDriver) and self._driver.is_disconnected:
