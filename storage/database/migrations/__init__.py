@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
@@ -34,6 +35,8 @@ def upgrade(connection: Connection) -> None:
     """
     if is_current(connection):
         return
+    # Mako, of Alembic, would load lexers of Pygments: 3.4 MB to colour error pages that nobody sees.
+    sys.modules.setdefault("mako.ext.pygmentplugin", None)  # type: ignore[arg-type]
     from alembic import command  # takes a quarter of a second, and is seldom needed
     from alembic.config import Config
     from alembic.util import CommandError

@@ -6,6 +6,8 @@ import asyncio
 import json
 import random
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -238,3 +240,13 @@ async def test_the_newest_migration_is_the_one_that_a_start_expects(sqlite_url: 
     async with database.connect() as connection:
         assert await connection.scalar(text("SELECT version_num FROM alembic_version")) == migrations.HEAD
     await database.close()
+
+
+def test_the_first_start_loads_no_lexers_for_error_pages(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from storage.database.engine import Database\n"
+        f"asyncio.run(Database('sqlite:///{tmp_path}/couturecast.db').start())\n"
+        "sys.exit('alembic.command' not in sys.modules or 'pygments.lexers.python' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
