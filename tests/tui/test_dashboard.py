@@ -68,6 +68,13 @@ async def test_a_defect_is_logged_and_the_dashboard_goes_on() -> None:
     assert not app.failed
 
 
+async def test_a_tick_of_the_timer_while_the_screens_are_removed_does_nothing() -> None:
+    app = dashboard(CannedOperations(HEALTHY))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.session.snapshot)
+    app._on_timer()
+
+
 async def test_a_flood_of_input_leaves_turns_of_the_event_loop_to_the_workers() -> None:
     turns = 0
     turns_at: list[int] = []
