@@ -19,6 +19,8 @@ from workers.operations.operations import Operations
 
 SIZES = {"80x24": (80, 24), "120x36": (120, 36), "160x48": (160, 48), "200x60": (200, 60)}
 MIDDLE = pytest.param("120x36", marks=pytest.mark.slow)  # what fits both others fits it
+_QUIET_SECONDS = 0.01
+"""Between two checks that no widget has a message left; a busy process handles all that it has before."""
 _READS = (
     "page",
     "details",
@@ -39,9 +41,11 @@ def dashboard(operations: CannedOperations) -> Dashboard:
 
 
 async def until(pilot: Pilot[Any], condition: Callable[[], object]) -> None:
+    """Wait for the condition, and until what follows from it is on the screen."""
     async with asyncio.timeout(30):
         while not condition():
             await pilot.pause(0.01)
+        await messages_handled(pilot)
 
 
 def words(app: Dashboard) -> str:
@@ -84,12 +88,12 @@ async def messages_handled(pilot: Pilot[Any]) -> None:
     """
     quiet = 0
     async with asyncio.timeout(30):
-        while quiet < 3:
+        while quiet < 3 and pilot.app.is_running:
             app = pilot.app
             pumps = (app, *app.screen_stack, *app.screen.walk_children())
             is_busy = any(pump.message_queue_size or pump._next_callbacks for pump in pumps)
             quiet = 0 if is_busy else quiet + 1
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(_QUIET_SECONDS)
 
 
 async def settled(pilot: Pilot[Any]) -> None:
