@@ -309,6 +309,10 @@ class JobQueue(RedisQueue):
         ``job.scheduled`` may have a fraction of a second.  Raises RedisError, of which RedisFullError has the
         fix; the batches (of 500, or a megabyte) before the one that failed are enqueued then.
         """
+        if len(jobs) == 1:  # what lets batches overlap would take a quarter of its time
+            (token,) = tokens or ("",)
+            call = enqueue_call(self.keys, self.name, [self._enqueue_args(jobs[0], token)])
+            return [EnqueueResult(result) for result in await self._send(call, 0, 1)]
         results: list[EnqueueResult] = []
         pairs = zip(jobs, tokens or repeat(""), strict=False)
         async for batch in self.enqueue_stream(pairs, total=len(jobs)):
