@@ -6,6 +6,7 @@ import math
 import os
 import re
 import select
+import signal
 import termios
 import threading
 import time
@@ -164,6 +165,27 @@ class NonBlockingDriver(LinuxDriver):
         """Restore the terminal."""
         super().stop_application_mode()
         _open.clear()
+
+    def _sigcont_application(self, *_: object) -> None:
+        """Show the dashboard again.  SIGSTOP, unlike ctrl-Z's signal, gave no chance to leave the terminal.
+
+        Else a second writer and reader would be started, and the modes of now kept as those to restore.
+        """
+        if self._auto_restart and self._writer_thread is not None:
+            if self._is_in_background:
+                os.kill(os.getpid(), signal.SIGSTOP)  # as at any change of the terminal's modes
+                return
+            self.suspend_application_mode()
+        super()._sigcont_application()
+        self._repaint()
+
+    @property
+    def _is_in_background(self) -> bool:
+        """Whether the terminal is another job's of the shell."""
+        try:
+            return os.tcgetpgrp(self.fileno) != os.getpgrp()
+        except OSError:  # no shell has given it to us
+            return False
 
     @contextmanager
     def suspend(self) -> Iterator[None]:

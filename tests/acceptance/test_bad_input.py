@@ -215,21 +215,21 @@ async def test_a_file_is_enqueued_up_to_its_bad_line_and_another_run_goes_on_the
 
 async def test_a_start_waits_for_redis_until_the_timeout(program: Program) -> None:
     url = f"redis://user:{SECRET}@127.0.0.1:{free_port()}/0"
-    environment = {"REDIS_URL": url, "COUTURECAST_START_PATIENCE": "1"}
+    environment = {"REDIS_URL": url, "COUTURECAST_START_PATIENCE": "3"}
     for done in await many(program, ("status",), ("--no-ui",), **environment):
         assert done.code == 1
         assert error_of(done).startswith("REDIS_URL: redis://user:***@127.0.0.1:")
-        assert "does not answer, given up after 1 s: " in error_of(done)
+        assert "does not answer, given up after 3 s: " in error_of(done)
         (waiting,) = map(json.loads, done.err.splitlines()[:-1])
         assert (waiting["event"], waiting["level"]) == ("waiting for Redis", "warning")
 
 
 async def test_a_start_waits_for_the_database_until_the_timeout(program: Program) -> None:
     url = f"postgresql://user:{SECRET}@127.0.0.1:{free_port()}/x"
-    environment = {"DATABASE_URL": url, "COUTURECAST_START_PATIENCE": "1"}
+    environment = {"DATABASE_URL": url, "COUTURECAST_START_PATIENCE": "3"}
     for done in await many(program, ("failed-jobs", "list"), ("--no-ui",), **environment):
         assert done.code == 1
-        assert error_of(done).startswith("DATABASE_URL: given up after 1 s: postgresql://user:***@127.0.0.1:")
+        assert error_of(done).startswith("DATABASE_URL: given up after 3 s: postgresql://user:***@127.0.0.1:")
         (waiting,) = map(json.loads, done.err.splitlines()[:-1])
         assert waiting["event"] == "waiting for the database"
     assert server_pid(program.data_dir) is None

@@ -114,6 +114,20 @@ async def test_e9_a_terminal_that_stands_still_holds_no_job_up(
     assert shown.process.returncode in (0, 3)
 
 
+async def test_a_dashboard_that_was_stopped_and_goes_on_restores_the_terminal_at_its_end(
+    program: Program, terminal: OpenTerminal
+) -> None:
+    shown = terminal("--queues", "color-extraction")
+    await shown.shows("1 worker")
+    for _ in range(2):
+        before = len(shown.read())
+        shown.process.send_signal(signal.SIGSTOP)
+        shown.process.send_signal(signal.SIGCONT)
+        await eventually(lambda before=before: "1 worker" in shown.text_since(before), what="a new frame")
+    assert await settle(shown, quit_by_key) == 0
+    assert shown.modes_restored()
+
+
 async def test_errors_before_the_screen_are_shown_and_no_screen_is_drawn(
     program: Program, terminal: OpenTerminal
 ) -> None:

@@ -34,7 +34,7 @@ ENDS: dict[str, str | None] = {
     "stop_loop": None,
 }
 """What the dead letter of each says; None: it completes."""
-MAX_LOOP_LAG_SECONDS = 0.5
+MAX_LOOP_LAG_SECONDS = 3.0  # a fault in the loop itself would block it for ten
 """Ten times what is promised of a machine that does nothing else; a loop is blocked for seconds."""
 
 

@@ -8,6 +8,8 @@ import struct
 
 from sqlalchemy.engine import make_url
 
+from tests.support.servers import free_port
+
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -20,7 +22,7 @@ class Forwarder:
         self.accepted = 0
         self._upstream = make_url(upstream)
         self._tls = tls
-        self._port = 0
+        self._port = free_port()
         self._listener: asyncio.Server | None = None
         self._links: dict[asyncio.Task[None], asyncio.Event] = {}
 
@@ -32,7 +34,6 @@ class Forwarder:
     async def start(self) -> None:
         """Accept connections."""
         self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
-        self._port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Accept no connections, and close those that are open."""

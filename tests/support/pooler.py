@@ -13,6 +13,8 @@ import struct
 
 from sqlalchemy.engine import make_url
 
+from tests.support.servers import free_port
+
 Message = tuple[bytes, bytes]
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _SSL_REQUEST = 80877103
@@ -27,7 +29,7 @@ class TransactionPooler:
     def __init__(self, upstream: str, *, size: int = 3) -> None:
         self._upstream = make_url(upstream)
         self._size = size
-        self._port = 0
+        self._port = free_port()
         self._listener: asyncio.Server | None = None
         self._idle: list[Stream] = []
         self._random = random.Random(7)
@@ -46,7 +48,6 @@ class TransactionPooler:
         for _ in range(self._size):
             self._idle.append(await self._connect())
         self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
-        self._port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Break all connections, as the restart of a pooler does."""

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import functools
 import importlib.util
+import itertools
 import os
 import pwd
+import random
 import shutil
 import socket
 import ssl
@@ -15,7 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import redis
@@ -47,11 +49,24 @@ def choice() -> str:
     return "no Docker engine answers: Valkey and Postgres from their wheels"
 
 
+def _make_ports() -> Iterator[int]:
+    """Ports below those that the kernel gives to whoever asks for any; each test process has its own."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
+    mine = range(12_000 + 1_000 * process, 13_000 + 1_000 * process)
+    begin = random.randrange(len(mine))  # another session on this machine begins elsewhere
+    return itertools.cycle([*mine[begin:], *mine[:begin]])
+
+
+_ports = _make_ports()
+
+
 def free_port() -> int:
-    """A TCP port of the loopback that nobody uses now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A TCP port of the loopback that nobody uses now, nor gets by chance before it is used."""
+    for port in _ports:
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("there is always another port to try")
 
 
 def _package(name: str) -> Path:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from storage.cache.cache import Cache
 from storage.cache.entries import CacheKey
-from storage.cache.store import TIMEOUT_SECONDS, RedisCacheStore
+from storage.cache.store import RedisCacheStore
 from storage.cache.tags import location_tag
 from storage.redis.auto_pipeline import AutoPipeline
 from storage.redis.pipeline import PipelineConnection
@@ -32,13 +32,14 @@ NewCache = Callable[..., Cache[Outfit]]
 
 @pytest.fixture
 async def new_cache(redis_url: str) -> AsyncIterator[NewCache]:
-    """Creates a cache like that of another process."""
+    """Creates a cache like that of another process, but for the seconds that it waits for a reply: a busy
+    machine may stand still for the one of the program."""
     async with AsyncExitStack() as stack:
 
-        def make(url: str = redis_url, **options: Any) -> Cache[Outfit]:
+        def make(url: str = redis_url, *, limit: float = 10.0, **options: Any) -> Cache[Outfit]:
             connection = PipelineConnection(url)
             stack.push_async_callback(connection.close)
-            pipeline = AutoPipeline(partial(connection.round_trip, limit=TIMEOUT_SECONDS))
+            pipeline = AutoPipeline(partial(connection.round_trip, limit=limit))
             cache = Cache(RedisCacheStore(pipeline), Outfit, **options)
             stack.push_async_callback(cache.close)
             return cache

@@ -14,6 +14,7 @@ import redis.asyncio
 from structlog.testing import capture_logs
 
 from storage.cache.entries import CacheKey, LoadLock
+from storage.cache.store import TIMEOUT_SECONDS
 from storage.cache.tags import user_tag
 from storage.errors import CacheUnavailableError
 from tests.integration.storage.cache.conftest import COAT, KEY, NewCache, Wardrobe
@@ -128,7 +129,7 @@ async def test_counts_of_an_outage_are_reported_after_it(
 
 async def test_readers_of_a_hanging_redis_wait_once(new_cache: NewCache, frozen: ValkeyServer) -> None:
     """They do not wait one after the other."""
-    cache = new_cache(frozen.url)
+    cache = new_cache(frozen.url, limit=TIMEOUT_SECONDS)
     await cache.get_or_load(KEY, Wardrobe().load)
     assert frozen.pid is not None
     os.kill(frozen.pid, signal.SIGSTOP)

@@ -87,6 +87,7 @@ Filled = tuple[DeadLetterRepository, list[DeadLetter]]
 ORDERS = [LetterOrder(column, descending) for column in ORDER_COLUMNS for descending in (True, False)]
 
 
+@pytest.mark.timeout(300)
 @settings(
     max_examples=150 if settings.get_current_profile_name() == "ci" else 20,
     deadline=None,

@@ -19,7 +19,8 @@ from storage.redis.pipeline import PipelineConnection
 from tests.chaos.proxy import Proxy
 from tests.support.servers import ValkeyServer
 from tests.support.waiting import eventually
-from workers.engine.policy import QueuePolicy
+from workers.engine.policy import QueuePolicy, Timings
+from workers.process import wake_listener
 from workers.process.worker_process import WorkerProcess
 
 POLICY = QueuePolicy(name="color-extraction", function="extract_colors", concurrency=5, timeout=60)
@@ -110,11 +111,13 @@ async def test_the_last_message_of_a_closing_server_is_not_a_reply(direct: Redis
 
 
 @asynccontextmanager
-async def _worker(url: str, letters: DeadLetterRepository, ended: list[int]) -> AsyncIterator[WorkerProcess]:
+async def _worker(
+    url: str, letters: DeadLetterRepository, ended: list[int], **options: Any
+) -> AsyncIterator[WorkerProcess]:
     async def work(ctx: dict[str, Any], number: int) -> None:
         ended.append(number)
 
-    process = WorkerProcess(url, policies=[POLICY], functions={POLICY.name: work}, letters=letters)
+    process = WorkerProcess(url, policies=[POLICY], functions={POLICY.name: work}, letters=letters, **options)
     await process.start()
     yield process
     process.begin_drain()
@@ -151,9 +154,14 @@ async def test_quiet_spells_with_a_server_that_closes_idle_connections_cost_noth
 
 
 async def test_waits_that_a_proxy_breaks_off_begin_again_at_once(
-    valkey: ValkeyServer, proxy: Proxy, direct: Redis, letters: DeadLetterRepository
+    valkey: ValkeyServer,
+    proxy: Proxy,
+    direct: Redis,
+    letters: DeadLetterRepository,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ended: list[int] = []
+    monkeypatch.setattr(wake_listener, "_RECONNECT_SECONDS", (60.0, 60.0))
+    timings, ended = Timings(retry_seconds=(60.0, 60.0)), list[int]()
 
     async def waits(*, but: frozenset[str] = frozenset()) -> frozenset[str]:
         """The connections that wait, once both kinds do."""
@@ -162,12 +170,11 @@ async def test_waits_that_a_proxy_breaks_off_begin_again_at_once(
         return new if len(new) == 2 else frozenset()
 
     with capture_logs() as logged:
-        async with _worker(proxy.url, letters, ended) as process:
+        async with _worker(proxy.url, letters, ended, timings=timings) as process:
             before = await eventually(waits)
-            proxy.close_links()
-            await eventually(
-                lambda: waits(but=before), within=1.9
-            )  # before, it was 2 s for one and 5 for the other
+            for waiting in before:  # and none in which a command may be under way, whose end is not silent
+                await execute(direct, "CLIENT", "KILL", "ID", waiting)
+            await eventually(lambda: waits(but=before), within=30)
             assert process.redis_error is None
     assert [line for line in logged if line["log_level"] in ("warning", "error")] == []
 

@@ -20,12 +20,14 @@ EVERY_SECOND = "* * * * * *"
 
 async def test_an_occurrence_is_enqueued_once_by_many_processes(make_bench: MakeBench) -> None:
     bench = make_bench()
-    asked = 0
+    asked, all_asked = 0, asyncio.Event()
 
     async def jobs() -> dict[str, dict[str, Any]]:
         nonlocal asked
         asked += 1
-        await asyncio.sleep(0.05)  # so that all of them find it undone
+        if asked == 5:
+            all_asked.set()
+        await all_asked.wait()  # so that all of them find it undone
         return {f"{place}-{asked}": {"number": asked} for place in ("lisboa", "porto")}
 
     schedule = Schedule("weather", EVERY_QUARTER, bench.policy.name, jobs)

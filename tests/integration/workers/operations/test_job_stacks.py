@@ -18,15 +18,17 @@ from redis.asyncio import Redis
 
 from tests.integration.workers.handlers import calls
 from tests.integration.workers.operations.conftest import Operate
-from tests.support.engine import MakeBench
+from tests.support.engine import Bench, MakeBench
 from tests.support.waiting import eventually
 from workers.engine.attempt_log import MemoryHandler
 from workers.engine.keys import PROCESS
+from workers.engine.runner import SaqFunction
 from workers.errors import ConflictError, NotFoundError
 from workers.handlers.process_pool import CpuPool
 from workers.handlers.processes.pool import HandlerPool
 from workers.handlers.processes.process import HandlerSource
 from workers.operations.jobs import JobOperations
+from workers.process.worker_process import WorkerProcess
 
 QUEUE = "color-extraction"
 
@@ -41,8 +43,15 @@ async def _download(release: asyncio.Event) -> None:
         pass
 
 
-async def running(jobs: JobOperations) -> bool:
-    return (await jobs.counts())[QUEUE].running == 1
+async def running(jobs: JobOperations, count: int = 1) -> bool:
+    return (await jobs.counts())[QUEUE].running == count
+
+
+async def start(bench: Bench, function: SaqFunction, **options: Any) -> WorkerProcess:
+    """A process that can be asked: it takes jobs before it is subscribed."""
+    process = await bench.start(function, **options)
+    await eventually(lambda: process.links[0].listener.counted)
+    return process
 
 
 @pytest.mark.parametrize("wait_for", [asyncio.create_task, asyncio.gather])
@@ -58,7 +67,7 @@ async def test_the_stack_leads_from_the_handler_to_the_line_where_it_waits(
         logging.getLogger("shop").warning("downloads")
         await wait_for(_download(release))
 
-    await bench.start(extract)
+    await start(bench, extract)
     (key,) = await bench.send()
     await eventually(lambda: running(jobs))
     stack = await jobs.stack(QUEUE, key)
@@ -88,7 +97,7 @@ async def test_the_stack_of_a_handler_in_a_process_of_its_own(
     await pool.start()
     bench = make_bench()
     jobs = (await operate(bench)).jobs
-    process = await bench.start(pool.as_function())
+    process = await start(bench, pool.as_function())
     (key,) = await bench.send()
     await eventually(lambda: running(jobs))
 
@@ -115,7 +124,7 @@ async def test_handlers_of_a_process_that_wait_in_a_library_stand_at_their_own_l
     await pool.start()
     bench = make_bench()
     jobs = (await operate(bench)).jobs
-    process = await bench.start(pool.as_function())
+    process = await start(bench, pool.as_function())
     keys = await bench.send(3)
 
     async def lines() -> list[tuple[str, int]]:
@@ -154,7 +163,7 @@ async def test_a_job_beside_one_that_blocks_their_process_names_it(
     await pool.start()
     bench = make_bench()
     jobs = (await operate(bench)).jobs
-    process = await bench.start(pool.as_function())
+    process = await start(bench, pool.as_function())
     (first,) = await bench.send()
     await eventually(lambda: running(jobs))
     await asyncio.sleep(0.2)
@@ -209,7 +218,7 @@ async def test_what_others_send_to_a_process_is_ignored(
     async def extract(ctx: dict[str, Any], number: int) -> None:
         await release.wait()
 
-    process = await bench.start(extract)
+    process = await start(bench, extract)
     (key,) = await bench.send()
     await eventually(lambda: running(jobs))
     async with redis.pubsub() as channel:
@@ -245,8 +254,9 @@ async def test_a_job_that_works_in_a_thread_stands_at_the_line_of_that_thread(
         else:
             await asyncio.to_thread(wait_in_thread)
 
-    await bench.start(extract)
+    await start(bench, extract)
     first, second = await bench.send(2)
+    await eventually(lambda: running(jobs, 2))
     try:
 
         async def stands_in_thread() -> bool:
@@ -279,7 +289,7 @@ async def test_a_job_that_works_in_a_pool_process_stands_at_the_line_of_that_pro
     async def extract(ctx: dict[str, Any], number: int) -> None:
         await pool.run(*work[number])
 
-    process = await bench.start(extract)
+    process = await start(bench, extract)
     napping, holding = await bench.send(2)
     try:
         await eventually((tmp_path / "began").exists)
@@ -319,13 +329,9 @@ async def test_jobs_that_stand_at_the_same_line_are_one_finding(
         await download()
 
     for _ in range(2):
-        await bench.start(extract, release="7f3c2a1")
+        await start(bench, extract, release="7f3c2a1")
     keys = await bench.send(6)
-
-    async def all_run() -> bool:
-        return (await jobs.counts())[QUEUE].running == 6
-
-    await eventually(all_run)
+    await eventually(lambda: running(jobs, 6))
     (finding,) = await jobs.findings()
     assert {job.key for job in finding.jobs} == set(keys[:5])
     assert finding.frame.function.endswith("download")
@@ -350,7 +356,7 @@ async def test_the_newest_lines_of_any_process_can_be_read(make_bench: MakeBench
         logging.getLogger("shop").warning("downloads picture %d, token=verysecretvalue", number)
         await release.wait()
 
-    process = await bench.start(extract)
+    process = await start(bench, extract)
     (key,) = await bench.send()
 
     async def lines() -> bool:
