@@ -91,7 +91,16 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 def team_files() -> dict[str, list[int]]:
     """Return the files of the team's modules, each with its size and the time of its last change (in ns)."""
-    return _stamps({getattr(module, "__file__", None) for module in list(sys.modules.values())})
+    return _stamps({_file_of(module) for module in list(sys.modules.values())})
+
+
+def _file_of(module: Any) -> str | None:
+    """Return the file of a module without running its code, which may import or raise."""
+    try:
+        file = object.__getattribute__(module, "__dict__").get("__file__")
+    except Exception:  # an object that only stands in for a module
+        return None
+    return file if isinstance(file, str) else None
 
 
 def files_of(error: BaseException | None, folders: list[str]) -> dict[str, list[int]]:
