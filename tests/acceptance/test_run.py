@@ -159,6 +159,11 @@ def test_handlers_check_finds_what_would_fail_at_a_start(program: Program, shop:
     assert found.code == 1
     for item in found.json["items"]:
         assert names[item["queue"]][1] in f"{item['problem']}: {item['fix']}"
+    missing = program.run("handlers", "check", COUTURECAST_HANDLERS_PATH=f"{program.directory}:/missing")
+    assert (missing.code, missing.err) == (
+        2,
+        "error: COUTURECAST_HANDLERS_PATH: /missing is not a folder: make it, or correct the path\n",
+    )
     alone = program.run("handlers", "check", "--json")
     assert alone.code == 0
     assert [item["is_async"] for item in alone.json["items"] if item["handler"]] == [False, True]
