@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,25 @@ def test_handlers_check_lists_what_runs_where_and_how_to_fix_the_rest(program: P
         f"async def shop:work(ctx, what='good'), in a process, Python {version} ({sys.executable})" in color
     )
     assert color.endswith(f", {shop}:5")
+
+
+@pytest.mark.slow
+def test_a_team_tests_its_handler_with_a_copy_of_the_package(program: Program, shop: Path) -> None:
+    command = [Path(sys.executable).with_name("couturecast-tui"), "handlers", "package"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    shutil.copytree(found.stdout.strip(), program.directory / "couturecast_handlers")
+    test = (
+        "import couturecast_handlers, shop; print(couturecast_handlers.run_for_test(shop.work, what='good'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-ISc", f"import sys; sys.path.insert(0, '.'); {test}"],
+        cwd=program.directory,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "{'what': 'good', 'attempt': 1}"
+    assert run(program, COLOR, "--json", what="fail").json["permanent"], "the process has the appliance's"
 
 
 @pytest.mark.slow
