@@ -26,12 +26,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     name = kind.__qualname__
     if kind.__module__ not in ("builtins", "couturecast_handlers"):
         name = f"{kind.__module__}.{name}"
-    try:
-        message = str(error)
-    except JobCancelledError:
-        raise
-    except BaseException:  # whatever the team's code raises instead of returning its text
-        message = ""
+    message = message_of(error)
     try:
         trace = "".join(traceback.format_exception(kind, error, _without_ours(error.__traceback__)))
     except JobCancelledError:
@@ -40,11 +35,21 @@ def describe(error: BaseException) -> dict[str, Any]:
         trace = f"the traceback cannot be written: {type(unwritable).__name__}"
     return {
         "type": name[:_MAX_NAME_CHARS],
-        "message": message[:_MAX_MESSAGE_CHARS],
+        "message": message,
         "traceback": trace[-_MAX_TRACEBACK_CHARS:],
         "frame": _handler_frame(error),
         "permanent": issubclass(kind, PermanentError),  # its own __class__ may be anything
     }
+
+
+def message_of(error: BaseException) -> str:
+    """Return the text of an error, not more than is recorded; none if the team's code cannot make it."""
+    try:
+        return str(error)[:_MAX_MESSAGE_CHARS]
+    except JobCancelledError:
+        raise
+    except BaseException:  # whatever it raises instead
+        return ""
 
 
 def _without_ours(trace: types.TracebackType | None) -> types.TracebackType | None:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from couturecast_handlers.frames import is_of_team
+from couturecast_handlers.frames import is_of_team, message_of
 
 
 class RefusedError(ImportError):
@@ -30,7 +30,7 @@ def import_function(name: str) -> Callable[..., Any]:
         for step in attribute.split("."):
             target = getattr(target, step)
     except BaseException as error:
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        cause = " ".join(": ".join(filter(None, (type(error).__name__, message_of(error)))).split())
         raise RefusedError(f"{name!r} cannot be imported: {cause}", _fix(error, module_name)) from error
     check_function(name, target)
     return target  # type: ignore[no-any-return]

@@ -118,6 +118,11 @@ class HandlerProcess:
         """Its process id."""
         return None if self._launched is None else self._launched.pid
 
+    @property
+    def _import_command(self) -> str:
+        """What a person can run to see an import fail."""
+        return f"{self.source.python} -c 'import {self.source.name.partition(':')[0]}'"
+
     async def start(self) -> None:
         """Start it and wait until the function is imported.  Raises HandlerImportError."""
         try:
@@ -139,7 +144,7 @@ class HandlerProcess:
             self.kill()
             raise HandlerImportError(
                 f"{self.source.name!r} was not imported within {_START_SECONDS:g} s",
-                fix="see what it does on import",
+                fix=f"see where it waits when it is imported: {self._import_command}",
             ) from None
         self.is_async = bool(self.about.get("async"))
 
@@ -254,8 +259,8 @@ class HandlerProcess:
         ending = f"its process ended with {cause}"
         if not self._started.done():
             problem = f"{self.source.name!r}: {ending} while it was imported"
-            try_it = f"{self.source.python} -c 'import {self.source.name.partition(':')[0]}'"
-            fix = f"try {try_it}, or name a Python, 3.9 or newer, with COUTURECAST_HANDLERS_PYTHON"
+            other = "name a Python, 3.9 or newer, with COUTURECAST_HANDLERS_PYTHON"
+            fix = f"try {self._import_command}, or {other}"
             self._refuse(HandlerImportError(problem + self._last_output(_START_SECONDS), fix=fix))
         culprit = self._blamed if self._blamed is not None else self._running_number()
         if culprit is None and len(self._calls) == 1:

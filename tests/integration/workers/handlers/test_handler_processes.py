@@ -241,6 +241,10 @@ async def test_the_stack_of_a_job_shows_where_it_stands(
         ("shop:inner", "'shop:inner' takes no ctx: its signature is ()"),
         ("shop:numbers", "'shop:numbers' yields: a handler returns its result"),
         ("broken:f", "'broken:f' cannot be imported: SyntaxError"),
+        (
+            "unprintable:f",
+            "'unprintable:f' cannot be imported: OddError: see what it does when it is imported",
+        ),
         ("exits:f", "its process ended with exit code 5 while it was imported: good bye"),
     ],
 )
@@ -249,10 +253,35 @@ async def test_what_cannot_be_imported_is_one_line(
 ) -> None:
     (team / "broken.py").write_text("def f(:\n")
     (team / "exits.py").write_text("import os\nos.write(2, b'good bye')\nos._exit(5)\n")
+    (team / "unprintable.py").write_text(
+        "class OddError(Exception):\n    def __str__(self): raise SystemExit\nraise OddError\n"
+    )
     with pytest.raises(HandlerImportError) as caught:
         await open_pool(name, team)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+async def test_a_coroutine_that_a_decorator_returns_is_an_error_that_says_so(
+    open_pool: OpenPool, tmp_path: Path
+) -> None:
+    (tmp_path / "decorated.py").write_text("""
+import functools
+def decorate(function):
+    @functools.wraps(function)
+    def decorated(*args, **kwargs):
+        return function(*args, **kwargs)
+    return decorated
+
+@decorate
+async def work(ctx):
+    return 1
+""")
+    pool = await open_pool("decorated:work", tmp_path)
+    with pytest.raises(
+        RemoteError, match="returned a coroutine: write it, and what decorates it, as async def"
+    ):
+        await run(pool)
 
 
 async def test_an_interpreter_that_is_not_there_is_one_line(open_pool: OpenPool) -> None:
