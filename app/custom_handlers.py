@@ -23,12 +23,17 @@ from workers.handlers.registry import import_inline_handler, parse_custom_handle
 def custom_handlers(settings: Settings, policies: Mapping[str, QueuePolicy]) -> dict[str, str]:
     """Return the functions that COUTURECAST_HANDLERS names, as ``module:function`` by queue.
 
-    Raises UsageError.
+    Raises UsageError, also if a folder to import them from is missing.
     """
     try:
-        return parse_custom_handlers(settings.handlers, policies)
+        names = parse_custom_handlers(settings.handlers, policies)
     except HandlerImportError as error:
         raise to_usage_error(error) from None
+    for folder in settings.handlers_path if names else ():
+        if not folder.is_dir():
+            problem, field = f"{folder} is not a folder", "COUTURECAST_HANDLERS_PATH"
+            raise UsageError(problem, field=field, fix="make it, or correct the path")
+    return names
 
 
 @dataclass(frozen=True, slots=True)

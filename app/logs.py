@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import queue
@@ -84,14 +85,19 @@ def _formatter(*, is_terminal: bool) -> logging.Formatter:
         renderers = [
             _add_release,
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(
-                serializer=lambda value, **_: orjson.dumps(value, default=str).decode()
-            ),
+            structlog.processors.JSONRenderer(serializer=_to_json),
         ]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_SHARED_PROCESSORS,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
     )
+
+
+def _to_json(line: Any, **_: Any) -> str:
+    try:
+        return orjson.dumps(line, default=str).decode()
+    except orjson.JSONEncodeError:  # lone surrogates in the text of an error, among others
+        return json.dumps(line, default=str)
 
 
 def set_release(release: str) -> None:

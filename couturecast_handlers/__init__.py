@@ -55,6 +55,8 @@ class Job:
             if name not in ("meta", "progress"):
                 raise TypeError(f"update: {name}: use meta or progress")
         if "meta" in fields:
+            if not isinstance(fields["meta"], dict):
+                raise TypeError(f"update: meta: use a dict, not {type(fields['meta']).__name__}")
             self.meta = fields["meta"]
         return self._ask("update", fields)
 
@@ -71,6 +73,8 @@ class Queue:
 
         ``scheduled``: Unix time before which it does not start.  Awaited in an ``async def`` handler.
         """
+        if key is not None and not isinstance(key, str):
+            raise TypeError(f"enqueue: key: use a string, not {type(key).__name__}")
         return self._ask(
             "enqueue", {"function": function, "key": key, "scheduled": scheduled, "kwargs": kwargs}
         )

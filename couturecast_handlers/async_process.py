@@ -19,6 +19,8 @@ from couturecast_handlers.process import Process, outcome_line, result_of
 
 _MAX_ENDED = 16
 """In one message: the appliance records them while other jobs of the same turn run."""
+_LARGE_CHARS = 1 << 20
+"""Of one job's end: it is sent at once."""
 _Task = asyncio.Task
 """Not made by the loop, in which a handler may have replaced how tasks are made."""
 
@@ -100,15 +102,13 @@ class AsyncProcess(Process):
         except asyncio.CancelledError as error:
             outcome = "failed" if self.foreground else "cancelled"  # by ctrl-C: where it stood is of interest
             end = outcome_line(number, outcome, describe(error))
-        except GeneratorExit:
-            raise
         except BaseException as error:
             end = outcome_line(number, "failed", describe(error))
         del self._tasks[number]
         if self.output is not None:
             self.output.finish(number)
         self._ended.append(end)
-        if len(self._ended) >= _MAX_ENDED:
+        if len(self._ended) >= _MAX_ENDED or len(end) > _LARGE_CHARS:
             self._send_ended()
         else:
             self._send_soon()

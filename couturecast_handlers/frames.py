@@ -11,10 +11,11 @@ import types
 from collections.abc import Iterable
 from typing import Any
 
-from couturecast_handlers import PermanentError
+from couturecast_handlers import JobCancelledError, PermanentError
 
 _MAX_TRACEBACK_CHARS = 8_000
 _MAX_MESSAGE_CHARS = 2_000
+_MAX_NAME_CHARS = 200
 _MAX_FRAMES = 60
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -25,21 +26,30 @@ def describe(error: BaseException) -> dict[str, Any]:
     name = kind.__qualname__
     if kind.__module__ not in ("builtins", "couturecast_handlers"):
         name = f"{kind.__module__}.{name}"
-    try:
-        message = str(error)
-    except Exception:
-        message = ""
+    message = message_of(error)
     try:
         trace = "".join(traceback.format_exception(kind, error, _without_ours(error.__traceback__)))
-    except Exception as unwritable:
+    except JobCancelledError:
+        raise
+    except BaseException as unwritable:
         trace = f"the traceback cannot be written: {type(unwritable).__name__}"
     return {
-        "type": name,
-        "message": message[:_MAX_MESSAGE_CHARS],
+        "type": name[:_MAX_NAME_CHARS],
+        "message": message,
         "traceback": trace[-_MAX_TRACEBACK_CHARS:],
         "frame": _handler_frame(error),
-        "permanent": isinstance(error, PermanentError),
+        "permanent": issubclass(kind, PermanentError),  # its own __class__ may be anything
     }
+
+
+def message_of(error: BaseException) -> str:
+    """Return the text of an error, not more than is recorded; none if the team's code cannot make it."""
+    try:
+        return str(error)[:_MAX_MESSAGE_CHARS]
+    except JobCancelledError:
+        raise
+    except BaseException:  # whatever it raises instead
+        return ""
 
 
 def _without_ours(trace: types.TracebackType | None) -> types.TracebackType | None:

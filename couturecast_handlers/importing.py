@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from couturecast_handlers.frames import is_of_team
+from couturecast_handlers.frames import is_of_team, message_of
 
 
 class RefusedError(ImportError):
@@ -30,7 +30,7 @@ def import_function(name: str) -> Callable[..., Any]:
         for step in attribute.split("."):
             target = getattr(target, step)
     except BaseException as error:
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        cause = " ".join(": ".join(filter(None, (type(error).__name__, message_of(error)))).split())
         raise RefusedError(f"{name!r} cannot be imported: {cause}", _fix(error, module_name)) from error
     check_function(name, target)
     return target  # type: ignore[no-any-return]
@@ -91,7 +91,16 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 def team_files() -> dict[str, list[int]]:
     """Return the files of the team's modules, each with its size and the time of its last change (in ns)."""
-    return _stamps({getattr(module, "__file__", None) for module in list(sys.modules.values())})
+    return _stamps({_file_of(module) for module in list(sys.modules.values())})
+
+
+def _file_of(module: Any) -> str | None:
+    """Return the file of a module without running its code, which may import or raise."""
+    try:
+        file = object.__getattribute__(module, "__dict__").get("__file__")
+    except Exception:  # an object that only stands in for a module
+        return None
+    return file if isinstance(file, str) else None
 
 
 def files_of(error: BaseException | None, folders: list[str]) -> dict[str, list[int]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from couturecast_handlers.importing import team_files
 from couturecast_handlers.output import Output
-from couturecast_handlers.wire import Reader, Writer, encode
+from couturecast_handlers.wire import Reader, Writer, check_size, encode
 
 
 @dataclass
@@ -77,11 +77,17 @@ class Process:
                     if on_answer is not None:
                         on_answer(answer)
                 elif "stack" in message:
-                    self.writer.send({"stack": [message["stack"], self.stack(message["stack"])]})
+                    self.writer.send({"stack": [message["stack"], self._stack_or_none(message["stack"])]})
                 elif "files" in message:
                     self.writer.send({"files": team_files()})
         finally:
             os._exit(0)
+
+    def _stack_or_none(self, number: int) -> list[Any]:
+        try:
+            return self.stack(number)
+        except Exception:  # of an object that the team's code waits for
+            return []
 
     def run(self) -> None:
         """Run jobs, in the main thread."""
@@ -104,10 +110,10 @@ def result_of(answer: dict[str, Any]) -> Any:
 
 
 def outcome_line(number: int, outcome: str, value: Any) -> str:
-    """Return how a job ended, as JSON.  Raises TypeError, which names the type that JSON does not have."""
+    """Return how a job ended, as JSON.  Raises TypeError, which says why the value cannot be sent."""
     if value is None:  # most results: spare them the encoder
         return f'[{number},"{outcome}",null]'
     try:
-        return f'[{number},"{outcome}",{encode(value)}]'
+        return f'[{number},"{outcome}",{check_size(encode(value))}]'
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"the result cannot be written as JSON: {error}") from None

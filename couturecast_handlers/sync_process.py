@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import inspect
 import os
 import signal
 import threading
@@ -62,7 +63,7 @@ class SyncProcess(Process):
             try:
                 job = Job(key, function, kwargs, attempts, meta, self.queue, ask)
                 context = {"job": job, "queue": Queue(self.queue, ask)}
-                end = outcome_line(number, "done", self.function(context, **kwargs))
+                end = outcome_line(number, "done", _checked_result(self.function(context, **kwargs)))
             except JobCancelledError as error:
                 end = outcome_line(number, "cancelled", describe(error))
             except BaseException as error:
@@ -88,3 +89,11 @@ class SyncProcess(Process):
         while not arrived.wait(_WAIT_SECONDS):
             pass
         return result_of(answers[0])
+
+
+def _checked_result(result: Any) -> Any:
+    """Return the result.  Raises TypeError if nobody has run it."""
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError("it returned a coroutine: write it, and what decorates it, as async def")
+    return result

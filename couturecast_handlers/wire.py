@@ -23,8 +23,19 @@ from typing import Any
 _LENGTH = struct.Struct(">I")
 _READ_BYTES = 1 << 16
 
+MAX_VALUE_BYTES = 32 << 20
+"""Of a result or a request, as JSON: the appliance closes the socket of a process that sends much more."""
+_decode = json.loads
+"""Not looked up in the module, in which a handler may have replaced it."""
 encode = json.JSONEncoder(separators=(",", ":")).encode
 """A value as JSON; what the standard library's ``json`` makes of it, without its spaces."""
+
+
+def check_size(text: str) -> str:
+    """Return a text of JSON, which is ASCII.  Raises ValueError if it is too large to be sent."""
+    if len(text) > MAX_VALUE_BYTES:
+        raise ValueError(f"it has {len(text) >> 20} MB, {MAX_VALUE_BYTES >> 20} MB are possible")
+    return text
 
 
 class Reader:
@@ -53,7 +64,7 @@ class Reader:
             end = begin + _LENGTH.size + _LENGTH.unpack_from(received, begin)[0]
             if len(received) < end:
                 break
-            messages.append(json.loads(received[begin + _LENGTH.size : end]))
+            messages.append(_decode(received[begin + _LENGTH.size : end]))
             begin = end
         del received[:begin]
         return messages
@@ -76,8 +87,8 @@ class Writer:
         self._pid = os.getpid()
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a message.  Raises TypeError or ValueError if JSON does not have it."""
-        self.send_json(encode(message))
+        """Send a message.  Raises TypeError or ValueError if JSON does not have it, or it is too large."""
+        self.send_json(check_size(encode(message)))
 
     def send_json(self, text: str) -> None:
         """Send a message that is JSON already."""

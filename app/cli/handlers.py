@@ -1,8 +1,9 @@
-"""``handlers check``: imports a team's own handlers where they will run."""
+"""``handlers``: imports a team's own handlers where they will run, and finds the package for their tests."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,14 @@ def check(data_dir: DataDir = None, as_json: Json = False) -> None:
     else:
         output.print_text("\n".join(map(_line, checked)))
     raise typer.Exit(1 if any(handler["problem"] for handler in checked) else 0)
+
+
+@commands.command()
+def package() -> None:
+    """Print the folder of couturecast_handlers, for a copy beside a team's own tests."""
+    import couturecast_handlers
+
+    output.print_text(os.path.dirname(os.path.abspath(couturecast_handlers.__file__)))
 
 
 async def _check(settings: Settings, policies: Mapping[str, QueuePolicy]) -> list[dict[str, Any]]:

@@ -205,6 +205,10 @@ class Handlers(LazyGroup):
             "app.cli.handlers",
             "Import the functions of COUTURECAST_HANDLERS where they will run; 1 if one cannot be used.",
         ),
+        "package": (
+            "app.cli.handlers",
+            "Print the folder of couturecast_handlers, for a copy beside a team's own tests.",
+        ),
     }
 
 

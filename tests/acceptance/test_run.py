@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -146,6 +148,25 @@ def test_handlers_check_lists_what_runs_where_and_how_to_fix_the_rest(program: P
 
 
 @pytest.mark.slow
+def test_a_team_tests_its_handler_with_a_copy_of_the_package(program: Program, shop: Path) -> None:
+    command = [Path(sys.executable).with_name("couturecast-tui"), "handlers", "package"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    shutil.copytree(found.stdout.strip(), program.directory / "couturecast_handlers")
+    test = (
+        "import couturecast_handlers, shop; print(couturecast_handlers.run_for_test(shop.work, what='good'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-ISc", f"import sys; sys.path.insert(0, '.'); {test}"],
+        cwd=program.directory,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "{'what': 'good', 'attempt': 1}"
+    assert run(program, COLOR, "--json", what="fail").json["permanent"], "the process has the appliance's"
+
+
+@pytest.mark.slow
 def test_handlers_check_finds_what_would_fail_at_a_start(program: Program, shop: Path) -> None:
     (program.directory / "broken.py").write_text("import nowhere.at_all\n")
     names = {
@@ -159,6 +180,11 @@ def test_handlers_check_finds_what_would_fail_at_a_start(program: Program, shop:
     assert found.code == 1
     for item in found.json["items"]:
         assert names[item["queue"]][1] in f"{item['problem']}: {item['fix']}"
+    missing = program.run("handlers", "check", COUTURECAST_HANDLERS_PATH=f"{program.directory}:/missing")
+    assert (missing.code, missing.err) == (
+        2,
+        "error: COUTURECAST_HANDLERS_PATH: /missing is not a folder: make it, or correct the path\n",
+    )
     alone = program.run("handlers", "check", "--json")
     assert alone.code == 0
     assert [item["is_async"] for item in alone.json["items"] if item["handler"]] == [False, True]

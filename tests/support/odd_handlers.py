@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import multiprocessing
 import os
 import signal
@@ -99,6 +100,45 @@ def stop_loop(_ctx):
     with contextlib.suppress(RuntimeError):  # a plain function has no loop
         asyncio.get_running_loop().stop()
     return "stopped"
+
+
+class UnprintableError(Exception):
+    """Ends the program if it is asked what it is."""
+
+    def __str__(self):
+        sys.exit(4)
+
+    @property
+    def __class__(self):
+        raise KeyboardInterrupt
+
+
+def raise_unprintable(_ctx):
+    raise UnprintableError
+
+
+def generator_exit(_ctx):
+    raise GeneratorExit
+
+
+def return_too_much(_ctx):
+    return "x" * (70 << 20)
+
+
+def replace_json(_ctx):
+    json.loads = json.dumps = None
+    return "replaced"
+
+
+def replace_control(_ctx):
+    """What joins it to the appliance, the last of its sockets, becomes something else."""
+    sockets = []
+    for file in range(3, 64):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{file}").startswith("socket:"):
+                sockets.append(file)
+    os.dup2(os.open(os.devnull, os.O_RDWR), sockets[-1])
+    return "replaced"
 
 
 def dispatch(ctx, what, seconds=0.0, value=None):

@@ -20,6 +20,7 @@ COPY_OF, SCHEDULE = "copy_of", "schedule"
 MAX_TRACEBACK_CHARS = 8_000
 """Kept of each attempt's traceback: its end, which has the error."""
 _MAX_MESSAGE_CHARS = 2_000
+_MAX_TYPE_CHARS = 200
 _ATTEMPT_FIELDS: dict[str, Any] = {
     "attempt": int,
     "at": (int, float),
@@ -55,7 +56,7 @@ def failed_attempt(
         "attempt": number,
         "at": failed_at,
         "worker": worker,
-        "error_type": error_type(error),
+        "error_type": error_type(error)[:_MAX_TYPE_CHARS],
         "message": (str(error) or error_type(error))[:_MAX_MESSAGE_CHARS],
         "traceback": trace,
         "frame": handler_frame(error),

@@ -43,8 +43,11 @@ def parse_custom_handlers(text: str, queues: Collection[str]) -> dict[str, str]:
                 repr(part),
                 fix=f"use queue=package.module:function with one of {', '.join(queues)}",
             )
-        if not all(name.partition(":")):
+        module, _, attribute = name.partition(":")
+        if not all(step.isidentifier() for step in (*module.split("."), *attribute.split("."))):
             raise HandlerImportError(repr(name), fix="use package.module:function")
+        if queue in names:
+            raise HandlerImportError(f"{queue} has two handlers", fix=f"remove {names[queue]} or {name}")
         names[queue] = name
     return names
 

@@ -148,6 +148,14 @@ def test_a_record_that_cannot_be_formatted_is_one_line(pipe: Pipe) -> None:
     assert json.loads(line)["event"] == "a line of some cannot be formatted: TypeError"
 
 
+def test_text_that_is_not_unicode_is_logged_all_the_same(pipe: Pipe) -> None:
+    logs.configure("info", stream=pipe.stream)
+    structlog.get_logger("ours").warning("attempt failed", error="no \ud800", count=1 << 70)
+    (line,) = pipe.read_until("\n").splitlines()
+    found = json.loads(line)
+    assert (found["event"], found["error"], found["count"]) == ("attempt failed", "no \ud800", 1 << 70)
+
+
 def test_the_log_goes_to_a_file_and_back(pipe: Pipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(writers())
     monkeypatch.setattr("sys.stderr", pipe.stream)

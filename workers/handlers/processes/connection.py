@@ -7,7 +7,12 @@ import struct
 from collections.abc import Callable
 from typing import Any, cast
 
+import structlog
+
+from storage.errors import one_line
 from workers.engine import wire
+
+log = structlog.get_logger(__name__)
 
 _LENGTH = struct.Struct(">I")
 MAX_MESSAGE_BYTES = 64 << 20
@@ -44,11 +49,11 @@ class Connection(asyncio.Protocol):
             body = bytes(received[begin + _LENGTH.size : end])
             begin = end
             try:
-                message = wire.load(body)
-            except ValueError:
+                self._on_message(wire.load(body))
+            except Exception as error:
+                log.warning("a handler process sent what is no message", error=one_line(error))
                 self.close()
                 return
-            self._on_message(message)
         del received[:begin]
 
     def connection_lost(self, exc: Exception | None) -> None:

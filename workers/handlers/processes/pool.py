@@ -191,6 +191,8 @@ class HandlerPool:
                     self._start_more()
                     return
         if process not in self._idle:
+            for other in self._idle[:] if self._is_async else ():  # one is enough
+                self._retire(other)
             self._idle.append(process)
 
     def _return(self, process: HandlerProcess) -> None:

@@ -96,6 +96,8 @@ class HandlerProcess:
         self._watching: asyncio.Task[None] | None = None
         self._jobs = Connection(self._on_message, self._on_lost)
         self._control = Connection(self._on_message, self._on_lost)
+        self._is_lost = False
+        """Whether a socket to it is closed."""
         self._blamed: int | None = None
         """The job for which we killed it."""
         self._output: deque[tuple[float, str]] = deque(maxlen=_MAX_LAST_LINES)
@@ -109,12 +111,17 @@ class HandlerProcess:
     def alive(self) -> bool:
         """Whether it takes jobs."""
         launched = self._launched
-        return launched is not None and launched.runs and self._started.done()
+        return launched is not None and launched.runs and self._started.done() and not self._is_lost
 
     @property
     def pid(self) -> int | None:
         """Its process id."""
         return None if self._launched is None else self._launched.pid
+
+    @property
+    def _import_command(self) -> str:
+        """What a person can run to see an import fail."""
+        return f"{self.source.python} -c 'import {self.source.name.partition(':')[0]}'"
 
     async def start(self) -> None:
         """Start it and wait until the function is imported.  Raises HandlerImportError."""
@@ -137,7 +144,7 @@ class HandlerProcess:
             self.kill()
             raise HandlerImportError(
                 f"{self.source.name!r} was not imported within {_START_SECONDS:g} s",
-                fix="see what it does on import",
+                fix=f"see where it waits when it is imported: {self._import_command}",
             ) from None
         self.is_async = bool(self.about.get("async"))
 
@@ -252,7 +259,9 @@ class HandlerProcess:
         ending = f"its process ended with {cause}"
         if not self._started.done():
             problem = f"{self.source.name!r}: {ending} while it was imported"
-            self._refuse(HandlerImportError(problem + self._last_output(_START_SECONDS)))
+            other = "name a Python, 3.9 or newer, with COUTURECAST_HANDLERS_PYTHON"
+            fix = f"try {self._import_command}, or {other}"
+            self._refuse(HandlerImportError(problem + self._last_output(_START_SECONDS), fix=fix))
         culprit = self._blamed if self._blamed is not None else self._running_number()
         if culprit is None and len(self._calls) == 1:
             culprit = next(iter(self._calls))
@@ -294,8 +303,9 @@ class HandlerProcess:
         """Handle a closed socket: by us, by its end, or by a handler that closes descriptors.
 
         The process ends by itself then, unless a handler blocks it.  If it were killed at once, it might be
-        in the code of any other job.
+        in the code of any other job.  So it gets no more of them.
         """
+        self._is_lost = True
         asyncio.get_running_loop().call_later(_LOST_SECONDS, self.kill)
 
     def _on_message(self, message: dict[str, Any]) -> None:
@@ -305,7 +315,7 @@ class HandlerProcess:
                     self._on_ended(number, outcome, value)
             case {"lines": [number, lines, dropped]}:
                 self._on_lines(number, lines, dropped)
-            case {"ask": [asked, number, verb, fields]}:
+            case {"ask": [int(asked), int(number), str(verb), dict(fields)]}:
                 task = asyncio.create_task(self._answer(asked, number, verb, fields))
                 self._asking.add(task)
                 task.add_done_callback(self._asking.discard)

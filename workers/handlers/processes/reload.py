@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import structlog
 
+from storage.asyncio_tools import cancel_and_wait
 from workers.errors import HandlerImportError
 from workers.handlers.processes.pool import HandlerPool
 
@@ -45,11 +46,18 @@ def _stamp(file: str) -> list[int] | None:
 async def replace_on_change(pool: HandlerPool) -> None:
     """Watch the files of the team's modules that the processes have imported, without end."""
     watch = FileWatch()
-    while True:
-        changed = await asyncio.to_thread(watch.changed_files, await pool.read_files())
-        if changed:
-            await _replace(pool, changed[0])
-        await asyncio.sleep(_POLL_SECONDS)
+    replacing: list[asyncio.Task[None]] = []
+    try:
+        while True:
+            changed = await asyncio.to_thread(watch.changed_files, await pool.read_files())
+            if changed:  # what is still being imported has changed, too
+                await cancel_and_wait(replacing)
+                replacing = [asyncio.create_task(_replace(pool, changed[0]))]
+            await asyncio.sleep(_POLL_SECONDS)
+            if replacing and replacing[0].done():
+                replacing.pop().result()
+    finally:
+        await cancel_and_wait(replacing)
 
 
 async def _replace(pool: HandlerPool, file: str) -> None:

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from tests.support.handler_pools import ODD, OpenPool, run_as_the_engine
+from tests.support.handler_pools import ODD, OpenPool, run, run_as_the_engine
+from workers.engine.remote_error import RemoteError
 
 INNOCENT = 9
 
@@ -26,6 +27,10 @@ ENDS: dict[str, set[str]] = {
     "allocate": {"done", "failed", "died"},  # as much memory as the machine has
     "change_everything": {"done"},
     "stop_loop": {"done"},
+    "raise_unprintable": {"failed"},
+    "generator_exit": {"failed"},
+    "return_too_much": {"failed"},
+    "replace_json": {"done"},
 }
 
 
@@ -94,3 +99,15 @@ async def test_a_coroutine_that_ignores_its_cancellation_is_ended_with_its_proce
     good = run_as_the_engine(pool, 60, "good", what="good", seconds=2.0, value=1)
     culprit, other = await asyncio.gather(run_as_the_engine(pool, 0.5, "odd", what="wait"), good)
     assert (culprit, other) == (("timeout", None), ("done", 1))
+
+
+async def test_a_process_that_has_lost_a_socket_takes_no_more_jobs(open_pool: OpenPool) -> None:
+    pool = await open_pool(f"{ODD}:dispatch")
+    assert await run(pool, what="replace_control") == "replaced"
+    assert await run(pool, "good", what="good", seconds=0.3, value=1) == 1
+
+
+async def test_a_result_that_is_too_large_is_an_error_that_says_so(open_pool: OpenPool) -> None:
+    pool = await open_pool(f"{ODD}:dispatch")
+    with pytest.raises(RemoteError, match=r"written as JSON: it has 70 MB, 32 MB are possible$"):
+        await run(pool, what="return_too_much")

@@ -241,6 +241,10 @@ async def test_the_stack_of_a_job_shows_where_it_stands(
         ("shop:inner", "'shop:inner' takes no ctx: its signature is ()"),
         ("shop:numbers", "'shop:numbers' yields: a handler returns its result"),
         ("broken:f", "'broken:f' cannot be imported: SyntaxError"),
+        (
+            "unprintable:f",
+            "'unprintable:f' cannot be imported: OddError: see what it does when it is imported",
+        ),
         ("exits:f", "its process ended with exit code 5 while it was imported: good bye"),
     ],
 )
@@ -249,15 +253,104 @@ async def test_what_cannot_be_imported_is_one_line(
 ) -> None:
     (team / "broken.py").write_text("def f(:\n")
     (team / "exits.py").write_text("import os\nos.write(2, b'good bye')\nos._exit(5)\n")
+    (team / "unprintable.py").write_text(
+        "class OddError(Exception):\n    def __str__(self): raise SystemExit\nraise OddError\n"
+    )
     with pytest.raises(HandlerImportError) as caught:
         await open_pool(name, team)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
+async def test_a_coroutine_that_a_decorator_returns_is_an_error_that_says_so(
+    open_pool: OpenPool, tmp_path: Path
+) -> None:
+    (tmp_path / "decorated.py").write_text("""
+import functools
+def decorate(function):
+    @functools.wraps(function)
+    def decorated(*args, **kwargs):
+        return function(*args, **kwargs)
+    return decorated
+
+@decorate
+async def work(ctx):
+    return 1
+""")
+    pool = await open_pool("decorated:work", tmp_path)
+    with pytest.raises(
+        RemoteError, match="returned a coroutine: write it, and what decorates it, as async def"
+    ):
+        await run(pool)
+
+
 async def test_an_interpreter_that_is_not_there_is_one_line(open_pool: OpenPool) -> None:
     with pytest.raises(HandlerImportError, match="/missing/python: cannot be started: No such file"):
         await open_pool("shop:fails", python="/missing/python")
+
+
+async def test_what_is_no_python_is_one_line_with_what_to_try(open_pool: OpenPool) -> None:
+    with pytest.raises(HandlerImportError) as caught:
+        await open_pool("shop.colors:f", python="/bin/true")
+    assert str(caught.value) == (
+        "'shop.colors:f': its process ended with exit code 0 while it was imported: "
+        "try /bin/true -c 'import shop.colors', or name a Python, 3.9 or newer, "
+        "with COUTURECAST_HANDLERS_PYTHON"
+    )
+
+
+async def test_an_object_that_stands_in_for_a_module_does_not_end_the_process(
+    open_pool: OpenPool, tmp_path: Path
+) -> None:
+    (tmp_path / "lazy.py").write_text("""
+import sys
+class Lazy:
+    def __getattr__(self, name):
+        raise ImportError(name)
+sys.modules["later"] = Lazy()
+class Waits:
+    def __await__(self):
+        return self
+    __iter__ = __await__
+    def __next__(self):
+        return None
+    def __getattr__(self, name):
+        raise LookupError(name)
+async def waits(ctx):
+    await Waits()
+""")
+    pool = await open_pool("lazy:waits", tmp_path)
+    assert str(tmp_path / "lazy.py") in await pool.read_files()
+    job = make_job()
+    running = asyncio.create_task(pool.as_function()({"job": job}))
+    await eventually(lambda: pool.processes[0].running == 1)
+    for _ in range(3):
+        await pool.stack(job)
+    assert len(pool.processes) == 1
+    assert not running.done()
+    running.cancel()
+    await asyncio.wait({running})
+
+
+@pytest.mark.parametrize("message", ['{"ended": [[1]]}', '{"ended": 5}', '{"lines": [[], [[1, [], 2]], 6]}'])
+async def test_what_a_handler_writes_into_its_socket_ends_its_process_alone(
+    open_pool: OpenPool, tmp_path: Path, message: str
+) -> None:
+    (tmp_path / "writes.py").write_text("""
+import os, time
+def work(ctx, message):
+    sockets = [file for file in range(3, 64) if os.path.exists(f"/proc/self/fd/{file}")]
+    sockets = [file for file in sockets if os.readlink(f"/proc/self/fd/{file}").startswith("socket:")]
+    os.write(sockets[-2], len(message).to_bytes(4, "big") + message.encode())
+    time.sleep(60)
+""")
+    problems: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    pool = await open_pool("writes:work", tmp_path)
+    with capture_logs() as lines, pytest.raises(HandlerProcessDiedError):
+        await run(pool, message=message)
+    assert "a handler process sent what is no message" in [line["event"] for line in lines]
+    assert problems == []
 
 
 async def test_a_pool_that_is_closed_while_a_process_starts_leaves_none(

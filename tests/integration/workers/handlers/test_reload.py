@@ -110,6 +110,19 @@ async def test_a_module_that_cannot_be_imported_stops_its_queue_until_it_is_mend
     assert problems[-1] is None
 
 
+async def test_an_import_that_does_not_end_is_replaced_once_it_is_mended(
+    watch: WatchPool, tmp_path: Path
+) -> None:
+    pool = await watch(ASYNC)
+    begun = tmp_path / "begun"
+    write(tmp_path / "helper.py", f"import time\nopen({str(begun)!r}, 'w')\ntime.sleep(600)\n")
+    await eventually(begun.exists)
+    assert await run(pool) == 1, "the old code runs until the new one has been imported"
+    write(tmp_path / "helper.py", "ANSWER = 'mended'\n")
+    await answers(pool, "mended")
+    await eventually(lambda: len(pool.processes) == 1)
+
+
 def test_a_file_has_changed_by_its_time_its_size_its_end_and_its_return(tmp_path: Path) -> None:
     watch, file = FileWatch(), tmp_path / "a.py"
     name = str(file)

@@ -125,6 +125,12 @@ def test_e9_a_returned_job_is_the_job_that_was_taken() -> None:
     assert (outcome.give_back(TAKEN).verb, outcome.give_back(TAKEN).body) == ("return", b"{}")
 
 
+def test_the_type_of_an_error_is_recorded_up_to_a_bounded_length() -> None:
+    odd = type("Q" * 1_000_000, (Exception,), {})()
+    attempt = failed_attempt(odd, number=1, failed_at=1.0, worker="w", run_seconds=0.1)
+    assert len(attempt["error_type"]) == 200
+
+
 def test_a_foreign_meta_is_kept() -> None:
     running = job(attempts=4, meta={"trace": "abc", "couturecast": "not ours"})
     assert attempts_of(running) == []

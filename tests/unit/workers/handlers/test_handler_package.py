@@ -60,6 +60,26 @@ def extract_plainly(ctx: dict[str, Any], item_id: str) -> dict[str, Any]:
     return {"item_id": item_id, "attempt": ctx["job"].attempts}
 
 
+def asks_wrongly(ctx: dict[str, Any], verb: str) -> None:
+    """A handler that asks for what no job has."""
+    if verb == "update":
+        ctx["job"].update(meta=["no dict"])
+    else:
+        ctx["queue"].enqueue("fan_out_alert", key=5)
+
+
+@pytest.mark.parametrize(
+    ("verb", "says"),
+    [
+        ("update", "^update: meta: use a dict, not list$"),
+        ("enqueue", "^enqueue: key: use a string, not int$"),
+    ],
+)
+def test_what_a_handler_asks_wrongly_is_one_line(verb: str, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        run_for_test(asks_wrongly, verb=verb)
+
+
 def test_a_team_tests_its_handler_without_an_appliance() -> None:
     assert run_for_test(extract, attempt=2, item_id="dress-1") == {"item_id": "dress-1", "attempt": 2}
     assert run_for_test(extract_plainly, item_id="dress-1") == {"item_id": "dress-1", "attempt": 1}

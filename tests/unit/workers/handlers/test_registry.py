@@ -60,6 +60,9 @@ def test_names_are_found_by_queue() -> None:
         (f"{COLOR}=atelier", "'atelier': use package.module:function"),
         (f"{COLOR}=:f", "':f': use package.module:function"),
         (f"{COLOR}=atelier:", "'atelier:': use package.module:function"),
+        (f"{COLOR}=atelier/cut.py:f", "'atelier/cut.py:f': use package.module:function"),
+        (f"{COLOR}=.atelier:cut", "'.atelier:cut': use package.module:function"),
+        (f"{COLOR}=a:f,{COLOR}=b:f", "color-extraction has two handlers: remove a:f or b:f"),
     ],
 )
 def test_a_name_that_cannot_be_parsed_gives_a_one_line_error(text: str, says: str) -> None:
