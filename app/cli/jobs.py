@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 commands = typer.Typer(rich_markup_mode=None)
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="Of a job.", autocompletion=complete_job)]
-OptionalKey = Annotated[
-    str | None, typer.Argument(metavar="[KEY]", help="Of a job.", autocompletion=complete_job)
-]
 Keys = Annotated[list[str], typer.Argument(metavar="KEY...", help="Of jobs.", autocompletion=complete_job)]
 
 _QUESTIONS: Mapping[str, str] = {
