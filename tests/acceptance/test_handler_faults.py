@@ -1,4 +1,4 @@
-"""Whatever a handler does wrong in the whole program: the jobs beside it complete, and the program drains."""
+"""Faults of a handler in the whole program: the other jobs complete, and the program drains."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ENDS: dict[str, str | None] = {
     "change_everything": None,
     "stop_loop": None,
 }
-"""What the dead letter of each says; None: it completes."""
+"""The error of each one's dead letter; None: it completes."""
 MAX_LOOP_LAG_SECONDS = 0.5
 """Ten times what is promised of a machine that does nothing else; a loop is blocked for seconds."""
 

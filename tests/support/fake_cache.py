@@ -55,7 +55,7 @@ class CannedCache:
         self.now = CACHE
         self.error: Exception | None = None
         self.asked: list[tuple[Any, ...]] = []
-        """What was read, in its order."""
+        """The reads, in their order."""
         self.page_size = 1_000
         self.value: Any = {"user_id": "anna-1", "preferences": {"style": NASTY}, "weather": None}
         self.door = asyncio.Event()

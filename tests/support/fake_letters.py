@@ -84,7 +84,7 @@ class CannedLetters:
         self.read: list[str | None] = []
         """The cursors of the pages that were asked for."""
         self.asked: list[tuple[str, Any]] = []
-        """What was counted, grouped or previewed."""
+        """The filters that were counted, grouped or previewed."""
         self.door = asyncio.Event()
         """While it is not set, no page arrives."""
         self.door.set()

@@ -47,7 +47,7 @@ def _settlement(verb: str) -> Settlement:
 
 
 def _offsets() -> dict[str, int]:
-    """Where the script reads each argument, counted from the first of its job."""
+    """Return the place of each argument in the script, counted from the first of its job."""
     offsets: dict[str, int] = {}
     for names, numbers in re.findall(r"^local ([A-Z_, ]+) = ([\d, ]+)$", SETTLE_SCRIPT.text, re.MULTILINE):
         offsets |= dict(zip(names.lower().split(", "), map(int, numbers.split(", ")), strict=True))

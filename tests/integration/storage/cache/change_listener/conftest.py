@@ -1,4 +1,4 @@
-"""What the tests of the change listener share: one whose calls are recorded, and a program that writes."""
+"""Shared by the tests of the change listener: one whose calls are recorded, and a program that writes."""
 
 from __future__ import annotations
 
