@@ -38,6 +38,7 @@ from app.cli.selection import (
 )
 from app.cli.values import check_choice, json_object, one_of, percentage
 from app.errors import AppError, UsageError
+from storage.database.tables import MAX_ID
 from storage.dead_letters.filters import LetterFilter
 from storage.errors import InvalidFilterError
 from tui.text.format import count, escape
@@ -223,7 +224,7 @@ def show_plan(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", help="Letters.", min=1, max=1000)] = 50,
     cursor: Annotated[
-        int | None, typer.Option("--cursor", help="`next` of the page before.", min=0, max=2**63 - 1)
+        int | None, typer.Option("--cursor", help="`next` of the page before.", min=0, max=MAX_ID)
     ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
