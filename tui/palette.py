@@ -160,13 +160,13 @@ def _act_on(
 ) -> None:
     """Run an action of a view's screen there, where the result is shown."""
 
-    def act() -> None:
+    def run() -> None:
         screen = app.screen
         if isinstance(screen, screen_type):
             screen.run_exclusive(action, screen, *args, **kwargs)
 
     app.post_message(OpenView(view))
-    app.call_later(act)
+    app.call_later(run)
 
 
 def _pause(app: App[Any], queue: QueueSnapshot) -> None:
