@@ -18,6 +18,7 @@ from typing import Any
 from workers.engine import wire
 from workers.engine.blocked import read_where
 from workers.engine.policy import TIMINGS
+from workers.engine.settlement import parse_lease
 from workers.monitoring.snapshot import (
     DrainSnapshot,
     HeldJobs,
@@ -88,8 +89,8 @@ def read_leases(flat: Sequence[bytes], queue: str = "") -> list[Lease]:
     """Return the leases of a queue in the reply of `overview.lua`."""
     leases = []
     for value in flat[1::2]:
-        worker, _, rest = value.partition(b":")
-        taken_ms = number(rest.rpartition(b":")[2])
+        worker, taken = parse_lease(value)
+        taken_ms = number(taken)
         leases.append(Lease(text(worker), None if taken_ms is None else taken_ms / 1000, queue))
     return leases
 
