@@ -13,13 +13,13 @@ from tui.text.styles import ACCENT, BREACH, MUTED, PAUSED, RULE
 from workers.monitoring.snapshot import QueueSnapshot
 from workers.operations.history import Series
 from workers.operations.operations import Event
+from workers.words import BLOCKS
 
 LABEL_CHARS = 7
 _FURNITURE_LINES = 3
 """Title, axis and times."""
 _THRESHOLD_SHARE = 0.4
 """A threshold is drawn once the greatest value has reached this share of it: else it would flatten all."""
-_BLOCKS = " ▁▂▃▄▅▆▇█"
 _TICK_SECONDS = (60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 14_400, 21_600)
 _TICK_CHARS = 11
 """Columns between two times, at least."""
@@ -213,7 +213,7 @@ def _eighths(value: float | None, top: float, rows: int) -> int:
 
 
 def _cell(height: int, below: int) -> str:
-    return _BLOCKS[max(0, min(8, height - below))]
+    return BLOCKS[max(0, min(8, height - below))]
 
 
 def _threshold_row(chart: Chart, top: float, rows: int) -> int | None:

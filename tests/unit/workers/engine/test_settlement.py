@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from redis.asyncio import Redis
 
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.engine.queue import SETTLE_SCRIPT, JobQueue
-from workers.engine.settlement import SETTLEMENT_FIELDS, VERB_FIELDS, LetterPayload, Settlement
+from workers.engine.settlement import (
+    SETTLEMENT_FIELDS,
+    VERB_FIELDS,
+    LetterPayload,
+    Settlement,
+    parse_lease,
+)
 
 VALUES = {
     "id": b"id",
@@ -70,3 +77,19 @@ def test_the_script_reads_each_argument_of_a_settlement_at_its_position() -> Non
     assert {name for own in VERB_FIELDS.values() for name in own} | set(SETTLEMENT_FIELDS) == offsets.keys()
     queue = JobQueue(Redis(), next(iter(DEFAULT_POLICIES.values())))
     assert len(queue.settle_call([]).args) == first - 1
+
+
+@pytest.mark.parametrize(
+    ("lease", "worker", "taken_ms"),
+    [
+        (b"ann:17:1700000000000", b"ann", b"1700000000000"),
+        (b"ann:1:2:3", b"ann", b"3"),
+        (b"ann:17", b"ann", b"17"),
+        (b"ann", b"ann", b""),
+        (b"", b"", b""),
+    ],
+)
+def test_a_lease_names_its_worker_and_the_time_of_the_take(
+    lease: bytes, worker: bytes, taken_ms: bytes
+) -> None:
+    assert parse_lease(lease) == (worker, taken_ms)
