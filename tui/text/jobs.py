@@ -121,7 +121,7 @@ def columns_for(tab: str, width: int) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Doubts:
-    """What a list of jobs may be wrong about: ``dead`` processes hold jobs, or all of it ``is_old``."""
+    """Reasons to doubt a list of jobs: ``dead`` processes hold some, or the whole list ``is_old``."""
 
     dead: frozenset[str] = frozenset()
     """Ids of processes."""

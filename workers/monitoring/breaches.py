@@ -59,10 +59,7 @@ def depth_breach(history: History, above: float, ends_at: float) -> Breach | Non
 
 
 def failure_breach(history: History, above: float, ends_at: float, minimum: int) -> Breach | None:
-    """Return the breach of the share of failed attempts in five minutes.
-
-    Of fewer than ``minimum`` it is unknown.
-    """
+    """Return the breach of the share of failed attempts in five minutes; None for fewer than ``minimum``."""
 
     def rate(moment: float) -> float | None:
         before, after = history.point_at(moment - RECENT_SECONDS).counters, history.point_at(moment).counters
