@@ -209,7 +209,7 @@ def _run_verb(
     data_dir: Path | None, verb: Verb, queue: str, keys: Sequence[str], options: BulkOptions
 ) -> NoReturn:
     keys = list(dict.fromkeys(keys))
-    if (len(keys) > 1 or verb in _CONFIRMED_VERBS) and options.asks:
+    if (len(keys) > 1 or verb in _CONFIRMED_VERBS) and options.needs_confirmation:
         require_answer()
     run_operation(
         data_dir, lambda operations: _change(operations, verb, queue, keys, options), database="optional"

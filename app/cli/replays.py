@@ -178,7 +178,7 @@ async def _replay_many(
         nothing: dict[str, Any] = {"plan": None, "ledger": None, "skipped": [], "preview": document}
         output.print_result("nothing to replay", nothing, as_json=options.as_json)
         return 1 if excluded else 0
-    if is_confirmed(selection) and options.asks:
+    if is_confirmed(selection) and options.needs_confirmation:
         confirm(f"Replay {plural(preview.total, 'letter')}?")
     plan = await operations.replays.create_plan(preview.selection, plan_options, options.reason)
     plan = await run_plan_with_progress(operations, plan)

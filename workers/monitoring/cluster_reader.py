@@ -118,7 +118,7 @@ class ClusterReader:
         overviews, connected, asked = await asyncio.gather(
             self._overviews(records.seconds, keep_history=keep_history),
             self._read_connected(with_channel(records.presences)),
-            self._ask(quiet, records.seconds),
+            self._request_signs(quiet, records.seconds),
         )
         now = overviews[0].now if overviews else records.now
         presences = {**records.presences, **asked}
@@ -244,7 +244,7 @@ class ClusterReader:
         facts = QueueFacts(queue, overview, history, serving)
         return queue, [*queue_conditions(facts, self._thresholds), *conditions]
 
-    async def _ask(self, workers: Sequence[str], now: int) -> dict[bytes, bytes]:
+    async def _request_signs(self, workers: Sequence[str], now: int) -> dict[bytes, bytes]:
         """Ask for a sign of life, and note that for all readers; an unreachable one is not asked.
 
         Returns what was noted.
