@@ -33,7 +33,7 @@ ENDS: dict[str, str | None] = {
     "change_everything": None,
     "stop_loop": None,
 }
-"""The error of each one's dead letter; None: it completes."""
+"""What the dead letter of each says; None: it completes."""
 MAX_LOOP_LAG_SECONDS = 0.5
 """Ten times what is promised of a machine that does nothing else; a loop is blocked for seconds."""
 
