@@ -69,7 +69,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
 
 
 def _mark_further_cases(items: list[pytest.Item]) -> None:
-    """Of the cases of a test that starts a program or a dashboard, the first is quick, the others slow."""
+    """Mark all cases but the first as slow, if a test starts a program or a dashboard."""
     seen = set()
     for item in items:
         if isinstance(item, pytest.Function) and hasattr(item, "callspec"):

@@ -285,16 +285,20 @@ def _check_conflicts(keymap: Mapping[str, str]) -> None:
     """Raise KeymapError if two keys that work at the same time would be one, or if a key would be text."""
     for cls in _own_classes():
         for _, binding in BindingsMap(cls.__dict__.get("BINDINGS", ())):
-            name = binding.id or ""
-            typed = binding.priority or name.partition(".")[0] in _TYPED
-            for key in filter(None, keymap.get(name, "").split(",")):
-                if typed and key_to_character(key) is not None:
-                    raise KeymapError(f"{name}={key}: this is text there", fix="use for instance ctrl+x")
+            if binding.priority or (binding.id or "").partition(".")[0] in _TYPED:
+                _check_no_text(binding.id or "", keymap)
     conflict = next(_conflicts(keymap), None)
     if conflict is not None:
         first, second, key = conflict
         mapped, other = (first, second) if first in keymap else (second, first)
         raise KeymapError(f"{mapped}={key}: this is the key of {other}", fix=f"give {other} another one, too")
+
+
+def _check_no_text(name: str, keymap: Mapping[str, str]) -> None:
+    """Raise KeymapError for a key that types a character: this binding works in an input."""
+    for key in filter(None, keymap.get(name, "").split(",")):
+        if key_to_character(key) is not None:
+            raise KeymapError(f"{name}={key}: this is text there", fix="use for instance ctrl+x")
 
 
 def _conflicts(keymap: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:

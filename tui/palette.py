@@ -160,13 +160,13 @@ def _act_on(
 ) -> None:
     """Run an action of a view's screen there, where the result is shown."""
 
-    def act() -> None:
+    def run() -> None:
         screen = app.screen
         if isinstance(screen, screen_type):
             screen.run_exclusive(action, screen, *args, **kwargs)
 
     app.post_message(OpenView(view))
-    app.call_later(act)
+    app.call_later(run)
 
 
 def _pause(app: App[Any], queue: QueueSnapshot) -> None:
@@ -181,14 +181,14 @@ def _drain(app: App[Any], worker: Worker) -> None:
 
 
 def row_name(screen: Screen[Any]) -> str:
-    """Return the marked rows, or the one under the cursor, or what the screen is about; empty if nothing."""
+    """Return the marked rows, the one under the cursor, or the subject of the screen; empty if none."""
     focused = screen.focused
     if isinstance(focused, MarkableTable) and focused.marks:
         return plural(len(focused.marks), "marked row")
     if isinstance(focused, KeyedTable | RowList) and focused.selected is not None:
         return clip(escape(_name_of(focused.selected)), _MAX_NAME_CHARS)
-    about = screen.about if isinstance(screen, DashboardScreen) else ""
-    return clip(escape(about), _MAX_NAME_CHARS)
+    subject = screen.subject if isinstance(screen, DashboardScreen) else ""
+    return clip(escape(subject), _MAX_NAME_CHARS)
 
 
 def _name_of(item: object) -> str:

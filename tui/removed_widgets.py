@@ -14,7 +14,7 @@ _mix_colours: Any = getattr(getattr(StylesCache, "get_inner_outer", None), "__wr
 def free_removed_widgets() -> None:
     """Have Textual remember mixed colours by the colours alone.
 
-    Its cache has the widget's lines in its keys, too, so it held those of the last 1,024 widgets: the
+    Its cache has the widget's lines in its keys, too, so it held those of the last 1,024 widgets.  The
     dashboard grew by 70 KB with each key that opened something, up to a hundred megabytes.
     """
     if _mix_colours is None:

@@ -19,6 +19,8 @@ from workers.operations.operations import OPERATION_ERRORS, Operations, Selectio
 
 T = TypeVar("T")
 
+READ_PAUSE_FACTOR = 20.0
+"""A screen pauses for as many times as long as the last read took, so that a slow server is not kept busy."""
 _SNAPSHOT_TIMEOUT_SECONDS = 5.0
 _MAX_RECENT_ALERTS = 50
 """Alerts among which the one that was resolved last is found; they are ordered by their beginning."""

@@ -1,6 +1,9 @@
-"""Words for numbers, in sentences that operators read."""
+"""Words for numbers, in sentences that operators read, and the blocks of small charts in text."""
 
 from __future__ import annotations
+
+BLOCKS = " ▁▂▃▄▅▆▇█"
+"""A cell by how many eighths of it are full."""
 
 
 def plural(number: int, noun: str) -> str:

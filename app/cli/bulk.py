@@ -25,7 +25,7 @@ class BulkOptions:
     as_json: bool = False
 
     @property
-    def asks(self) -> bool:
+    def needs_confirmation(self) -> bool:
         """Whether the operator confirms the change first."""
         return not (self.yes or self.dry_run)
 
@@ -53,7 +53,7 @@ async def make_change(change: BulkChange, options: BulkOptions) -> None:
     """Print what would change, ask, change, print what was changed.  Raises AppError if the answer is no."""
     if not go_on_after_preview(change.summary, change.document, options):
         return
-    if change.total and change.question and options.asks:
+    if change.total and change.question and options.needs_confirmation:
         confirm(change.question)
     result = await change.make() if change.total or change.even_if_none else 0
     document = {"dry_run": False, **change.result_document(result)}

@@ -194,7 +194,7 @@ def _result(evicted: int) -> str:
 def _bulk_options(*, dry_run: bool, yes: bool, as_json: bool) -> BulkOptions:
     """Return how entries are evicted.  Raises UsageError if it cannot be confirmed."""
     options = BulkOptions(dry_run=dry_run, yes=yes, as_json=as_json)
-    if options.asks:
+    if options.needs_confirmation:
         require_answer()
     return options
 

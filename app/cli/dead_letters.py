@@ -284,7 +284,7 @@ def archive(
     It can be read and replayed from: --archived.
     """
     options = BulkOptions(dry_run=dry_run, yes=yes, as_json=as_json)
-    if options.asks:
+    if options.needs_confirmation:
         require_answer()
     run_operation(data_dir, lambda operations: _archive(operations, days, options))
 

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 commands = typer.Typer(rich_markup_mode=None)
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="Of a job.", autocompletion=complete_job)]
-OptionalKey = Annotated[
-    str | None, typer.Argument(metavar="[KEY]", help="Of a job.", autocompletion=complete_job)
-]
 Keys = Annotated[list[str], typer.Argument(metavar="KEY...", help="Of jobs.", autocompletion=complete_job)]
 
 _QUESTIONS: Mapping[str, str] = {
@@ -212,7 +209,7 @@ def _run_verb(
     data_dir: Path | None, verb: Verb, queue: str, keys: Sequence[str], options: BulkOptions
 ) -> NoReturn:
     keys = list(dict.fromkeys(keys))
-    if (len(keys) > 1 or verb in _CONFIRMED_VERBS) and options.asks:
+    if (len(keys) > 1 or verb in _CONFIRMED_VERBS) and options.needs_confirmation:
         require_answer()
     run_operation(
         data_dir, lambda operations: _change(operations, verb, queue, keys, options), database="optional"

@@ -38,6 +38,7 @@ from app.cli.selection import (
 )
 from app.cli.values import check_choice, json_object, one_of, percentage
 from app.errors import AppError, UsageError
+from storage.database.tables import MAX_ID
 from storage.dead_letters.filters import LetterFilter
 from storage.errors import InvalidFilterError
 from tui.text.format import count, escape
@@ -177,7 +178,7 @@ async def _replay_many(
         nothing: dict[str, Any] = {"plan": None, "ledger": None, "skipped": [], "preview": document}
         output.print_result("nothing to replay", nothing, as_json=options.as_json)
         return 1 if excluded else 0
-    if is_confirmed(selection) and options.asks:
+    if is_confirmed(selection) and options.needs_confirmation:
         confirm(f"Replay {plural(preview.total, 'letter')}?")
     plan = await operations.replays.create_plan(preview.selection, plan_options, options.reason)
     plan = await run_plan_with_progress(operations, plan)
@@ -223,7 +224,7 @@ def show_plan(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", help="Letters.", min=1, max=1000)] = 50,
     cursor: Annotated[
-        int | None, typer.Option("--cursor", help="`next` of the page before.", min=0, max=2**63 - 1)
+        int | None, typer.Option("--cursor", help="`next` of the page before.", min=0, max=MAX_ID)
     ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,

@@ -44,7 +44,7 @@ def bulk_options(
 ) -> BulkOptions:
     """Return how the letters are changed.  Raises UsageError if that cannot be confirmed."""
     options = BulkOptions(dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
-    if is_confirmed(selection) and options.asks:
+    if is_confirmed(selection) and options.needs_confirmation:
         require_answer()
     return options
 

@@ -146,12 +146,15 @@ async def _open_database(config: LoadedSettings) -> Postgres | SqliteFile | Find
 def _share_facts(redis: object, cache: object) -> None:
     """Give each server the facts about the others that its checks need."""
     if isinstance(redis, RedisServer) and isinstance(cache, RedisServer):
-        ids = [(server.info.run_id, server.url) for server in (redis, cache)]
-        redis.cache_is_shared = cache.cache_is_shared = is_same_server(*ids)
+        redis.cache_is_shared = cache.cache_is_shared = _is_same(redis, cache)
     elif isinstance(redis, RedisServer):
         redis.cache_is_shared = cache is None
     elif isinstance(cache, RedisServer):
         cache.cache_is_shared = False
+
+
+def _is_same(one: RedisServer, other: RedisServer) -> bool:
+    return is_same_server((one.info.run_id, one.url), (other.info.run_id, other.url))
 
 
 def _share_placement(
@@ -163,17 +166,14 @@ def _share_placement(
     placed_queues = {name for address, _ in others for name in address.queues}
     holders = [(redis, tuple(name for name in config.policies if name not in placed_queues))]
     holders += [(server, address.queues) for address, server in others]
-    servers = []
-    for server, queues in holders:
-        if isinstance(server, RedisServer):
-            if isinstance(cache, RedisServer):
-                ids = [(redis.info.run_id, redis.url) for redis in (server, cache)]
-                server.cache_is_shared = is_same_server(*ids)
-                cache.cache_is_shared = cache.cache_is_shared or server.cache_is_shared
-            server.queues = queues
-            server.foreign = tuple(name for name in config.policies if name not in queues)
-            servers.append(server)
-    compare(servers)
+    servers = [(server, queues) for server, queues in holders if isinstance(server, RedisServer)]
+    for server, queues in servers:
+        server.queues = queues
+        server.foreign = tuple(name for name in config.policies if name not in queues)
+        if isinstance(cache, RedisServer):
+            server.cache_is_shared = _is_same(server, cache)
+            cache.cache_is_shared = cache.cache_is_shared or server.cache_is_shared
+    compare([server for server, _ in servers])
 
 
 async def _check_other(

@@ -58,11 +58,11 @@ _EXAMPLES = {
     409: "plan 3 is done: make a new one of what is still dead",
     413: "a body has at most 1,065,536 bytes, one that is a list 8,000,000",
     415: "send JSON, with the header Content-Type: application/json",
-    422: "limit: Input should be greater than or equal to 1",
     500: "a defect of this program: its log has the traceback",
     503: "Redis: no answer in time",
 }
-"""The detail of the example of each answer."""
+"""The detail of the example of each answer, but of 422."""
+_INVALID_EXAMPLE = ("limit", "Input should be greater than or equal to 1")
 
 
 class FieldProblem(BaseModel):
@@ -166,11 +166,8 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def _example(status: int) -> dict[str, Any]:
     """Return a problem as a client may get it."""
-    detail = _EXAMPLES[status]
-    error = ProblemError(status, detail)
-    if status == 422:
-        field, _, message = detail.partition(": ")
-        error = validation_problem([(field, message)])
+    invalid = status == 422
+    error = validation_problem([_INVALID_EXAMPLE]) if invalid else ProblemError(status, _EXAMPLES[status])
     return error.problem.model_dump(exclude_none=True)
 
 

@@ -116,34 +116,41 @@ async def until_redis_serves(
 
     Raises UsageError, UnavailableError.
     """
-    server, user = redact_url(url), unquote(urlsplit(url).username or "default")
     deadline, delays, waits = time.monotonic() + timeout, Backoff(*_RETRY_SECONDS), False
     while True:
         try:
             await attempt()
         except (RedisError, OSError) as error:
-            refusal = await _refusal(url, error)
-            if refusal is None:
-                await _raise_if_lasting(url, error, variable, first=not waits)
-                cause = one_line(error)
-                failure = _failure(
-                    variable, f"{server} does not answer, given up after {timeout:g} s: {cause}"
-                )
-            else:
-                problem, fix = problem_of(error, refusal), fix_of(error, refusal, user)
-                cause = f"{problem}: {fix}"
-                if not refusal.passes:
-                    raise UsageError(f"{server}: {problem}", field=variable, fix=fix) from None
-                failure = _failure(variable, f"{server}: {problem}", f"{fix}; given up after {timeout:g} s")
+            cause, failure = await _explain(url, error, variable, timeout, first=not waits)
             delay = delays.next()
             if time.monotonic() + delay > deadline:
                 raise failure from None
             if not waits:
-                log.warning("waiting for Redis", url=server, cause=cause)
+                log.warning("waiting for Redis", url=redact_url(url), cause=cause)
                 waits = True
         else:
             return
         await asyncio.sleep(delay)
+
+
+async def _explain(
+    url: str, error: Exception, variable: str, timeout: float, *, first: bool
+) -> tuple[str, UnavailableError]:
+    """Return the cause of an error that may pass, and the error to raise if it lasts until the timeout.
+
+    Raises UsageError or UnavailableError if it does not pass by itself.
+    """
+    server, user = redact_url(url), unquote(urlsplit(url).username or "default")
+    refusal = await _refusal(url, error)
+    if refusal is None:
+        await _raise_if_lasting(url, error, variable, first=first)
+        cause = one_line(error)
+        return cause, _failure(variable, f"{server} does not answer, given up after {timeout:g} s: {cause}")
+    problem, fix = problem_of(error, refusal), fix_of(error, refusal, user)
+    if not refusal.passes:
+        raise UsageError(f"{server}: {problem}", field=variable, fix=fix) from None
+    failure = _failure(variable, f"{server}: {problem}", f"{fix}; given up after {timeout:g} s")
+    return f"{problem}: {fix}", failure
 
 
 async def _refusal(url: str, error: Exception) -> Refusal | None:

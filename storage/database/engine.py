@@ -177,13 +177,20 @@ class Database:
         and MigrationError.  While another process changes the tables, it waits without a timeout.
         """
         self._create_file()
+        report = _once(on_waiting)
+        await self._wait_until_available(timeout, report)
+        if on_available is not None:
+            on_available()
+        await self._migrate(report)
+        self._unavailable_error = None
+
+    async def _wait_until_available(self, timeout: float, on_waiting: Callable[[str], None]) -> None:
         deadline, backoff = time.monotonic() + timeout, Backoff(_FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS)
         while True:
             target = self._target
             try:
                 await self._ping()
                 await self._recognise_pooler()
-                break
             except PermanentDatabaseError:
                 raise
             except DatabaseUnavailableError as error:
@@ -192,14 +199,10 @@ class Database:
                 delay = backoff.next()
                 if time.monotonic() + delay > deadline:
                     raise
-                if on_waiting is not None:
-                    on_waiting(str(error))
-                    on_waiting = None
+                on_waiting(str(error))
                 await asyncio.sleep(delay)
-        if on_available is not None:
-            on_available()
-        await self._migrate(on_waiting or _ignore)
-        self._unavailable_error = None
+            else:
+                return
 
     def mark_unavailable(self, error: DatabaseUnavailableError) -> None:
         """Let every operation raise DatabaseUnavailableError with these parts until `start` has succeeded."""
@@ -296,7 +299,6 @@ class Database:
                     if not is_locked(error):
                         raise
                     on_waiting(f"{self.safe_url}: another process writes, perhaps the tables")
-                    on_waiting = _ignore
                 else:
                     return
         except (SQLAlchemyError, MigrationError) as error:
@@ -352,5 +354,14 @@ async def _raise_maintenance_work_mem(connection: AsyncConnection) -> None:
         pass
 
 
-def _ignore(reason: str) -> None:
-    pass
+def _once(report: Callable[[str], None] | None) -> Callable[[str], None]:
+    """Return a function that passes on the first reason only; no reason if ``report`` is None."""
+    remaining = report
+
+    def report_first(reason: str) -> None:
+        nonlocal remaining
+        current, remaining = remaining, None
+        if current is not None:
+            current(reason)
+
+    return report_first

@@ -133,9 +133,9 @@ def _check_ports(url: URL, query: Mapping[str, str]) -> None:
 
 
 def _error_class(error: Exception) -> type[DatabaseUnavailableError]:
-    """Return whether the error lasts.
+    """Return the class of our error, a permanent one if waiting does not help.
 
-    That of an unknown host name does not: containers get theirs when they start.
+    An unknown host name may pass: containers get theirs when they start.
     """
     if _is_invalid_parameter(error):
         return InvalidDatabaseUrlError

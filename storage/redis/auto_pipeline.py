@@ -46,11 +46,15 @@ class AutoPipeline:
                 if not isinstance(error, Exception):
                     raise
                 continue
-            start = 0
-            for commands, future in callers:
-                if not future.done():  # the caller may be cancelled
-                    future.set_result(replies[start : start + len(commands)])
-                start += len(commands)
+            _distribute(replies, callers)
+
+
+def _distribute(replies: list[Any], callers: Sequence[tuple[Commands, asyncio.Future[list[Any]]]]) -> None:
+    start = 0
+    for commands, future in callers:
+        if not future.done():  # the caller may be cancelled
+            future.set_result(replies[start : start + len(commands)])
+        start += len(commands)
 
 
 def _fail(futures: Sequence[asyncio.Future[list[Any]]], error: BaseException) -> None:

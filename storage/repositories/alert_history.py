@@ -133,7 +133,7 @@ class AlertHistoryRepository:
         """Open a row for each alert that fires and has none, and close those of alerts that do not any more.
 
         ``judged``: whether an alert could be judged (None: all could); others stay as they are.
-        Whatever processes do this at the same time, each change is reported once.
+        If several processes do this at the same time, each change is reported once.
         """
         by_key = {alert.key: alert for alert in firing}
         c = AlertRow.__table__.c

@@ -46,7 +46,7 @@ def _kind(error_type: str, queue: str = MODERATION) -> dict[str, Any]:
 
 
 def states(program: Program) -> dict[int, str]:
-    """Of the letters that are not archived."""
+    """Return the states of the letters that are not archived."""
     with closing(sqlite3.connect(program.data_dir / "couturecast.db")) as database:
         return dict(database.execute("SELECT id, state FROM job_failures"))
 

@@ -22,5 +22,5 @@ def complete(program: Program, line: str, shell: str = "bash", **environment: st
 
 
 def values(program: Program, line: str) -> list[str]:
-    """What bash offers, as the words that it may be."""
+    """Return the words that bash offers."""
     return complete(program, line).out.split()

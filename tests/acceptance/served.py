@@ -64,7 +64,7 @@ class Served:
 
     @property
     def log(self) -> str:
-        """What it has written to standard error."""
+        """Return its standard error so far."""
         return self._log.read_text()
 
     def event(self, name: str) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Served:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """Return the URL at which it answers."""
         url: str = self.event("http answers")["url"]
         return url
 

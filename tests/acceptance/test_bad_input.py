@@ -1,4 +1,4 @@
-"""Whatever is wrong is said in one line that says what to change: no traceback, no password."""
+"""Each mistake gives one line with its fix: no traceback, no password."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def no_coroutine(ctx, **kwargs):
 
 @dataclass(frozen=True)
 class Case:
-    """What is run, and what is said of it."""
+    """A command, and the error that it prints."""
 
     says: str
     arguments: tuple[str, ...]

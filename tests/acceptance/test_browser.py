@@ -61,11 +61,11 @@ class Served:
 
     @property
     def log(self) -> str:
-        """What it has written to standard error."""
+        """Return its standard error so far."""
         return self._log.read_text()
 
     async def url(self) -> str:
-        """Where it answers, without the slash."""
+        """Return the URL at which it answers, without the slash."""
         await eventually(lambda: "answers browsers" in self.log, within=RUN_SECONDS, what="it answers")
         started = next(json.loads(line) for line in self.log.splitlines() if "answers browsers" in line)
         return str(started["url"]).rstrip("/")
@@ -99,7 +99,7 @@ class BrowserSession:
 
     @property
     def text(self) -> str:
-        """What was painted so far, without colours and cursor moves."""
+        """Return the text painted so far, without colours and cursor moves."""
         return _SEQUENCE.sub("", self._bytes.decode(errors="replace"))
 
     async def shows(self, text: str) -> None:

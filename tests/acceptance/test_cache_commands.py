@@ -27,7 +27,7 @@ ALL = [*KEYS, ODD]
 
 @dataclass(frozen=True)
 class Case:
-    """What is run, and what is said of it."""
+    """A command, and the error that it prints."""
 
     says: str
     arguments: tuple[str, ...]

@@ -142,7 +142,7 @@ class Follower:
 
     @property
     def notes(self) -> list[str]:
-        """What it has written to standard error, without the log."""
+        """Return its standard error so far, without the log."""
         return [line for line in self._err.read_text().splitlines() if not line.startswith("{")]
 
     @asynccontextmanager

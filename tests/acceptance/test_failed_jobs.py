@@ -17,7 +17,7 @@ from tests.support.program import COLOR, MODERATION, Done, OpenTerminal, Program
 
 @dataclass(frozen=True)
 class Case:
-    """What is run, and what is said of it."""
+    """A command, and the error that it prints."""
 
     says: str
     arguments: tuple[str, ...]

@@ -31,7 +31,7 @@ def psql(url: str, statement: str) -> None:
 
 @pytest.fixture
 async def operations(program: Program, redis_url: str, postgres_url: str) -> AsyncIterator[Operations]:
-    """Of this process, beside a program that runs workers, and so listens."""
+    """Yield operations of this process, next to a program with workers, which listens for changes."""
     await program.start(REDIS_URL=redis_url, DATABASE_URL=postgres_url)
     database = Database(postgres_url)
     operations = build_operations(

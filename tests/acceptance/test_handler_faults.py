@@ -1,4 +1,4 @@
-"""Whatever a handler does wrong in the whole program: the jobs beside it complete, and the program drains."""
+"""Faults of a handler in the whole program: the other jobs complete, and the program drains."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def enqueue(program: Program, what: str, key: str) -> None:
 
 
 async def result(program: Program, key: str) -> object:
-    """What a job that has completed returned."""
+    """Return the result of a completed job."""
     job: dict[str, object] = {}
 
     def completed() -> bool:

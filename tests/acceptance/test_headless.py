@@ -82,7 +82,7 @@ def handlers(tmp_path: Path, journal: Path) -> MakeHandlers:
 
 
 def noted(journal: Path) -> list[Any]:
-    """What the handlers wrote down: for each start its attempt and its arguments."""
+    """Return the handlers' notes: the attempt and the arguments of each start."""
     return [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
 
 

@@ -34,7 +34,7 @@ def client(server: Served) -> Iterator[httpx.Client]:
 
 
 def until(condition: Callable[[], Any], *, within: float = 20.0) -> Any:
-    """What ``condition`` is once it is true."""
+    """Wait until ``condition`` is true, and return its value."""
     deadline = time.monotonic() + within
     while not (found := condition()):
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""What handlers log: in the log, with their dead letters, and over HTTP."""
+"""Log lines of handlers: in the log, with their dead letters, and over HTTP."""
 
 from __future__ import annotations
 

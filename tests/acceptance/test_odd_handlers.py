@@ -159,7 +159,7 @@ def enqueue(program: Program, *jobs: dict[str, Any]) -> None:
 
 
 def results(program: Program) -> list[Any]:
-    """What the jobs that completed returned."""
+    """Return the results of the completed jobs."""
     keys = QueueKeys.of(COLOR)
     with client(program.data_dir) as valkey:
         bodies = [valkey.get(job) for job in valkey.zrange(keys.completed, 0, -1)]  # type: ignore[union-attr]
@@ -175,7 +175,7 @@ def letters(program: Program) -> list[tuple[str, str]]:
 
 
 async def goes_on(program: Program, started: Headless) -> None:
-    """Nothing has asked it to drain, and it drains when it is asked."""
+    """Check that the program does not drain yet, and drains when it is asked."""
     assert "draining" not in started.err
     assert started.process.poll() is None
     assert await started.stop() == 0

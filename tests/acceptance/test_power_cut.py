@@ -1,4 +1,4 @@
-"""What a power cut leaves at the end of the embedded server's files: the next start goes on with all jobs."""
+"""A power cut damages the end of the embedded server's files: the next start resumes with all jobs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TRANSACTION = b"*1\r\n$5\r\nMULTI\r\n*2\r\n$3\r\nDEL\r\n$%d\r\n%s\r\n" % (
 
 @dataclass(frozen=True)
 class Left:
-    """What a server that was killed has left: a folder to be copied."""
+    """The data of a server that was killed: a folder to be copied."""
 
     original: Path
     data_dir: Path

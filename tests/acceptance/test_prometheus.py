@@ -1,4 +1,4 @@
-"""What Prometheus and Grafana are given, and what a real Prometheus makes of it."""
+"""The rules and the dashboard for Prometheus and Grafana, and a real Prometheus that evaluates them."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ VARIABLE = "COUTURECAST_COLOR_EXTRACTION_REDIS_URL"
 
 @pytest.fixture
 def valkey_options() -> tuple[str, ...]:
-    """Of the Redis of the colours."""
+    """Return the options of the Redis of the colours."""
     return ("--appendonly", "yes")
 
 

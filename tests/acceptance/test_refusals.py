@@ -1,4 +1,4 @@
-"""What a Redis refuses: commands end with one line, and a start waits for what passes, and only for that."""
+"""Refusals by Redis: commands end with one line, and a start waits only for refusals that pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever arrives at the terminal: the process lives, its workers work, and its keys are obeyed."""
+"""Any input at the terminal: the process lives, its workers run jobs, and its keys work."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_bytes_of_any_kind_end_neither_the_process_nor_its_input(
     assert "Traceback" not in shown.text
 
 
-# What the keys mean that leave or drain is tested elsewhere: they are left out here.
+# Keys that leave or drain are left out here: other tests press them.
 LEAVING = b"qQD!\x11\x10"
 NUMBERS = st.sampled_from([0, 1, 2, 9, 65, 97, 255, 4096, 57_344, 1_114_111, 1_114_112, 10**12, 10**24])
 CELLS = st.integers(-2, 23) | NUMBERS

@@ -1,4 +1,4 @@
-"""What reaches the terminal: the dashboard alone while it is open, in the terminal's own size and signs."""
+"""Output to the terminal: the dashboard alone while it is open, in the terminal's own size and signs."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_tables_of_commands_on_such_a_terminal_are_ascii(
 
 
 async def left_on(shown: Terminal, keys: str) -> str:
-    """What stands on the terminal after these keys, as fast as they can come, and then one that leaves."""
+    """Return the terminal after these keys, pressed as fast as possible, and then one that leaves."""
     await shown.shows("worker")
     shown.press(f"{keys}q")
     while not await ends(shown):  # a dialog took it

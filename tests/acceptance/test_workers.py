@@ -42,7 +42,7 @@ class Pair:
         return items
 
     def worker_of(self, pid: int) -> dict[str, Any]:
-        """What is listed of a process."""
+        """Return the entry of a process in the list."""
         return next(worker for worker in self.workers() if worker["pid"] == pid)
 
     def start_jobs(self, number: int) -> None:

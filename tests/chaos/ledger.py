@@ -29,7 +29,7 @@ _WATCH_SECONDS = 0.1
 
 
 class Ledger:
-    """Of the jobs of one queue: sends them, watches their lists, and draws the balance.
+    """Sends the jobs of one queue, watches their lists, and counts how each has ended.
 
     ``journal`` is what handlers in other processes wrote down; None where the handlers are the test's own.
     """
@@ -76,7 +76,7 @@ class Ledger:
         self.gone[pid] = time.monotonic()
 
     async def problems(self) -> list[str]:
-        """What is wrong with the queue at this moment."""
+        """Return the problems of the queue at this moment."""
         keys = self.queue.keys
         new = list(self.acknowledged - self._known)
         names = [keys.queued, keys.active, keys.incomplete, keys.leases]

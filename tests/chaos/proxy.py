@@ -43,7 +43,7 @@ class Cut(Enum):
 
 
 def kinds(command: list[bytes]) -> set[str]:
-    """What a command is: the name of a script, ``settle`` with each of its verbs, or the command's own."""
+    """Return the name of a command: of a script, of ``settle`` with each of its verbs, or its own."""
     if command[0].upper() not in (b"EVALSHA", b"EVAL"):
         return {command[0].decode().upper()}
     script = _SCRIPTS.get(command[1], "?")
@@ -70,7 +70,7 @@ class Proxy:
         """Bytes of the largest command that came."""
         self.largest_reply = 0
         self.cuts: list[str] = []
-        """What was cut, in order."""
+        """The commands that were cut, in order."""
         self._server_port = server_port
         self._listener: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
@@ -134,7 +134,7 @@ class Proxy:
             upstream[1].close()
 
     def decide(self, command: list[bytes]) -> Cut | None:
-        """What becomes of the connection at this command."""
+        """Decide whether to cut the connection at this command, and when."""
         if self._armed is None:
             return None
         kind, cut, number = self._armed

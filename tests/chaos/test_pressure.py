@@ -58,7 +58,7 @@ async def operations(valkey: ValkeyServer, sqlite_url: str) -> AsyncIterator[Ope
 
 
 class Memory:
-    """What the server used, sampled all the while."""
+    """Memory that the server used, sampled until the end."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis

@@ -86,7 +86,7 @@ async def ledgers(
 async def operations(
     servers: dict[str, ValkeyServer], policies: list[QueuePolicy], database: Database
 ) -> AsyncIterator[BuiltOperations]:
-    """What an operator sees."""
+    """Yield operations as an operator has them."""
     main = next(iter(servers.values()))
     letters = DeadLetterRepository(database)
     made = build_operations(main.url, policies=policies, schemas={}, database=database, letters=letters)

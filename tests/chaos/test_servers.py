@@ -148,7 +148,7 @@ async def test_e12_a_redis_without_memory_lets_jobs_end_and_refuses_new_ones(
         assert len(ledger.in_doubt) == 3, "a server without memory took a job"
         with pytest.raises(OutOfMemoryError, match="maxmemory"):
             await ledger.queue.enqueue("extract_colors")
-        # What is there runs, fails and dies, and the two long jobs outlast the lease without heartbeats.
+        # The jobs run, fail and die, and the two long ones outlast the lease without heartbeats.
         rows = await ledger.balance(within=40)
         assert (len(rows), len(journal.events("end"))) == (1, 5)
         assert not [

@@ -1,4 +1,4 @@
--- What is wrong with one queue at this moment: jobs that are on no list or on two, limits that are passed.
+-- Returns the problems of one queue at this moment: jobs on no list or on two, limits that are passed.
 --
 -- KEYS  1 queued  2 active  3 incomplete  4 leases  5 completed  6 failed: as in settle.lua
 --       7 acknowledged  set  ids of jobs whose enqueue was acknowledged

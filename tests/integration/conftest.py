@@ -1,4 +1,4 @@
-"""What all tests with servers share."""
+"""Shared by all tests with servers."""
 
 from __future__ import annotations
 

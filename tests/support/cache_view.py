@@ -55,14 +55,14 @@ async def cache_view(app: Dashboard, pilot: Pilot[Any]) -> CacheEntryTable:
 
 
 async def asked(app: Dashboard, pilot: Pilot[Any], *keys: str, screen: type = Confirm) -> str:
-    """What is asked after these keys."""
+    """Press these keys, and return the question that they open."""
     await pilot.press(*keys)
     await until(pilot, lambda: isinstance(app.screen, screen))
     return says(app)
 
 
 async def settled(pilot: Pilot[Any]) -> None:
-    """Nothing is being read."""
+    """Wait until nothing is being read."""
     app = pilot.app
     await until(
         pilot, lambda: not any(worker.is_running for worker in app.workers if worker.group != "default")

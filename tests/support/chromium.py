@@ -79,7 +79,7 @@ class Page:
         await self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 
     async def picture(self) -> bytes:
-        """What it shows, as a PNG."""
+        """Return the page as a PNG."""
         return base64.b64decode((await self.call("Page.captureScreenshot", format="png"))["data"])
 
 

@@ -49,7 +49,7 @@ async def until(pilot: Pilot[Any], condition: Callable[[], object]) -> None:
 
 
 def words(app: Dashboard) -> str:
-    """What stands on the header, the verdict and the banner."""
+    """Return the text of the header, the verdict and the banner."""
     return " ".join(
         str(app.screen.query_one(name, Static).render()) for name in ("#header", "#verdict", "#banner")
     )
@@ -61,7 +61,7 @@ def text_of(app: Dashboard) -> str:
 
 
 def title(app: Dashboard) -> str:
-    """What stands above the letters."""
+    """Return the title above the letters."""
     return str(app.screen.query_one("#list-title", Rule).render())
 
 

@@ -55,19 +55,19 @@ class CannedCache:
         self.now = CACHE
         self.error: Exception | None = None
         self.asked: list[tuple[Any, ...]] = []
-        """What was read, in its order."""
+        """The reads, in their order."""
         self.page_size = 1_000
         self.value: Any = {"user_id": "anna-1", "preferences": {"style": NASTY}, "weather": None}
         self.door = asyncio.Event()
         """While it is not set, no page arrives."""
         self.door.set()
 
-    def _asks(self, *what: Any) -> None:
+    def _note_read(self, *what: Any) -> None:
         self.asked.append(what)
         if self.error is not None:
             raise self.error
 
-    def _acts(self, *what: Any) -> None:
+    def _note_change(self, *what: Any) -> None:
         if self._record.read_only:
             raise ReadOnlyError(str(what[0]))
         self._record.done.append(what)
@@ -79,11 +79,11 @@ class CannedCache:
         return len(gone)
 
     async def overview(self) -> CacheOverview:
-        self._asks("overview")
+        self._note_read("overview")
         return self.now
 
     async def page(self, pattern: str = "*", *, cursor: str | None = None, limit: int = 50) -> CachePage:
-        self._asks("page", pattern, cursor)
+        self._note_read("page", pattern, cursor)
         await self.door.wait()
         found = [entry for entry in self.kept if fnmatchcase(entry.key, pattern)]
         start = int(cursor or 0)
@@ -91,27 +91,27 @@ class CannedCache:
         return CachePage(tuple(found[start:end][::-1]), str(end) if end < len(found) else None)
 
     async def get(self, key: str) -> tuple[CacheEntry, Any]:
-        self._asks("get", key)
+        self._note_read("get", key)
         found = [entry for entry in self.kept if entry.key == key]
         if not found:
             raise NotFoundError(f"no cache entry {key!r}")
         return found[0], self.value
 
     async def keys_matching(self, pattern: str) -> list[str]:
-        self._asks("matching", pattern)
+        self._note_read("matching", pattern)
         return [entry.key for entry in self.kept if fnmatchcase(entry.key, pattern)]
 
     async def count_for_user(self, user_id: str) -> int:
-        self._asks("count", user_id)
-        return len(self._of(user_id))
+        self._note_read("count", user_id)
+        return len(self._entries_of(user_id))
 
     async def evict(self, keys: Sequence[str], *, pattern: str | None = None) -> int:
-        self._acts("evict", tuple(keys), pattern)
+        self._note_change("evict", tuple(keys), pattern)
         return self._go([entry for entry in self.kept if entry.key in keys])
 
     async def evict_user(self, user_id: str) -> int:
-        self._acts("evict user", user_id)
-        return self._go(self._of(user_id))
+        self._note_change("evict user", user_id)
+        return self._go(self._entries_of(user_id))
 
-    def _of(self, user_id: str) -> list[CacheEntry]:
+    def _entries_of(self, user_id: str) -> list[CacheEntry]:
         return [entry for entry in self.kept if owner_of(entry.key) == user_id]

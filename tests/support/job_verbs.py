@@ -9,7 +9,7 @@ from workers.operations.jobs import JobChange, JobOperations, JobRef
 
 QUEUE = "color-extraction"
 PREFIX = f"saq:job:{QUEUE}:"
-"""Of the keys of jobs in Redis."""
+"""Prefix of the keys of jobs in Redis."""
 VERBS = ("abort", "run_now", "duplicate", "remove")
 
 

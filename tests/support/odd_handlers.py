@@ -159,7 +159,7 @@ async def dispatch_async(ctx, what, seconds=0.0, value=None):
 
 
 async def in_a_task(ctx, what, seconds=0.0, value=None):
-    """What is odd happens in a task that the handler makes."""
+    """Do the odd thing in a task that the handler makes."""
     if what == "good":
         await asyncio.sleep(seconds)
         return value
@@ -172,7 +172,7 @@ async def in_a_task(ctx, what, seconds=0.0, value=None):
 
 
 async def in_a_thread(ctx, what, seconds=0.0, value=None):
-    """What is odd happens in a thread, so that its job cannot be known."""
+    """Do the odd thing in a thread, whose job cannot be determined."""
     if what == "good":
         await asyncio.sleep(seconds)
         return value

@@ -1,4 +1,4 @@
-"""What the tests of plans share: letters to replay, a handler that notes its jobs, conditions to wait for."""
+"""Shared by the tests of plans: letters to replay, a handler that notes its jobs, conditions to wait for."""
 
 from __future__ import annotations
 

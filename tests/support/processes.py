@@ -12,7 +12,7 @@ from tests.support.waiting import eventually
 
 
 class Journal:
-    """What the handlers of all processes wrote down."""
+    """Notes of the handlers of all processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

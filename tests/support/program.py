@@ -170,7 +170,7 @@ class Program:
         return started
 
     async def status(self) -> dict[str, Any]:
-        """What ``status --json`` says."""
+        """Return the document of ``status --json``."""
         done = await asyncio.to_thread(self.run, "status", "--json")
         assert done.code == 0, done.err
         found: dict[str, Any] = done.json
@@ -187,7 +187,7 @@ class Headless:
 
     @property
     def err(self) -> str:
-        """What it has written to standard error."""
+        """Return its standard error so far."""
         return Path(self._logs.name).read_text()
 
     @property
@@ -273,7 +273,7 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What it has written, without colours and cursor moves."""
+        """Return its output so far, without colours and cursor moves."""
         return self.text_since(0)
 
     def text_since(self, position: int) -> str:

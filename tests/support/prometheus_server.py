@@ -46,7 +46,7 @@ class Prometheus:
         )
 
     def get(self, path: str, **parameters: str) -> Any:
-        """What the HTTP API answers.  Fails if that is an error."""
+        """Return the answer of the HTTP API.  Fails if that is an error."""
         answer = self._client.get(f"/api/v1/{path}", params=parameters).json()
         assert answer["status"] == "success", answer
         return answer["data"]

@@ -70,7 +70,7 @@ def free_port() -> int:
 
 
 def _package(name: str) -> Path:
-    """Where a package lies; it is not imported, since that one prepares folders of its own."""
+    """Return the folder of a package without importing it: its import prepares folders of its own."""
     spec = importlib.util.find_spec(name)
     assert spec is not None
     assert spec.origin is not None
@@ -111,7 +111,7 @@ class ValkeyServer:
 
     @property
     def pid(self) -> int | None:
-        """Of the server that runs."""
+        """Return the process id of the running server."""
         return None if self._process is None else self._process.pid
 
     def stop(self) -> None:

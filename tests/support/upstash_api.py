@@ -28,7 +28,7 @@ _START_SECONDS = 20.0
 
 @dataclass
 class Fault:
-    """What happens to requests whose method and path begin with ``to``, ``times`` times, after ``skip``."""
+    """A fault of requests whose method and path begin with ``to``, ``times`` times, after ``skip``."""
 
     to: str
     status: int = 500
@@ -61,7 +61,7 @@ class Upstash:
 
     @property
     def mutations(self) -> list[tuple[str, str, Any]]:
-        """What it was asked that changes something."""
+        """Return the requests that change something."""
         return [request for request in self.asked if request[0] != "GET"]
 
     def named(self, name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ Behaviour = Literal["ok", "500", "hang", "close", "slow"]
 
 @dataclass
 class Webhook:
-    """What it has received, and how it behaves.
+    """The requests that it has received, and how it answers.
 
     ``hang`` never answers, ``slow`` sends its answer byte by byte, ``close`` ends the connection instead.
     """

@@ -1,4 +1,4 @@
-"""What the screens' tests share."""
+"""Shared by the screens' tests."""
 
 from __future__ import annotations
 

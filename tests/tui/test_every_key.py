@@ -64,7 +64,7 @@ _UNSEEN = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where keys are pressed: a view, and what is opened on it."""
+    """A view, and the dialog or page opened on it, in which keys are pressed."""
 
     name: str
     view: str
@@ -119,7 +119,7 @@ class Walker:
                 await asyncio.sleep(0.005)
 
     async def calm(self) -> None:
-        """Nothing is being read or painted, except by what waits for a dialog."""
+        """Wait until nothing is being read or painted, except by workers that wait for a dialog."""
         quiet = 0
         async with asyncio.timeout(_ANSWER_SECONDS):
             while quiet < 2:
@@ -192,7 +192,7 @@ class Walker:
                     yield Press(name, key, active.binding.id)
 
     def signature(self) -> tuple[object, ...]:
-        """What can be focused, and the keys of the screen itself: whether a key has changed these."""
+        """Return the focusable widgets and the keys of the screen, to see whether a key has changed them."""
         active = self.app.screen.active_bindings.values()
         own = {one.binding.key for one in active if one.node is self.app.screen and is_listed(one)}
         return tuple(self.focusable()), frozenset(own)

@@ -1,4 +1,4 @@
-"""What a terminal without UTF-8 is sent: ASCII of the same width, whatever the text."""
+"""Output to a terminal without UTF-8: ASCII of the same width, for any text."""
 
 from __future__ import annotations
 

@@ -38,9 +38,9 @@ KINDS = {
 }
 KINDS["all"] = "".join(KINDS.values())
 OBEYED = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What a terminal obeys, or what reorders what stands after it."""
+"""Characters that a terminal obeys, or that reorder those after them."""
 OURS = re.compile(r"\x1b\[[\d;:]*m")
-"""What Textual writes between the texts of a frame: colours."""
+"""Sequences that Textual writes between the texts of a frame: colours."""
 
 VIEWS: dict[str, Sequence[str]] = {
     "overview": ("1",),
@@ -114,13 +114,13 @@ def hostile_operations(text: str) -> CannedOperations:
 
 
 def frame(app: Dashboard) -> str:
-    """What a full repaint writes to the terminal, without the colours, a line each."""
+    """Return the lines that a full repaint writes to the terminal, without the colours."""
     lines = app.screen._compositor.render_strips()
     return "\n".join(OURS.sub("", strip.render(app.console)) for strip in lines)
 
 
 def check(app: Dashboard, name: str) -> str:
-    """Nothing on the screen is obeyed; return it."""
+    """Return the screen, after a check that the terminal obeys nothing on it."""
     shown = frame(app)
     obeyed = OBEYED.search(shown)
     assert obeyed is None, (name, obeyed, shown)

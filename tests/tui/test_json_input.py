@@ -53,7 +53,7 @@ TAKEN: dict[str, dict[str, Any]] = {
 
 
 async def parse_body(body: bytes) -> Any:
-    """What a route gets as the value of a body."""
+    """Return the value of a body, as a route gets it."""
 
     async def receive() -> Message:
         return {"type": "http.request", "body": body}

@@ -18,7 +18,7 @@ from tui.screens.base import DashboardScreen
 
 
 def started(operations: CannedOperations) -> list[Any]:
-    """What was changed, without what was only counted."""
+    """Return the changes, without what was only counted."""
     return [act for act in operations.done if act[0] != "preview"]
 
 

@@ -69,8 +69,8 @@ class DashboardScreen(Screen[None]):
         """When the last action began, by the monotonic clock."""
 
     @property
-    def about(self) -> str:
-        """The name of what the screen is about, for the palette; empty for a list."""
+    def subject(self) -> str:
+        """Name of the thing that the screen shows, for the palette; empty for a list."""
         return ""
 
     def compose(self) -> ComposeResult:

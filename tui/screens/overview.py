@@ -34,7 +34,7 @@ _CHARTS_MIN_HEIGHT = 30
 _FRAME_LINES = 4
 """Header, tabs, verdict and footer."""
 _TITLE_LINES, _COMPACT_TITLE_LINES = 2, 1
-"""Of a section, with the empty line before it; without charts there are none."""
+"""Lines of a section's title: with the empty line before it, which is left out if there are no charts."""
 _MIN_ROW_LINES, _MAX_LIST_LINES = 2, 14
 """Rows below each title of the lists, at least; and the most of the lists with their titles."""
 

@@ -13,13 +13,13 @@ from tui.text.styles import ACCENT, BREACH, MUTED, PAUSED, RULE
 from workers.monitoring.snapshot import QueueSnapshot
 from workers.operations.history import Series
 from workers.operations.operations import Event
+from workers.words import BLOCKS
 
 LABEL_CHARS = 7
 _FURNITURE_LINES = 3
 """Title, axis and times."""
 _THRESHOLD_SHARE = 0.4
 """A threshold is drawn once the greatest value has reached this share of it: else it would flatten all."""
-_BLOCKS = " ▁▂▃▄▅▆▇█"
 _TICK_SECONDS = (60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 14_400, 21_600)
 _TICK_CHARS = 11
 """Columns between two times, at least."""
@@ -178,15 +178,18 @@ def _plot(chart: Chart, values: Sequence[float | None], top: float, rows: int) -
         label, style = scale.get(row, ("", MUTED))
         line = Text(label[:LABEL_CHARS].rjust(LABEL_CHARS), style)
         plotted = Text.assemble(line, ("┤" if label else "│", RULE))
-        cells = [(_cell(height, below), row == dotted) for height in heights]
-        styled = [
-            ("┄", BREACH) if is_dotted and block == " " else (block, chart.style)
-            for block, is_dotted in cells
-        ]
-        for style, run in groupby(styled, key=lambda cell: cell[1]):
-            plotted.append("".join(block for block, _ in run), style)
-        lines.append(plotted)
+        blocks = [_cell(height, below) for height in heights]
+        lines.append(plotted.append_text(_row(blocks, chart.style, is_dotted=row == dotted)))
     return lines
+
+
+def _row(blocks: Sequence[str], style: str, *, is_dotted: bool) -> Text:
+    """Return the blocks of a row, on the dots of the threshold if the row has it."""
+    row = Text()
+    cells = (("┄", BREACH) if is_dotted and block == " " else (block, style) for block in blocks)
+    for cell_style, run in groupby(cells, key=lambda cell: cell[1]):
+        row.append("".join(block for block, _ in run), cell_style)
+    return row
 
 
 def _scale(chart: Chart, top: float, rows: int, dotted: int | None) -> dict[int, tuple[str, str]]:
@@ -210,7 +213,7 @@ def _eighths(value: float | None, top: float, rows: int) -> int:
 
 
 def _cell(height: int, below: int) -> str:
-    return _BLOCKS[max(0, min(8, height - below))]
+    return BLOCKS[max(0, min(8, height - below))]
 
 
 def _threshold_row(chart: Chart, top: float, rows: int) -> int | None:

@@ -286,21 +286,6 @@ def _replay(item: PlanItem) -> str:
     return f"      plan {item.plan_id}{edited}{when}: {replay_state(item.state)}{note}\n"
 
 
-def newest_title(snapshot: Snapshot | None, letters: Sequence[DeadLetter], *, complete: bool) -> str:
-    """Return the title above the newest dead letters; ``complete`` if there are no others.
-
-    Then these are counted: the snapshot's number is some seconds old.
-    """
-    if snapshot is None:
-        return "Dead letters"
-    waiting = (
-        f" · {count(snapshot.letters_waiting)} wait for the database" if snapshot.letters_waiting else ""
-    )
-    number = len(letters) if complete else snapshot.dead_letters
-    total = "none" if number == 0 else count(number)
-    return f"Dead letters · {total}{waiting}"
-
-
 def _error(letter: DeadLetter) -> str:
     return escape(error_line(letter.error_type, letter.error_message))
 

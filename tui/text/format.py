@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from workers import percent as shares
+from workers.words import BLOCKS
 
 MISSING = "–"
 SHORT_TIME_CHARS = 11
@@ -23,7 +24,6 @@ _MAX_DURATION_SECONDS = 1e10
 """Three centuries: a longer duration is a mistake in the record."""
 _LOG_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 """How the log of an attempt writes a time."""
-_BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def duration(seconds: float | None, max_chars: int | None = None) -> str:
@@ -186,7 +186,7 @@ def sparkline(values: Sequence[float | int | None], width: int, *, scale: float 
     newest = values[-width:]
     top = max((value for value in newest if value is not None), default=0) if scale is None else scale
     cells = [
-        " " if value is None else "▁" if top <= 0 or value <= 0 else _BLOCKS[max(1, round(value / top * 8))]
+        " " if value is None else "▁" if top <= 0 or value <= 0 else BLOCKS[max(1, round(value / top * 8))]
         for value in newest
     ]
     return "".join(cells).rjust(width)

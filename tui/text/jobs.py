@@ -121,7 +121,7 @@ def columns_for(tab: str, width: int) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Doubts:
-    """What a list of jobs may be wrong about: ``dead`` processes hold jobs, or all of it ``is_old``."""
+    """Reasons to doubt a list of jobs: ``dead`` processes hold some, or the whole list ``is_old``."""
 
     dead: frozenset[str] = frozenset()
     """Ids of processes."""
@@ -131,7 +131,7 @@ class Doubts:
         """Return whether a job is in flight at a process that is dead."""
         return job.state == "running" and job.worker in self.dead
 
-    def known(self, job: JobSummary) -> JobSummary:
+    def without_doubtful_figures(self, job: JobSummary) -> JobSummary:
         """Return the job without the figures that count on, if nobody runs it or that is not known."""
         if not self.is_old and not self.is_held_by_dead(job):
             return job
@@ -158,7 +158,7 @@ def job_cells(
     """Return a row with these columns."""
     dead = known_doubts.is_held_by_dead(job)
     worker = escape(job.worker_name or job.worker or MISSING)
-    cells = _figures(known_doubts.known(job), now) | {
+    cells = _figures(known_doubts.without_doubtful_figures(job), now) | {
         "job": Text(clip_middle(escape(job.key), columns["job"]), "bold"),
         "queue": Text(clip(job.queue, columns["queue"]), MUTED),
         "function": Text(clip(escape(job.function or MISSING), _WIDTHS["function"]), MUTED),
@@ -246,7 +246,7 @@ SCHEDULE_SORTING: Sorting[ScheduleView] = Sorting(
 def mark_cell(job: JobSummary, *, marked: bool, known_doubts: Doubts = NO_DOUBTS) -> Text:
     """Return whether it is marked, and the sign of its state."""
     dead = known_doubts.is_held_by_dead(job)
-    sign, style = ("✕", BREACH) if dead else _sign(known_doubts.known(job))
+    sign, style = ("✕", BREACH) if dead else _sign(known_doubts.without_doubtful_figures(job))
     return Text.assemble((MARK if marked else " ", ACCENT), (sign, style))
 
 

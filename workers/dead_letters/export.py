@@ -15,6 +15,7 @@ from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.records import DeadLetter, FailureGroup
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.repositories.operator_actions import OperatorAction, OperatorActionRepository
+from workers.words import BLOCKS
 
 ExportFormat = Literal["jsonl", "csv", "markdown"]
 
@@ -23,7 +24,6 @@ _MAX_GROUPS = 50
 _MAX_SAMPLES = 3
 """Letters of a group that are shown in full."""
 _MAX_ACTIONS = 50
-_BLOCKS = " ▁▂▃▄▅▆▇█"
 _CSV_COLUMNS = (*LETTERS.columns.keys(), "archived")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet runs a cell that starts with one of these: OWASP, "CSV Injection"."""
@@ -112,7 +112,7 @@ def _csv_cell(value: Any) -> str:
 def _group(group: FailureGroup, samples: Sequence[DeadLetter]) -> str:
     sample = group.sample
     top = max(group.trend) or 1
-    trend = "".join(_BLOCKS[-(-deaths * 8 // top)] for deaths in group.trend)
+    trend = "".join(BLOCKS[-(-deaths * 8 // top)] for deaths in group.trend)
     head = (
         f"\n## {group.count:,} × {_escape(sample.function)}: {_escape(sample.error_type)}\n\n"
         f"{_code(sample.error_message)}\n"

@@ -45,7 +45,7 @@ def _quotation(mark: str, end: str) -> str:
 
 
 class Rule(NamedTuple):
-    """What differs between two failures of one kind: each match becomes the same mark.
+    """Parts that differ between two failures of one kind: each match becomes the same mark.
 
     ``examples`` are texts that match as a whole.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,7 +43,7 @@ class _Refused:
 
     @property
     def kind(self) -> Literal["command", "channel", "key"]:
-        """The commands that the user may not send."""
+        """The kind of right that is missing."""
         text = str(self.error)
         if re.search(r"run th(e|is)", text):
             return "command"
@@ -121,21 +121,25 @@ def _raise_missing(refusals: Sequence[_Refused], redis: Redis) -> None:
         return
     options: dict[str, Any] = redis.connection_pool.connection_kwargs
     user = str(options.get("username") or "default")
-    commands = [command.name for command in refusals if command.kind == "command"]
-    channels = [command for command in refusals if command.kind == "channel"]
-    keys = {command.on for command in refusals if command.kind == "key"}
-    patterns = [
-        f"~{prefix}*" for prefix in ("saq:", "couturecast:") if any(key.startswith(prefix) for key in keys)
-    ]
-    actions, rules = [], [*patterns]
-    if patterns:
-        actions.append(f"use all keys {' and '.join(pattern[1:] for pattern in patterns)}")
-    if channels:
-        actions.append(f"{channels[0].name} on the channel {channels[0].on}")
-        rules.append("&*")
-    if commands:
-        names = list(dict.fromkeys(commands))
-        few = len(names) <= _MAX_NAMED_COMMANDS
-        actions.append(f"run {', '.join(names[:_MAX_NAMED_COMMANDS])}{'' if few else ' and others'}")
-        rules += [f"+{name.lower()}" for name in names] if few else ["+@all", "-@dangerous", "+info"]
+    missing = list(_missing_rights(refusals))
+    actions, rules = [action for action, _ in missing], [rule for _, rule in missing]
     raise MissingRightError(user, ", and may not ".join(actions), " ".join(rules))
+
+
+def _missing_rights(refusals: Sequence[_Refused]) -> Iterator[tuple[str, str]]:
+    """Yield what is not permitted, by kind, each with the rules that permit it."""
+    keys = {command.on for command in refusals if command.kind == "key"}
+    prefixes = [prefix for prefix in ("saq:", "couturecast:") if any(key.startswith(prefix) for key in keys)]
+    if prefixes:
+        patterns = [f"{prefix}*" for prefix in prefixes]
+        yield f"use all keys {' and '.join(patterns)}", " ".join(f"~{pattern}" for pattern in patterns)
+    if channels := [command for command in refusals if command.kind == "channel"]:
+        yield f"{channels[0].name} on the channel {channels[0].on}", "&*"
+    if names := list(dict.fromkeys(command.name for command in refusals if command.kind == "command")):
+        yield _missing_commands(names)
+
+
+def _missing_commands(names: Sequence[str]) -> tuple[str, str]:
+    if len(names) > _MAX_NAMED_COMMANDS:
+        return f"run {', '.join(names[:_MAX_NAMED_COMMANDS])} and others", "+@all -@dangerous +info"
+    return f"run {', '.join(names)}", " ".join(f"+{name.lower()}" for name in names)

@@ -118,9 +118,9 @@ class Reconciler:
     async def reconcile(self, *, now: bool = False, everything: bool = False) -> Counter[str] | None:
         """Check the queue, unless that was done within the last minute and ``now`` is false.
 
-        ``everything``: search for jobs whose ids are on no key, too.  That is done once an hour as well, and
-        when a key that had ids is gone.  Returns the number of repairs by kind, None if no check was due.
-        Raises RedisError.
+        ``everything``: search for jobs whose ids are on no key, too, as is done once an hour, and when a key
+        that had ids is gone.  Returns the number of repairs by kind, None if no check was due.  Raises
+        RedisError.
         """
         reply = await run_script(self._redis, self._reconcile_call(now=now))
         if not reply:

@@ -13,7 +13,7 @@ from workers.engine import outcome
 from workers.engine.policy import Timings
 from workers.engine.queue import JobQueue
 from workers.engine.runner import parse_job
-from workers.engine.settlement import LeasedJob, Settlement
+from workers.engine.settlement import LeasedJob, Settlement, parse_lease
 from workers.errors import InvalidJobError, WorkerLostError
 
 log = structlog.get_logger(__name__)
@@ -74,7 +74,7 @@ class Recovery:
         dead: dict[str, DeadWorker] = {}
         dead_after, max_gap = self._timings.dead_after_seconds, self._timings.max_check_gap_seconds
         for leased in await self._queue.leases_of_dead_workers(dead_after, max_gap):
-            worker = leased.lease.decode(errors="replace").split(":", 1)[0]
+            worker = parse_lease(leased.lease)[0].decode(errors="replace")
             if worker not in dead:
                 dead[worker] = await self._declare_dead(worker)
             log.warning("worker died with a job", queue=self._queue.name, job=leased.id, worker=worker)

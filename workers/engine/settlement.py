@@ -19,6 +19,15 @@ class LeasedJob(NamedTuple):
     body: bytes
 
 
+def parse_lease(lease: bytes) -> tuple[bytes, bytes]:
+    """Return the worker of a lease, and the server's time in ms at which the job was taken.
+
+    A lease is ``worker:token:taken_ms``.  Parts that another program left out are empty.
+    """
+    worker, _, rest = lease.partition(b":")
+    return worker, rest.rpartition(b":")[2]
+
+
 @dataclass(frozen=True, slots=True)
 class TakeResult:
     """The result of a take.

@@ -1,8 +1,8 @@
 """SAQ's wire format: JSON, written and read with orjson if it gives the same as the standard library.
 
-orjson turns integers beyond 64 bits into floats, writes NaN and infinities as null and refuses lone
-surrogates.  A stock producer may send all of these.  Those few payloads go through the standard library, so
-nothing is changed on its way.
+A stock producer may send integers beyond 64 bits, NaN, infinities and lone surrogates.  The library orjson
+makes floats of these integers, writes null for NaN and infinities, and refuses lone surrogates.  So those few
+payloads go through the standard library, and nothing is changed on its way.
 """
 
 from __future__ import annotations

@@ -239,7 +239,7 @@ def states_duration(name: str, value: float | None) -> bool:
 RANK: Mapping[str, int] = {rule.name: rank for rank, rule in enumerate(RULES)}
 
 NO_WORKER_WITH_JOBS_SHARE = 1 / 3
-"""Of its duration, if jobs wait: 5 s of 15."""
+"""Share of its duration after which it fires if jobs wait: 5 s of 15."""
 STALLED_TIMES = 10.0
 """All slots are taken for so many usual run times, at least."""
 SLOW_FLOOR_SECONDS = 0.1

@@ -59,10 +59,7 @@ def depth_breach(history: History, above: float, ends_at: float) -> Breach | Non
 
 
 def failure_breach(history: History, above: float, ends_at: float, minimum: int) -> Breach | None:
-    """Return the breach of the share of failed attempts in five minutes.
-
-    Of fewer than ``minimum`` it is unknown.
-    """
+    """Return the breach of the share of failed attempts in five minutes; None for fewer than ``minimum``."""
 
     def rate(moment: float) -> float | None:
         before, after = history.point_at(moment - RECENT_SECONDS).counters, history.point_at(moment).counters
@@ -125,13 +122,11 @@ class LatencyReader:
             if breach is None:
                 accepted = self._accepted_minutes(history, accepted, end, quiet_since)
                 baseline = pinned if pinned is not None else _baseline([p95 for _, p95 in accepted], week)
-            if value is None or baseline is None or count < minimum or value <= ends_at * baseline:
-                quiet_since = end if breach is not None else quiet_since
-                breach = None
-            elif breach is not None:
-                breach = breach._replace(value=value)
-            elif value > above * baseline and value > SLOW_FLOOR_SECONDS:
-                breach = LatencyBreach(end, value, baseline)
+            before, breach = breach, None
+            if value is not None and baseline is not None and count >= minimum:
+                breach = _follow(before, LatencyBreach(end, value, baseline), above, ends_at)
+            if before is not None and breach is None:
+                quiet_since = end
         self._forget(history.now.at)
         return baseline, breach
 
@@ -169,6 +164,17 @@ class LatencyReader:
     def _forget(self, now: float) -> None:
         for span in [span for span in self._known if span[1] < now - 4 * _BASELINE_SECONDS]:
             del self._known[span]
+
+
+def _follow(
+    before: LatencyBreach | None, now: LatencyBreach, above: float, ends_at: float
+) -> LatencyBreach | None:
+    """Return the breach that continues or begins with the figures ``now``; None if there is none."""
+    if now.value <= ends_at * now.baseline:
+        return None
+    if before is not None:
+        return before._replace(value=now.value)
+    return now if now.value > max(above * now.baseline, SLOW_FLOOR_SECONDS) else None
 
 
 def _minutes(history: History) -> Iterator[float]:

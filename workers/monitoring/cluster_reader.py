@@ -118,7 +118,7 @@ class ClusterReader:
         overviews, connected, asked = await asyncio.gather(
             self._overviews(records.seconds, keep_history=keep_history),
             self._read_connected(with_channel(records.presences)),
-            self._ask(quiet, records.seconds),
+            self._request_signs(quiet, records.seconds),
         )
         now = overviews[0].now if overviews else records.now
         presences = {**records.presences, **asked}
@@ -244,7 +244,7 @@ class ClusterReader:
         facts = QueueFacts(queue, overview, history, serving)
         return queue, [*queue_conditions(facts, self._thresholds), *conditions]
 
-    async def _ask(self, workers: Sequence[str], now: int) -> dict[bytes, bytes]:
+    async def _request_signs(self, workers: Sequence[str], now: int) -> dict[bytes, bytes]:
         """Ask for a sign of life, and note that for all readers; an unreachable one is not asked.
 
         Returns what was noted.
@@ -310,21 +310,36 @@ def _holders(
     dead = [worker for worker in holders if worker.state == "dead"]
     blocked = [worker for worker in holders if worker.state == "blocked"]
     living = [worker for worker in workers if worker.alive and policy.name in worker.queues]
-    lease_ages = [age(lease.taken and lease.taken * 1000, evidence.now) for lease in leases]
-    ages = [lease_age for lease_age in lease_ages if lease_age is not None]
-    full = len(leases) >= policy.concurrency and len(ages) == len(lease_ages)
-    beat_ages = [evidence.beat_age(worker.id) for worker in dead]
-    silent_for = [checked_for, *(beat for beat in beat_ages if beat is not None)]
-    waits = [TIMINGS.dead_after_seconds - seconds for seconds in silent_for]
     return {
         "workers": len(living),
         "held_by_dead": len(dead),
         "dead_for": max((worker.last_beat_age or 0.0 for worker in dead), default=None),
-        "recover_in": max(0.0, *waits) if dead and any(not worker.draining for worker in living) else None,
+        "recover_in": _recover_in(dead, living, evidence, checked_for),
         "held_by_blocked": len(blocked),
         "blocked_where": next((worker.blocked_where for worker in blocked), None),
         "handler_problem": _handler_problem(policy.name, living),
-        "oldest_running": max(ages, default=None),
-        # No slot is free, so nothing has ended since the newest of them was taken.
-        "full_for": min(ages) if full and ages else None,
+        **_lease_ages(policy, leases, evidence.now),
+    }
+
+
+def _recover_in(
+    dead: Sequence[WorkerSnapshot], living: Sequence[WorkerSnapshot], evidence: Evidence, checked_for: float
+) -> float | None:
+    """Return in how many seconds the jobs of dead processes are requeued; None if that is not to come."""
+    if not dead or all(worker.draining for worker in living):
+        return None
+    beat_ages = [evidence.beat_age(worker.id) for worker in dead]
+    silent_for = [checked_for, *(beat_age for beat_age in beat_ages if beat_age is not None)]
+    return max(0.0, *(TIMINGS.dead_after_seconds - seconds for seconds in silent_for))
+
+
+def _lease_ages(policy: QueuePolicy, leases: Sequence[Lease], now: float) -> dict[str, float | None]:
+    """Return for how long the oldest job in flight has run, and for how long no slot has been free."""
+    ages = [age(lease.taken and lease.taken * 1000, now) for lease in leases]
+    known = [lease_age for lease_age in ages if lease_age is not None]
+    full = len(leases) >= policy.concurrency and len(known) == len(ages)
+    # While no slot is free, nothing has ended since the newest of them was taken.
+    return {
+        "oldest_running": max(known, default=None),
+        "full_for": min(known, default=None) if full else None,
     }

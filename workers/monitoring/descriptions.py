@@ -50,6 +50,11 @@ def full_and_stalled(queue: QueueSnapshot) -> str:
     return f"stalled: {slots}, usually {duration(usual)}"
 
 
+def without_name(alert: str, message: str) -> str:
+    """Return the message of an alert for a line that names it: some messages begin with the name."""
+    return message.removeprefix(f"{alert.replace('_', ' ')}: ")
+
+
 def duration(seconds: float) -> str:
     """Write a duration in two or three digits: ``310 ms``, ``1.2 s``, ``31 s``, ``4 min``, ``3 h``."""
     if seconds < 1:

@@ -33,7 +33,7 @@ _SHARED = frozenset(
 
 
 _MAX_GAP_SECONDS = 60.0
-"""What was observed longer ago may have ended and begun again: two snapshots of an idle process lie apart."""
+"""An observation that is older may have ended and begun again between two snapshots of an idle process."""
 
 
 class Observations:

@@ -18,6 +18,7 @@ from typing import Any
 from workers.engine import wire
 from workers.engine.blocked import read_where
 from workers.engine.policy import TIMINGS
+from workers.engine.settlement import parse_lease
 from workers.monitoring.snapshot import (
     DrainSnapshot,
     HeldJobs,
@@ -88,8 +89,8 @@ def read_leases(flat: Sequence[bytes], queue: str = "") -> list[Lease]:
     """Return the leases of a queue in the reply of `overview.lua`."""
     leases = []
     for value in flat[1::2]:
-        worker, _, rest = value.partition(b":")
-        taken_ms = number(rest.rpartition(b":")[2])
+        worker, taken = parse_lease(value)
+        taken_ms = number(taken)
         leases.append(Lease(text(worker), None if taken_ms is None else taken_ms / 1000, queue))
     return leases
 
@@ -224,16 +225,23 @@ def _state(presence: Mapping[str, Any], *, blocked: bool) -> WorkerState:
 
 
 def _is_alive(name: str, holds: int, presence: Mapping[str, Any], evidence: Evidence) -> bool:
+    """Return whether a process lives, by the strongest evidence that there is.
+
+    An outage counts first, then the heartbeats that leases require, then that others declared the process
+    dead, then its connection.
+    """
     forget: float = presence.get("forget", _SILENT_SECONDS)
     beat, sign = evidence.beat_age(name), _last_sign(name, evidence)
     connected = evidence.connected.get(name)
+    known_recently = sign is not None and sign <= forget
     if evidence.recovering:
-        return sign is not None and sign <= forget
+        return known_recently
     if evidence.unwritable and not _declared_dead(name, evidence):
-        return connected is True or (sign is not None and sign <= forget)
+        return connected is True or known_recently
     if holds and not (beat is not None and beat <= _SILENT_SECONDS):
-        ahead = beat is None and name.encode() in evidence.beats
-        return ahead and connected is True
+        # A heartbeat ahead of the server's clock proves nothing; the connection does.
+        is_ahead = beat is None and name.encode() in evidence.beats
+        return is_ahead and connected is True
     if _declared_dead(name, evidence):
         return beat is not None and beat <= _UNCONNECTED_SECONDS
     if sign is None:

@@ -15,6 +15,7 @@ from typing import Literal
 
 from storage.repositories.alert_history import AlertRecord
 from workers.monitoring.alert_rules import BY_NAME, DEFAULTS, RULES, Severity, Thresholds, states_duration
+from workers.monitoring.descriptions import without_name
 from workers.notifications.decisions import DueLine
 
 Tone = Literal["failure", "warning", "success", "info"]
@@ -87,16 +88,15 @@ def _is_shown(character: str) -> bool:
 def _line(line: DueLine, severity: Severity | None, now: datetime, thresholds: Thresholds) -> str:
     """Return one line; with its severity if the title has another one."""
     record, own = line.record, _severity(line.record)
-    name = record.alert.replace("_", " ")
-    subject = " ".join(filter(None, (record.queue, name)))
+    subject = " ".join(filter(None, (record.queue, record.alert.replace("_", " "))))
     if line.occasion == "resolved":
         lasted = _breach_seconds(record, record.resolved_at or now, thresholds)
         text = f"{subject}: resolved after {_duration(lasted)}, was: {record.message}"
     else:
         prefix = f"{own}: " if own != severity else ""
         doubled = ", doubled" if line.occasion == "doubled" else ""
-        what = record.message.removeprefix(f"{name}: ")  # a stall says so itself
-        text = f"{prefix}{subject}{doubled}: {what}{_for_how_long(record, now, thresholds)}"
+        message = without_name(record.alert, record.message)
+        text = f"{prefix}{subject}{doubled}: {message}{_for_how_long(record, now, thresholds)}"
     text = plain(text)
     return text if len(text) <= _MAX_LINE_CHARS else f"{text[: _MAX_LINE_CHARS - 1]}…"
 

@@ -1,8 +1,8 @@
 """The services that send messages: made of their URLs by apprise, each try in a thread of its own.
 
-No part of a URL leaves this module: each may hold a password or a token, anywhere.  apprise, and what it
-sends by, log URLs; so their logs are off.  apprise is imported if there is a URL only: its 200 services take
-half a second and 25 MB.
+No part of a URL leaves this module: each may hold a password or a token, anywhere.  Both apprise and the
+libraries below it log URLs, so their logs are off.  It is imported only if there is a URL: its 200 services
+take half a second and 25 MB.
 """
 
 from __future__ import annotations

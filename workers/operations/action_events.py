@@ -60,50 +60,50 @@ def _worker(action: OperatorAction) -> str:
 _SENTENCES: Mapping[str, _Sentence] = {
     "cron disable": _Sentence(
         "schedule-disabled",
-        lambda act: f"disabled schedule {act.arguments.get('schedule')}",
+        lambda action: f"disabled schedule {action.arguments.get('schedule')}",
         subject="schedule",
     ),
     "cron enable": _Sentence(
         "schedule-enabled",
-        lambda act: f"enabled schedule {act.arguments.get('schedule')}",
+        lambda action: f"enabled schedule {action.arguments.get('schedule')}",
         subject="schedule",
     ),
     "cron run": _Sentence(
         "schedule-run",
-        lambda act: f"ran schedule {act.arguments.get('schedule')}: {_count(act, 'job')}",
+        lambda action: f"ran schedule {action.arguments.get('schedule')}: {_count(action, 'job')}",
         subject="schedule",
         always=True,
     ),
-    "abort": _Sentence("jobs-aborted", lambda act: f"aborted {_jobs(act)}"),
-    "duplicate": _Sentence("jobs-duplicated", lambda act: f"enqueued {_jobs(act)} once more"),
-    "remove": _Sentence("jobs-removed", lambda act: f"removed {_jobs(act)}"),
-    "run-now": _Sentence("jobs-advanced", lambda act: f"put {_jobs(act)} at the head of the queue"),
+    "abort": _Sentence("jobs-aborted", lambda action: f"aborted {_jobs(action)}"),
+    "duplicate": _Sentence("jobs-duplicated", lambda action: f"enqueued {_jobs(action)} once more"),
+    "remove": _Sentence("jobs-removed", lambda action: f"removed {_jobs(action)}"),
+    "run-now": _Sentence("jobs-advanced", lambda action: f"put {_jobs(action)} at the head of the queue"),
     "acknowledge": _Sentence(
-        "alert-acknowledged", lambda act: f"acknowledged {_alert(act)}", subject="alert"
+        "alert-acknowledged", lambda action: f"acknowledged {_alert(action)}", subject="alert"
     ),
     "silence": _Sentence(
         "alert-silenced",
-        lambda act: f"silenced {_alert(act)} until {_until_text(act)}",
+        lambda action: f"silenced {_alert(action)} until {_until_text(action)}",
         subject="alert",
         always=True,
     ),
     "end-silence": _Sentence(
-        "alert-unsilenced", lambda act: f"ended the silence of {_alert(act)}", subject="alert"
+        "alert-unsilenced", lambda action: f"ended the silence of {_alert(action)}", subject="alert"
     ),
-    "archive": _Sentence("letters-archived", lambda act: f"archived {_count(act, 'dead letter')}"),
-    "cache evict": _Sentence("cache-evicted", lambda act: f"evicted {_count(act, 'cache entry')}"),
+    "archive": _Sentence("letters-archived", lambda action: f"archived {_count(action, 'dead letter')}"),
+    "cache evict": _Sentence("cache-evicted", lambda action: f"evicted {_count(action, 'cache entry')}"),
     "cache evict-user": _Sentence(
         "cache-evicted",
-        lambda act: f"evicted {_count(act, 'cache entry')} of user {act.arguments.get('user')}",
+        lambda action: f"evicted {_count(action, 'cache entry')} of user {action.arguments.get('user')}",
         subject="user",
     ),
     "cancel-plan": _Sentence(
         "plan-cancelled",
-        lambda act: f"cancelled plan {act.arguments.get('plan')}",
+        lambda action: f"cancelled plan {action.arguments.get('plan')}",
         subject="plan",
         always=True,
     ),
-    "discard": _Sentence("letters-discarded", lambda act: f"discarded {_count(act, 'dead letter')}"),
+    "discard": _Sentence("letters-discarded", lambda action: f"discarded {_count(action, 'dead letter')}"),
     "drain": _Sentence(
         "worker-draining",
         _drain_words,
@@ -112,22 +112,27 @@ _SENTENCES: Mapping[str, _Sentence] = {
     ),
     "undo-drain": _Sentence(
         "worker-resumed",
-        lambda act: f"has worker {_worker(act)} take jobs again",
+        lambda action: f"has worker {_worker(action)} take jobs again",
         subject="worker",
     ),
     "enqueue": _Sentence(
-        "jobs-enqueued", lambda act: f"enqueued {_count(act, 'job')} on {act.arguments.get('queue')}"
+        "jobs-enqueued", lambda action: f"enqueued {_count(action, 'job')} on {action.arguments.get('queue')}"
     ),
-    "pause": _Sentence("queue-paused", lambda act: f"paused {act.arguments.get('queue')}"),
+    "pause": _Sentence("queue-paused", lambda action: f"paused {action.arguments.get('queue')}"),
     "pause-plan": _Sentence(
-        "plan-paused", lambda act: f"paused plan {act.arguments.get('plan')}", subject="plan", always=True
+        "plan-paused",
+        lambda action: f"paused plan {action.arguments.get('plan')}",
+        subject="plan",
+        always=True,
     ),
-    "plan": _Sentence("plan-created", lambda act: f"created {act.outcome} of {_count(act, 'dead letter')}"),
+    "plan": _Sentence(
+        "plan-created", lambda action: f"created {action.outcome} of {_count(action, 'dead letter')}"
+    ),
     "replay": _Sentence(
-        "letters-replayed", lambda act: f"replayed dead letter {act.arguments.get('id')}", subject="id"
+        "letters-replayed", lambda action: f"replayed dead letter {action.arguments.get('id')}", subject="id"
     ),
-    "restore": _Sentence("letters-restored", lambda act: f"restored {_count(act, 'dead letter')}"),
-    "resume": _Sentence("queue-resumed", lambda act: f"resumed {act.arguments.get('queue')}"),
+    "restore": _Sentence("letters-restored", lambda action: f"restored {_count(action, 'dead letter')}"),
+    "resume": _Sentence("queue-resumed", lambda action: f"resumed {action.arguments.get('queue')}"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The verbs that change single jobs, for one and for many, each act in the record of operators' actions."""
+"""The verbs that change single jobs, for one and for many; each call is recorded as an operator's action."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from workers.operations.enqueueing import Enqueueing
 from workers.operations.job_views import record_of, state_of, version_of
 
 MAX_KEYS = 1_000
-"""Jobs that one act may name."""
+"""Jobs that one call may name."""
 _MAX_TRIES = 5
 """Tries for a job that moves while it is read and changed."""
 _MAX_RECORDED_KEYS = 100
@@ -31,7 +31,7 @@ ChangeOutcome = Literal["done", "moved", "gone", "refused"]
 
 
 class JobRef(NamedTuple):
-    """A job that an act names; with the ``version`` that was shown, one that has moved since stays."""
+    """A job to be changed; with the ``version`` that was shown, one that has moved since stays."""
 
     key: str
     version: str = ""
@@ -58,13 +58,13 @@ class JobChange:
 
 
 class _Effect(NamedTuple):
-    """What an act did to a job, for people; ``new_key`` is that of a duplicate."""
+    """The effect of a verb on a job, for people; ``new_key`` is that of a duplicate."""
 
     message: str
     new_key: str | None = None
 
 
-_Act = Callable[[Sequence[FoundJob]], Awaitable[list[_Effect | None]]]
+_Apply = Callable[[Sequence[FoundJob]], Awaitable[list[_Effect | None]]]
 """Changes jobs and returns the effect on each; None if it has moved since it was read."""
 
 
@@ -115,12 +115,12 @@ class JobVerbs:
         return await verbs[verb](queue, jobs, reason)
 
     async def preview(self, verb: Verb, queue: str, jobs: Sequence[JobRef]) -> list[JobChange]:
-        """Return what an act would do; nothing is changed."""
+        """Return what a verb would do; nothing is changed."""
 
-        async def act(batch: Sequence[FoundJob]) -> list[_Effect | None]:
+        async def apply(batch: Sequence[FoundJob]) -> list[_Effect | None]:
             return [_Effect(str(job.state)) for job in batch]
 
-        changes = await _Attempt(verb, self._enqueueing.queue(queue), act).run(_distinct(jobs))
+        changes = await _Attempt(verb, self._enqueueing.queue(queue), apply).run(_distinct(jobs))
         return [changes[key] for key in dict.fromkeys(job.key for job in jobs)]
 
     async def abort(self, queue: str, jobs: Sequence[JobRef], reason: str = "") -> list[JobChange]:
@@ -128,7 +128,7 @@ class JobVerbs:
         target = self._enqueueing.queue(queue)
         cause = f"aborted by {self._audit.actor}{f': {reason}' if reason else ''}"
 
-        async def act(batch: Sequence[FoundJob]) -> list[_Effect | None]:
+        async def apply(batch: Sequence[FoundJob]) -> list[_Effect | None]:
             done = await JobChanges(target).abort(batch, cause)
             messages = [
                 "its worker is asked to abort it" if job.where == "running" else "aborted" for job in batch
@@ -137,33 +137,33 @@ class JobVerbs:
                 _Effect(message) if is_done else None for message, is_done in zip(messages, done, strict=True)
             ]
 
-        return await self._change("abort", target, jobs, act, reason)
+        return await self._change("abort", target, jobs, apply, reason)
 
     async def run_now(self, queue: str, jobs: Sequence[JobRef], reason: str = "") -> list[JobChange]:
         """Put jobs that wait, for their turn or for their time, at the head of their queue."""
         target = self._enqueueing.queue(queue)
 
-        async def act(batch: Sequence[FoundJob]) -> list[_Effect | None]:
+        async def apply(batch: Sequence[FoundJob]) -> list[_Effect | None]:
             done = await JobChanges(target).run_now(batch)
             return [_Effect("at the head of its queue") if is_done else None for is_done in done]
 
-        return await self._change("run-now", target, jobs, act, reason)
+        return await self._change("run-now", target, jobs, apply, reason)
 
     async def remove(self, queue: str, jobs: Sequence[JobRef], reason: str = "") -> list[JobChange]:
         """Remove jobs that wait or have ended, for good; their dead letters stay."""
         target = self._enqueueing.queue(queue)
 
-        async def act(batch: Sequence[FoundJob]) -> list[_Effect | None]:
+        async def apply(batch: Sequence[FoundJob]) -> list[_Effect | None]:
             done = await JobChanges(target).remove(batch)
             return [_Effect("removed") if is_done else None for is_done in done]
 
-        return await self._change("remove", target, jobs, act, reason)
+        return await self._change("remove", target, jobs, apply, reason)
 
     async def duplicate(self, queue: str, jobs: Sequence[JobRef], reason: str = "") -> list[JobChange]:
         """Enqueue the same function with the same payload under a new key, ready at once."""
         target = self._enqueueing.queue(queue)
 
-        async def act(batch: Sequence[FoundJob]) -> list[_Effect | None]:
+        async def apply(batch: Sequence[FoundJob]) -> list[_Effect | None]:
             copies = [_copy(target, job) for job in batch]
             results = await target.enqueue_many(copies)
             return [
@@ -173,17 +173,17 @@ class JobVerbs:
                 for copy, result in zip(copies, results, strict=True)
             ]
 
-        return await self._change("duplicate", target, jobs, act, reason)
+        return await self._change("duplicate", target, jobs, apply, reason)
 
     async def _change(
-        self, verb: Verb, queue: JobQueue, jobs: Sequence[JobRef], act: _Act, reason: str
+        self, verb: Verb, queue: JobQueue, jobs: Sequence[JobRef], apply: _Apply, reason: str
     ) -> list[JobChange]:
         refs = {job.key: job for job in _distinct(jobs)}
         keys = list(refs)
         arguments = {"queue": queue.name, "keys": keys[:_MAX_RECORDED_KEYS], "count": len(keys)}
         async with self._audit.record(verb, arguments, reason) as action:
             action.subject = keys[0] if len(keys) == 1 else None
-            attempt = _Attempt(verb, queue, act, action.count)
+            attempt = _Attempt(verb, queue, apply, action.count)
             changes: dict[str, JobChange] = {}
             for _ in range(_MAX_TRIES):
                 changes |= await attempt.run(
@@ -205,11 +205,11 @@ class _Attempt:
     """One reading of jobs, and the change of those that may be changed."""
 
     def __init__(
-        self, verb: Verb, queue: JobQueue, act: _Act, count: Callable[[int], None] = lambda number: None
+        self, verb: Verb, queue: JobQueue, apply: _Apply, count: Callable[[int], None] = lambda number: None
     ) -> None:
         self._verb = verb
         self._queue = queue
-        self._act = act
+        self._apply = apply
         self._count = count
 
     async def run(self, refs: Sequence[JobRef]) -> dict[str, JobChange]:
@@ -223,7 +223,7 @@ class _Attempt:
             refused = {ref.key: self._refusal(ref, job, time) for ref, job in pairs}
             changes |= {key: change for key, change in refused.items() if change is not None}
             allowed = [(ref.key, job) for ref, job in pairs if refused[ref.key] is None]
-            effects = await self._act([job for _, job in allowed]) if allowed else []
+            effects = await self._apply([job for _, job in allowed]) if allowed else []
             for (key, job), effect in zip(allowed, effects, strict=True):
                 changes[key] = self._result(key, effect, job)
             self._count(sum(effect is not None for effect in effects))

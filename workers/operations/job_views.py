@@ -12,6 +12,7 @@ from storage.database.events import SHORT_ID_CHARS
 from workers.engine.job_reader import FoundJob, JobState
 from workers.engine.job_record import JobRecord, read_record
 from workers.engine.policy import QueuePolicy
+from workers.engine.settlement import parse_lease
 from workers.monitoring.roster import age, number
 from workers.monitoring.snapshot import Alert, QueueSnapshot, Snapshot, WorkerSnapshot
 from workers.operations.start_facts import JobFacts, StartFacts
@@ -179,8 +180,8 @@ def state_of(job: FoundJob, record: JobRecord) -> JobState:
 def _running_fields(
     policy: QueuePolicy, job: FoundJob, record: JobRecord, now: float, snapshot: Snapshot | None
 ) -> dict[str, Any]:
-    worker, _, rest = show_text(job.mark).partition(":")
-    taken_ms = number(rest.rpartition(":")[2])
+    holder, taken = parse_lease(job.mark)
+    worker, taken_ms = show_text(holder), number(taken)
     running_for = age(taken_ms, now)
     process = worker_of(snapshot, worker)
     queue = queue_of(snapshot, policy.name)

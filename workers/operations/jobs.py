@@ -27,7 +27,7 @@ from workers.operations.audit import Audit
 from workers.operations.dead_letters import DeadLetterOperations
 from workers.operations.enqueueing import Enqueueing
 from workers.operations.job_filter import ALL_JOBS, JobFilter
-from workers.operations.job_pages import INCOMPLETE, Position, parse_cursor, read_section, start
+from workers.operations.job_pages import INCOMPLETE, FoundJobs, Position, parse_cursor, read_section, start
 from workers.operations.job_stacks import JobStack, StackFrame, ask_for_stack, ask_for_stacks
 from workers.operations.job_verbs import MAX_KEYS, ChangeOutcome, JobChange, JobRef, JobVerbs, Verb, check_key
 from workers.operations.job_views import (
@@ -132,19 +132,23 @@ class JobOperations(JobVerbs):
         if snapshot is None and (selected.worker is not None or state == "running"):
             snapshot = await self._take_snapshot()  # it names the workers
         items = await self._jobs_with_key(names, state, selected, snapshot) if cursor is None else []
-        searched, enough = 0, limit - (limit // 10 if selected.searches else 0)
-        while position is not None and len(items) < enough and searched < MAX_SEARCHED:
+        read, enough = 0, limit - limit // 10 if selected.searches else limit
+        while position is not None and len(items) < enough and read < MAX_SEARCHED:
             rows, position, is_cut = await read_section(self._reader, position, limit - len(items))
             if snapshot is None and any(job.state == "running" for _, job, _ in rows):
                 snapshot = await self._take_snapshot()
-            jobs = [self._summary(name, job, now, snapshot) for name, job, now in rows]
-            if selected.searches:
-                searched += len(rows)
-                jobs = [job for job in jobs if job.key != selected.text and selected.selects_job(job)]
-            items += jobs
+            items += self._select(rows, selected, snapshot)
+            read += len(rows)
             if is_cut:
                 break
         return Page(items, None if position is None else position.cursor())
+
+    def _select(self, rows: FoundJobs, selected: JobFilter, snapshot: Snapshot | None) -> list[JobSummary]:
+        """Return the selected ones of these jobs, without the one that `_jobs_with_key` finds."""
+        jobs = [self._summary(name, job, now, snapshot) for name, job, now in rows]
+        if not selected.searches:
+            return jobs
+        return [job for job in jobs if job.key != selected.text and selected.selects_job(job)]
 
     async def _begin_page(
         self, queue: str | None, state: WindowState | None, cursor: str | None

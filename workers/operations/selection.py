@@ -13,6 +13,7 @@ from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.records import DeadLetter, FailureGroup, LetterSummary
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import InvalidFilterError
+from storage.validation import lower_first, validation_problems
 from workers.errors import NotFoundError, UnknownQueueError
 
 Selection = LetterFilter | Sequence[int]
@@ -23,19 +24,18 @@ MAX_IDS = 10_000
 
 
 class ReplayOptions(BaseModel):
-    """Options of a replay.
-
-    ``canary`` letters go first, and the rest waits until their jobs have ended; ``rate`` is letters a second
-    (None: no limit); the plan halts if more than the share ``halt`` of the ended jobs died again (1: never);
-    ``poison`` includes the letters that died too often of the same error.
-    """
+    """Options of a replay."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     canary: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Letters that go first; the rest waits until their jobs have ended."""
     rate: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)] | None = None
+    """Letters a second; None: no limit."""
     halt: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """The plan halts if more than this share of the ended jobs died again; 1: never."""
     poison: bool = False
+    """Whether letters that died too often of the same error are included."""
 
     @classmethod
     def from_values(cls, **options: Any) -> ReplayOptions:
@@ -43,10 +43,8 @@ class ReplayOptions(BaseModel):
         try:
             return cls(**{name: value for name, value in options.items() if value is not None})
         except ValidationError as error:
-            first = error.errors()[0]
-            message = str(first["msg"])
-            problem = f"{message[0].lower()}{message[1:]}"
-            raise InvalidFilterError(problem, field=str(first["loc"][0])) from None
+            first = validation_problems(error)[0]
+            raise InvalidFilterError(lower_first(first.problem), field=first.field) from None
 
 
 def parse_percent(text: str) -> float:

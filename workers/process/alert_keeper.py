@@ -26,6 +26,7 @@ from storage.repositories.alert_history import (
 from workers.engine.keys import ALERTING
 from workers.engine.policy import NORMAL, PollIntervals
 from workers.monitoring.alert_rules import BLOCKED, BY_NAME, DATABASE, REDIS
+from workers.monitoring.descriptions import without_name
 from workers.monitoring.snapshot import Snapshot
 from workers.process.idle_checks import IdleChecks
 from workers.process.worker_events import lost_event
@@ -230,7 +231,7 @@ def alert_event(kind: Literal["alert-fired", "alert-resolved"], record: AlertRec
 def _describe(record: AlertRecord) -> str:
     """Return the title of an alert and its message, as far as neither says what the other does."""
     title = BY_NAME[record.alert].title if record.alert in BY_NAME else record.alert
-    message = record.message.removeprefix("stalled: ")
     if record.alert in (REDIS, DATABASE):  # the message names the server
-        return message[:1].upper() + message[1:]
+        return record.message[:1].upper() + record.message[1:]
+    message = without_name(record.alert, record.message)
     return title if message.lower() in title.lower() else f"{title}: {message}"

@@ -142,7 +142,7 @@ class Heartbeat:
             self._published = not self._note("", 0.0)
 
     def _on_blocked(self, watchdog: Watchdog) -> None:
-        place = watchdog.place()
+        place = watchdog.blocked_at()
         if self._blocked is None:
             self._blocked = time.monotonic() - watchdog.blocked_seconds
             job = {"queue": place.queue, "job": place.job} if place.job else {}
@@ -167,7 +167,7 @@ class Heartbeat:
             self._unsent = None
 
     def _end(self, watchdog: Watchdog, give_up: Callable[[str], None]) -> None:
-        place = watchdog.place()
+        place = watchdog.blocked_at()
         call = DECLARE_DEAD_SCRIPT.call([WORKERS, BEATS], [self._worker_id, 0])
         for heartbeat in (self, *self._others):
             heartbeat._send(call)

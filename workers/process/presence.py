@@ -31,9 +31,9 @@ _FORGET_SECONDS = 86_400.0
 class Presence:
     """The entry of this process on the list of workers, which expires after ``ttl`` seconds.
 
-    ``describe`` returns what is published besides the process's name, ``figures`` what goes with a
-    sign of life; ``on_letters`` is called if dead letters wait for the database, ``on_request`` with the
-    newest request to drain, again and again, ``on_returned`` if others had declared the process dead.
+    ``describe`` returns what is published besides the process's name, ``figures`` what goes with a sign of
+    life.  ``on_letters`` is called if dead letters wait for the database, and ``on_returned`` if others had
+    declared the process dead.  ``on_request`` gets the newest request to drain, again and again.
     """
 
     def __init__(

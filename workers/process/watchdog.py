@@ -158,7 +158,7 @@ class Watchdog:
             return Verdict.MOVES  # after a long time at work the loop gets the chance to move first
         return Verdict.GIVE_UP if self._limit_passed() else Verdict.BLOCKED
 
-    def place(self) -> BlockedAt:
+    def blocked_at(self) -> BlockedAt:
         """Return where the loop is blocked now."""
         task = self._clock.task()
         job = next((job for job in self._list_jobs() if task is not None and job.task is task), None)

@@ -1,4 +1,4 @@
-"""What the tests of the doctor share: its report, its checks by themselves, and servers to be checked."""
+"""Shared by the tests of the doctor: its report, its single checks, and servers to be checked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ StartValkey = Callable[..., ValkeyServer]
 
 
 class Report:
-    """What ``doctor --json`` said."""
+    """The report of ``doctor --json``."""
 
     def __init__(self, done: Done) -> None:
         assert SECRET not in done.out + done.err

@@ -123,7 +123,7 @@ def test_it_changes_no_file(program: Program, tmp_path: Path, state: str) -> Non
 CHANGED_BY_THE_PROGRAM = {"couturecast.db-wal", "couturecast.db-shm", "log-0", "couturecast.db"} | {
     f"appendonly.aof.1.{end}.aof" for end in ("base", "incr")
 }
-"""What a running program writes by itself: its database, its log and the embedded server's file."""
+"""Files that a running program writes by itself: its database, its log and the embedded server's file."""
 
 
 async def test_it_changes_no_file_of_a_running_program(program: Program, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the doctor finds on a database: unavailable, other tables, missing rights, poolers."""
+"""The doctor's findings on a database: unavailable, other tables, missing rights, poolers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doctor finds on the machine: the data directory, the token, the port."""
+"""The doctor's findings on the machine: the data directory, the token, the port."""
 
 from __future__ import annotations
 

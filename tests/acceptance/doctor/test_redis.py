@@ -1,4 +1,4 @@
-"""What the doctor finds on a Redis: unavailable, without rights, full, a replica, unencrypted."""
+"""The doctor's findings on a Redis: unavailable, without rights, full, a replica, unencrypted."""
 
 from __future__ import annotations
 

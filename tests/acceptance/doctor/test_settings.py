@@ -1,4 +1,4 @@
-"""What the doctor finds in the settings, the handlers that they name included."""
+"""The doctor's findings in the settings, and in the handlers that they name."""
 
 from __future__ import annotations
 

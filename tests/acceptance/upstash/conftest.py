@@ -1,4 +1,4 @@
-"""What the tests of ``upstash`` share: the real program, and a server that keeps to the documented API."""
+"""Shared by the tests of ``upstash``: the real program, and a server with the documented API."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ async def make_bench(redis_url: str, redis: Redis, letters: DeadLetterRepository
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    """What the handlers of all worker processes wrote down."""
+    """Return the notes of the handlers of all worker processes."""
     return Journal(tmp_path / "journal")
 
 

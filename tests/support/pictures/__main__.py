@@ -41,7 +41,7 @@ PICTURES: tuple[tuple[str, Sequence[str], str], ...] = (
 )
 """Name of the file, options, and what its verdict must be: it is taken again until that is so."""
 _VERDICT_Y = "68.8"
-"""Where the words of the third line stand."""
+"""Vertical position of the third line in a picture, which has the words."""
 _STUCK_JOBS = 25
 """Five run at a time, for 25 s in each of four attempts: enough for all pictures."""
 _TIMEOUT_SECONDS = 600.0

@@ -108,7 +108,7 @@ async def write_pause(client: Any, now: float) -> None:
 
 
 async def write_events(database: Database, now: float) -> None:
-    """What happened in the last hour."""
+    """Write the events of the last hour."""
     when = datetime.fromtimestamp(now, UTC)
     released, paused = timedelta(seconds=_RELEASED_BEFORE_SECONDS), timedelta(seconds=_PAUSED_BEFORE_SECONDS)
     await EventRepository(database).record(

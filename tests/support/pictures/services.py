@@ -1,4 +1,4 @@
-"""What the jobs of the pictures call: a weather service that fails at times, and one that never answers."""
+"""Services that the jobs of the pictures call: for weather, failing at times, and one that never answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of an error of the system: the truth, and what to do."""
+"""Messages about errors of the system: the cause and the fix."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Pipe:
         self.stream = os.fdopen(writer, "w")
 
     def read_until(self, text: str) -> str:
-        """What comes up to the line with ``text``; fails if none comes."""
+        """Return the lines up to the one with ``text``; fail if none comes."""
         found = b""
         while text.encode() not in found:
             chunk = os.read(self.reader, 65_536)

@@ -1,4 +1,4 @@
-"""What the settings make of a .env file, the environment and flags."""
+"""Settings from a .env file, the environment and flags."""
 
 from __future__ import annotations
 

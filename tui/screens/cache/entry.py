@@ -39,7 +39,7 @@ class CacheEntryScreen(CacheActions):
         self._entry = entry
 
     @property
-    def about(self) -> str:
+    def subject(self) -> str:
         """The name of what the screen is about."""
         return self._entry.key
 

@@ -41,7 +41,7 @@ class LetterScreen(LetterActions):
         self._letter = letter
 
     @property
-    def about(self) -> str:
+    def subject(self) -> str:
         """The name of what the screen is about."""
         return f"letter {self._letter.id}"
 

@@ -64,7 +64,7 @@ class JobScreen(JobActions):
         """When it was read last, by the monotonic clock."""
 
     @property
-    def about(self) -> str:
+    def subject(self) -> str:
         """The name of what the screen is about."""
         return self._job.key
 

@@ -16,7 +16,7 @@ from tui.screens.jobs.actions import JobActions
 from tui.screens.jobs.page import JobPage, Listed
 from tui.screens.jobs.pane import JobPane
 from tui.screens.paged import PAGE_ROWS, ListState, PagedScreen
-from tui.session import Session
+from tui.session import READ_PAUSE_FACTOR, Session
 from tui.text import jobs as job_text
 from tui.text.completion import Values
 from tui.text.format import count, escape, long_duration
@@ -31,8 +31,6 @@ from workers.operations.operations import Page
 from workers.operations.schedules import ScheduleView
 from workers.words import plural
 
-_COST_FACTOR = 20.0
-"""After a sorted list was read as many times as long as that took pass at least until it is read again."""
 _LAST_DONE = 10
 """Jobs that were done last, shown while none runs."""
 _REMEMBERED_TAB = "jobs-tab"
@@ -162,7 +160,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             cursor = page.next
             if cursor is None:
                 break
-        self._next_read = time.monotonic() + _COST_FACTOR * (time.monotonic() - began)
+        self._next_read = time.monotonic() + READ_PAUSE_FACTOR * (time.monotonic() - began)
         return job_text.JOB_SORTING[listed].sort(jobs, state.order), cursor is not None
 
     def sorting_of(self, state: ListState[Listed]) -> Sorting[Any]:

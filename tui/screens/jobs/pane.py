@@ -110,7 +110,7 @@ class JobPane(Container):
                 if self._is_shown(job):
                     self._detail = None if detail is None else named_job(detail, self.session.snapshot)
                     self._show_detail("".join(problems))
-                    await self._ask(job)
+                    await self._fetch_stack(job)
                 if self._is_shown(job):
                     return
         finally:
@@ -119,8 +119,8 @@ class JobPane(Container):
     def _is_shown(self, job: JobSummary) -> bool:
         return self._job is not None and (self._job.queue, self._job.key) == (job.queue, job.key)
 
-    async def _ask(self, job: JobSummary) -> None:
-        """Ask where a running job stands, and which others stand there."""
+    async def _fetch_stack(self, job: JobSummary) -> None:
+        """Fetch the stack of a running job, and the jobs at the same line."""
         if self._detail is None or self._detail.state != "running" or time.monotonic() < self._next_question:
             return
         self._next_question = time.monotonic() + _ASK_SECONDS

@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from tui.session import Session
+from tui.session import READ_PAUSE_FACTOR, Session
 from workers.operations.history import History, Series, series
 from workers.operations.operations import ALL_EVENTS, Event, EventFilter, FailureGroup, LetterFilter
 
 REFRESH_SECONDS = 10.0
-_COST_FACTOR = 20.0
-"""After a fetch as many times as long as it took pass at least, so that a slow server is not kept busy."""
 _DAY_SECONDS = 86_400.0
 MAX_GROUPS = 20
 _MAX_EVENTS = 60
@@ -78,7 +76,7 @@ class Details:
             self._fetching, self.were_read = False, True
             took = time.monotonic() - began
             if self._next:  # not invalidated in the meantime
-                self._next = time.monotonic() + max(REFRESH_SECONDS, _COST_FACTOR * took)
+                self._next = time.monotonic() + max(REFRESH_SECONDS, READ_PAUSE_FACTOR * took)
 
     async def fetch_histories(self, range_seconds: float) -> None:
         """Fetch the histories: those of up to three hours are in memory."""

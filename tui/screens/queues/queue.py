@@ -53,7 +53,7 @@ class QueueScreen(ChartedScreen, LetterActions, JobActions, EventActions):
         self._queue = queue
 
     @property
-    def about(self) -> str:
+    def subject(self) -> str:
         """The name of what the screen is about."""
         return self._queue
 

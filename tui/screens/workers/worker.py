@@ -61,7 +61,7 @@ class WorkerScreen(WorkerActions, JobActions):
         self._is_reading = False
 
     @property
-    def about(self) -> str:
+    def subject(self) -> str:
         """The name of what the screen is about."""
         return self._worker.name if self._worker is not None else ""
 

@@ -58,7 +58,7 @@ class _Call:
 
 
 class ProcessStack(NamedTuple):
-    """Where a job stands.  A frame is its file, line, function and whether it is the team's code."""
+    """The stack of a running job.  A frame is its file, line, function and whether it is the team's code."""
 
     pid: int | None
     frames: Sequence[Any] = ()

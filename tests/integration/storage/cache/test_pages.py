@@ -1,4 +1,4 @@
-"""What operators see of the cache: the counts of all processes, and pages of entries."""
+"""The cache as operators see it: the counts of all processes, and pages of entries."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ async def test_changed_preferences_are_seen_at_once(operations: BuiltOperations)
 async def test_the_cache_is_invalidated_after_the_commit(
     operations: BuiltOperations, database: Database
 ) -> None:
-    """Whoever loads when it hears must find the new row."""
+    """A reader that loads on the notification must find the new row."""
     seen: list[dict[str, Any]] = []
 
     async def hear(*subjects: str) -> None:

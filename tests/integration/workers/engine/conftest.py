@@ -1,4 +1,4 @@
-"""What the engine's tests share: a handler, and conditions to wait for."""
+"""Shared by the engine's tests: a handler, and conditions to wait for."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ async def test_e13_an_idle_process_with_four_queues_keeps_to_its_budget_of_comma
 async def _commands(
     pace: PollIntervals, seconds: float, letters: DeadLetterRepository, directory: Path
 ) -> int:
-    """What an idle process sends in so many seconds, by the server's own count."""
+    """Return the commands of an idle process in so many seconds, by the server's own count."""
     server = ValkeyServer(directory)
     await asyncio.to_thread(server.start)
 

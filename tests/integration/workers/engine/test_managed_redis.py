@@ -60,7 +60,7 @@ async def _assert_rights_are_few(url: str) -> None:
 
 
 async def _assert_snapshot_has_no_problem(operations: Operations, worker_id: str) -> None:
-    """What Redis does not report is unknown, and no alert."""
+    """Check that facts which Redis does not report are unknown, and raise no alert."""
     snapshot = await operations.snapshot()
     assert snapshot.redis.error is None
     assert (snapshot.redis.memory_used, snapshot.redis.memory_limit, snapshot.redis.eviction_policy) == (

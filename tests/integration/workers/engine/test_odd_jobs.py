@@ -1,4 +1,4 @@
-"""What foreign producers and careless handlers do, and what becomes of it: a letter, never a dead process."""
+"""Foreign producers and careless handlers: they cause a dead letter, never a dead process."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ TIMINGS = replace(QUICK, loop_count_seconds=0.1, blocked_after_seconds=0.5)
 
 @pytest.fixture
 def valkey_options() -> tuple[str, ...]:
-    """Of a second Redis, which holds the colours."""
+    """Return the options of a second Redis, which holds the colours."""
     return ("--appendonly", "yes")
 
 

@@ -58,7 +58,7 @@ class Held:
 
 @dataclass
 class Model:
-    """What must be true of the queue."""
+    """The state that the queue must have."""
 
     waiting: set[str] = field(default_factory=set)
     delayed: set[str] = field(default_factory=set)
@@ -223,7 +223,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.shown)
     @rule(data=st.data(), verb=st.sampled_from(["abort", "run now", "remove"]))
     def change_what_was_shown(self, data: st.DataObject, verb: str) -> None:
-        """Nothing happens to a job that has moved since."""
+        """Change a job as it was shown: nothing happens if it has moved since."""
         shown = self.shown.pop(data.draw(st.integers(0, len(self.shown) - 1)))
         key = self._key(shown.id)
         now = self._find(key)

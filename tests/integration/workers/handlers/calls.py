@@ -1,4 +1,4 @@
-"""What the pool's processes are given to do."""
+"""Functions for the pool's processes to call."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def loads_pillow_heif(function: Callable[..., Any], *args: Any) -> bool:
 
 
 def stderr_of(function: Callable[..., Any], *args: Any) -> bytes:
-    """What the function, and the C libraries below it, write to descriptor 2."""
+    """Return the output of the function, and of the C libraries below it, to descriptor 2."""
     saved = os.dup(2)
     with tempfile.TemporaryFile() as file:
         os.dup2(file.fileno(), 2)

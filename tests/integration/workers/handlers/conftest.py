@@ -1,4 +1,4 @@
-"""What the handlers' tests share: a real HTTP server that does as it is told, and the two databases."""
+"""Shared by the handlers' tests: a real HTTP server with prepared answers, and the two databases."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FIRST = JobContext(job_key="job-1", attempt=1)
 
 @dataclass(frozen=True)
 class Request:
-    """What the server was asked."""
+    """A request that the server received."""
 
     method: str
     path: str
@@ -45,7 +45,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server says: ``body``, then whatever ``more`` yields, then the end of the connection."""
+    """An answer of the server: ``body``, then all that ``more`` yields, then the end of the connection."""
 
     status: int = 200
     body: bytes = b""

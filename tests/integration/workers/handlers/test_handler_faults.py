@@ -1,4 +1,4 @@
-"""Whatever a handler does in a process of its own: the jobs beside it end, and so do we."""
+"""Faults of a handler in a process of its own: the other jobs end, each once."""
 
 from __future__ import annotations
 

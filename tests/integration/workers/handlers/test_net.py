@@ -91,7 +91,7 @@ async def test_a_name_is_not_resolved_again_after_its_check(
     real = socket.getaddrinfo
 
     def rebinding(host: str, *arguments: Any, **options: Any) -> Any:
-        """What an attacker's name server does."""
+        """Resolve a name as an attacker's name server does."""
         if host == "rebind.test":
             looked_up.append(host)
             host = "127.0.0.1" if len(looked_up) == 1 else "127.0.0.2"

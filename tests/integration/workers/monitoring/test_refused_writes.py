@@ -45,7 +45,7 @@ async def _refuse(redis: Redis, settings: dict[str, Any]) -> None:
 
 
 async def _look_once(url: str, database: Database) -> Snapshot:
-    """What a program sees that takes a single snapshot."""
+    """Return the snapshot of a program that takes a single one."""
     redis = make_client(url)
     reader = _reader(redis, url, database)
     try:

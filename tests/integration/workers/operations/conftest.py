@@ -1,4 +1,4 @@
-"""What the tests of the operator's verbs share."""
+"""Shared by the tests of the operator's verbs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever other programs write under a queue's keys can be shown, and is left as it is."""
+"""Values of other programs under a queue's keys can be shown, and stay as they are."""
 
 from __future__ import annotations
 

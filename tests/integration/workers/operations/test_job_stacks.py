@@ -1,4 +1,4 @@
-"""Where a running job stands, asked of the process that holds it."""
+"""The stack of a running job, asked of the process that holds it."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ async def send_job(bench: Bench, key: str, **options: Any) -> None:
 
 
 async def worker_on_paper(redis: Redis, name: str, **presence: Any) -> None:
-    """What Redis holds of a process that lives and takes nothing."""
+    """Write the keys of a process that lives and takes nothing."""
     seconds, micros = await redis.time()
     now_ms = seconds * 1000 + micros // 1000
     facts = {

@@ -1,4 +1,4 @@
-"""What a process finds out while no queue holds anything, and how few commands it sends for that."""
+"""Checks of a process while no queue holds anything, and how few commands they send."""
 
 from __future__ import annotations
 

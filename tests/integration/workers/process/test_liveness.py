@@ -1,4 +1,4 @@
-"""What a snapshot says of processes that are gone or dead, and of times ahead of the clock."""
+"""Snapshots with processes that are gone or dead, and with times ahead of the clock."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class Member:
 
 @pytest.fixture
 def valkey_options() -> tuple[str, ...]:
-    """What it holds survives its restarts."""
+    """Return options with which its data survives restarts."""
     return "--appendonly", "yes"
 
 

@@ -1,4 +1,4 @@
-"""What a snapshot says of processes that hang, block, freeze or are killed."""
+"""Snapshots with processes that hang, block, freeze or are killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session of the dashboard in a browser is started with."""
+"""Command and environment of a session of the dashboard in a browser."""
 
 from __future__ import annotations
 

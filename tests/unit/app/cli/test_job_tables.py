@@ -1,4 +1,4 @@
-"""What the commands on jobs and schedules print."""
+"""Output of the commands on jobs and schedules."""
 
 from __future__ import annotations
 

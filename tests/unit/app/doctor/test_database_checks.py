@@ -1,4 +1,4 @@
-"""What the doctor concludes about the pool and the tables of a database."""
+"""The doctor's conclusions about the pool and the tables of a database."""
 
 from __future__ import annotations
 

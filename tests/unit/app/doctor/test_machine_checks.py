@@ -1,4 +1,4 @@
-"""What the doctor concludes about terminals, hosts, folders and tokens."""
+"""The doctor's conclusions about terminals, hosts, folders and tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doctor concludes from a Redis or a cache that has answered."""
+"""The doctor's conclusions from a Redis or a cache that has answered."""
 
 from __future__ import annotations
 

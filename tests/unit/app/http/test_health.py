@@ -1,4 +1,4 @@
-"""What the health endpoint says of processes that do not live."""
+"""The health endpoint on processes that do not live."""
 
 from __future__ import annotations
 

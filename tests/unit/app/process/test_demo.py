@@ -1,4 +1,4 @@
-"""What the demo does not reach."""
+"""Settings of the demo."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from app.process.systemd import SystemdNotifier
 
 
 class FakeProcess:
-    """What the notifier reads of a worker process."""
+    """The part of a worker process that the notifier reads."""
 
     def __init__(self) -> None:
         self.draining = False

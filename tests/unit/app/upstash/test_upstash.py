@@ -26,7 +26,7 @@ AS_WANTED = {
 
 
 def changes(**fields: Any) -> list[str]:
-    """What is done to a database with these fields."""
+    """Return the changes to a database with these fields."""
     found = Database.model_validate(AS_WANTED | fields)
     return [change.what for change in compare([QUEUES], [found]).changes]
 

@@ -1,4 +1,4 @@
-"""What a plan does next, by how its jobs ended so far."""
+"""The next step of a plan, by how its jobs have ended so far."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes two messages the same error, and what does not."""
+"""Messages that are the same error, and messages that are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an error happened: the innermost frame of a handler."""
+"""The frame recorded with an error: the innermost one of a handler."""
 
 from __future__ import annotations
 

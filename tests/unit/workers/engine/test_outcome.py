@@ -1,4 +1,4 @@
-"""What the engine decides by itself, without any server."""
+"""Decisions of the engine, without any server."""
 
 from __future__ import annotations
 

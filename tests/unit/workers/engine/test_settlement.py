@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from redis.asyncio import Redis
 
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.engine.queue import SETTLE_SCRIPT, JobQueue
-from workers.engine.settlement import SETTLEMENT_FIELDS, VERB_FIELDS, LetterPayload, Settlement
+from workers.engine.settlement import (
+    SETTLEMENT_FIELDS,
+    VERB_FIELDS,
+    LetterPayload,
+    Settlement,
+    parse_lease,
+)
 
 VALUES = {
     "id": b"id",
@@ -47,7 +54,7 @@ def _settlement(verb: str) -> Settlement:
 
 
 def _offsets() -> dict[str, int]:
-    """Where the script reads each argument, counted from the first of its job."""
+    """Return the place of each argument in the script, counted from the first of its job."""
     offsets: dict[str, int] = {}
     for names, numbers in re.findall(r"^local ([A-Z_, ]+) = ([\d, ]+)$", SETTLE_SCRIPT.text, re.MULTILINE):
         offsets |= dict(zip(names.lower().split(", "), map(int, numbers.split(", ")), strict=True))
@@ -70,3 +77,19 @@ def test_the_script_reads_each_argument_of_a_settlement_at_its_position() -> Non
     assert {name for own in VERB_FIELDS.values() for name in own} | set(SETTLEMENT_FIELDS) == offsets.keys()
     queue = JobQueue(Redis(), next(iter(DEFAULT_POLICIES.values())))
     assert len(queue.settle_call([]).args) == first - 1
+
+
+@pytest.mark.parametrize(
+    ("lease", "worker", "taken_ms"),
+    [
+        (b"ann:17:1700000000000", b"ann", b"1700000000000"),
+        (b"ann:1:2:3", b"ann", b"3"),
+        (b"ann:17", b"ann", b"17"),
+        (b"ann", b"ann", b""),
+        (b"", b"", b""),
+    ],
+)
+def test_a_lease_names_its_worker_and_the_time_of_the_take(
+    lease: bytes, worker: bytes, taken_ms: bytes
+) -> None:
+    assert parse_lease(lease) == (worker, taken_ms)

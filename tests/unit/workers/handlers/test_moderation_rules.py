@@ -1,4 +1,4 @@
-"""What the word list and the rules say of a text."""
+"""Verdicts of the word list and the rules on a text."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ GOOD: dict[str, dict[str, Any]] = {
 
 
 def problem(queue: str, **changes: Any) -> str:
-    """What is said of a good payload with ``changes``; a change to None takes the field away."""
+    """Return the error of a good payload with ``changes``; a change to None removes the field."""
     data = {name: value for name, value in (GOOD[queue] | changes).items() if value is not None}
     with pytest.raises(InvalidJobError) as raised:
         validate_payload(PAYLOAD_MODELS[queue], data)

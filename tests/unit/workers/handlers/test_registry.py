@@ -1,4 +1,4 @@
-"""What COUTURECAST_HANDLERS may name, and what is said of what it may not."""
+"""Names that COUTURECAST_HANDLERS may have, and the errors of all others."""
 
 from __future__ import annotations
 

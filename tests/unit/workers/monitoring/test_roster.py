@@ -1,4 +1,4 @@
-"""What is concluded of a process from its words, its connection and its leases."""
+"""The state of a process, concluded from its presence, its connection and its leases."""
 
 from __future__ import annotations
 

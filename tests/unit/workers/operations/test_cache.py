@@ -1,4 +1,4 @@
-"""What an operator writes to find cache entries, and whose entry a key names."""
+"""Patterns that find cache entries, and the owner of an entry by its key."""
 
 from __future__ import annotations
 

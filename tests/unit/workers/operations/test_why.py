@@ -72,7 +72,7 @@ JOBS: dict[Cause, JobFacts | None] = {
     "waits_its_turn": replace(READY, position=131),
     "next": READY,
 }
-"""What a cause needs the job to be; of the others any job that waits will do."""
+"""The job that a cause needs; for the others any job that waits will do."""
 QUEUE: dict[Cause, dict[str, Any]] = {
     "redis_unavailable": {"redis_error": "Connection refused"},
     "held_by_dead_worker": {"recover_in": 4.0},
@@ -91,7 +91,7 @@ QUEUE: dict[Cause, dict[str, Any]] = {
     "stalled": {"stalled": "stalled: 7 ready, none for 31 s"},
     "starts": {"depth": 151, "in_flight": 3},
 }
-"""What a cause needs the queue to be."""
+"""The queue that a cause needs."""
 OF_QUEUES: tuple[Cause, ...] = ("empty", "starts")
 
 SENTENCES: dict[Cause, str] = {

@@ -1,4 +1,4 @@
-"""What accompanies the dispatchers of a process."""
+"""Background tasks of a process, next to its dispatchers."""
 
 from __future__ import annotations
 

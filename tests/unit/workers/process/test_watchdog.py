@@ -116,7 +116,7 @@ async def test_the_place_names_handler_line_queue_and_job() -> None:
 
     def watch() -> None:
         asleep.wait(10)
-        places.append(dog.place())
+        places.append(dog.blocked_at())
 
     handler.__module__, handler.__qualname__ = "shop.colors", "extract"
     clock.start()

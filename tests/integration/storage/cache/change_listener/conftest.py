@@ -1,4 +1,4 @@
-"""What the tests of the change listener share: one whose calls are recorded, and a program that writes."""
+"""Shared by the tests of the change listener: one whose calls are recorded, and a program that writes."""
 
 from __future__ import annotations
 
@@ -17,59 +17,59 @@ from tests.support.servers import PostgresServer
 from tests.support.waiting import eventually
 
 
-class Ear:
+class RecordingListener:
     """Records the calls of a listener."""
 
     def __init__(self, database: Database) -> None:
-        self.heard: list[str] = []
-        self.gaps = 0
+        self.changes: list[str] = []
+        self.resyncs = 0
         self.fail: Callable[[str], bool] = lambda subject: False
         self.failed = 0
         self.task = asyncio.create_task(
-            ChangeListener(database, on_change=self._change, on_resync=self._gap).run(), name="changes"
+            ChangeListener(database, on_change=self._change, on_resync=self._resync).run(), name="changes"
         )
 
     async def _change(self, subject: str) -> None:
         if self.fail(subject):
             self.failed += 1
             raise RuntimeError("the cache is down")
-        self.heard.append(subject)
+        self.changes.append(subject)
 
-    async def _gap(self) -> None:
-        self.gaps += 1
+    async def _resync(self) -> None:
+        self.resyncs += 1
 
-    async def hears(self, *subjects: str) -> None:
+    async def wait_for(self, *subjects: str) -> None:
         """Wait until these tags have changed, and nothing else, since the last call."""
-        await eventually(lambda: len(self.heard) >= len(subjects), what=f"{subjects}, not {self.heard}")
-        assert self.heard == list(subjects)
-        self.heard.clear()
+        await eventually(lambda: len(self.changes) >= len(subjects), what=f"{subjects}, not {self.changes}")
+        assert self.changes == list(subjects)
+        self.changes.clear()
 
-    async def listens(self, gaps: int = 1) -> None:
-        """Wait until it has started to listen ``gaps`` times."""
-        await eventually(lambda: self.gaps == gaps, within=20, what="listening")
+    async def wait_until_listening(self, times: int = 1) -> None:
+        """Wait until it has started to listen ``times`` times."""
+        await eventually(lambda: self.resyncs == times, within=20, what="listening")
 
     async def stop(self) -> None:
         """Stop the listener as the end of a process does."""
         await cancel_and_wait([self.task])
 
 
-MakeEar = Callable[[Database], Ear]
+MakeListener = Callable[[Database], RecordingListener]
 
 
 @pytest.fixture
-async def make_ear(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MakeEar]:
+async def make_listener(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MakeListener]:
     """Creates listeners with short intervals."""
     monkeypatch.setattr(changes, "_STANDBY_SECONDS", 0.1)
     monkeypatch.setattr(changes, "_PING_SECONDS", 0.2)
-    ears: list[Ear] = []
+    listeners: list[RecordingListener] = []
 
-    def make(database: Database) -> Ear:
-        ears.append(Ear(database))
-        return ears[-1]
+    def make(database: Database) -> RecordingListener:
+        listeners.append(RecordingListener(database))
+        return listeners[-1]
 
     yield make
-    for ear in ears:
-        await ear.stop()
+    for listener in listeners:
+        await listener.stop()
 
 
 @pytest.fixture
@@ -84,11 +84,11 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def ear(database: Database, make_ear: MakeEar) -> Ear:
+async def listener(database: Database, make_listener: MakeListener) -> RecordingListener:
     """A listener that has started to listen."""
-    ear = make_ear(database)
-    await ear.listens()
-    return ear
+    listener = make_listener(database)
+    await listener.wait_until_listening()
+    return listener
 
 
 async def write(url: str, *statements: str) -> str:

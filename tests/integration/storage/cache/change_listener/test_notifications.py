@@ -18,22 +18,27 @@ from storage.cache import change_listener as changes
 from storage.cache.change_listener import ChangeListener, notifications_arrive
 from storage.database import migrations
 from storage.database.engine import Database
-from tests.integration.storage.cache.change_listener.conftest import Ear, MakeEar, write, write_one
+from tests.integration.storage.cache.change_listener.conftest import (
+    MakeListener,
+    RecordingListener,
+    write,
+    write_one,
+)
 from tests.support.servers import PostgresServer
 from tests.support.waiting import eventually
 
 
-async def test_each_kind_of_statement_notifies(ear: Ear, postgres_url: str) -> None:
+async def test_each_kind_of_statement_notifies(listener: RecordingListener, postgres_url: str) -> None:
     await write(
         postgres_url,
         "INSERT INTO user_preferences VALUES ('ana', '{}'), ('bo', '{}')",
         "UPDATE user_preferences SET preferences = '{}' WHERE user_id = 'nobody'",
     )
-    await ear.hears("user:ana", "user:bo")
+    await listener.wait_for("user:ana", "user:bo")
     await write(postgres_url, "UPDATE user_preferences SET preferences = '[1]' WHERE user_id = 'bo'")
-    await ear.hears("user:bo")
+    await listener.wait_for("user:bo")
     await write(postgres_url, "UPDATE user_preferences SET user_id = 'cy' WHERE user_id = 'bo'")
-    await ear.hears("user:bo", "user:cy")
+    await listener.wait_for("user:bo", "user:cy")
     await write(
         postgres_url,
         "INSERT INTO user_preferences VALUES ('cy', '{}') ON CONFLICT (user_id) DO UPDATE "
@@ -42,36 +47,42 @@ async def test_each_kind_of_statement_notifies(ear: Ear, postgres_url: str) -> N
         "COPY user_preferences (user_id, preferences) FROM PROGRAM 'printf \"dee\\t{}\\n\"'",
         "INSERT INTO weather VALUES ('lisboa', now(), 'x', '{}', '{}', now())",
     )
-    await ear.hears("user:cy", "user:ana", "user:dee", "location:lisboa")
+    await listener.wait_for("user:cy", "user:ana", "user:dee", "location:lisboa")
     await write(postgres_url, "UPDATE weather SET provider = 'y'", "TRUNCATE user_preferences, weather")
-    await ear.hears("location:lisboa", "all")
+    await listener.wait_for("location:lisboa", "all")
 
 
-async def test_a_rolled_back_statement_does_not_notify(ear: Ear, postgres_url: str) -> None:
+async def test_a_rolled_back_statement_does_not_notify(
+    listener: RecordingListener, postgres_url: str
+) -> None:
     insert = "INSERT INTO user_preferences VALUES ('ana', '{}')"
     await write(postgres_url, "BEGIN", insert, "ROLLBACK")
     await write_one(postgres_url)
-    await ear.hears("user:after")
+    await listener.wait_for("user:after")
 
 
-async def test_many_changes_at_once_invalidate_everything(ear: Ear, postgres_url: str) -> None:
+async def test_many_changes_at_once_invalidate_everything(
+    listener: RecordingListener, postgres_url: str
+) -> None:
     some = "INSERT INTO user_preferences SELECT 'u' || n, '{{}}' FROM generate_series({}) AS n"
     await write(postgres_url, some.format("1, 5000"))
-    await ear.hears("all")
+    await listener.wait_for("all")
     await write(postgres_url, "UPDATE user_preferences SET updated_at = now()")
-    await ear.hears("all")
+    await listener.wait_for("all")
     await write(postgres_url, some.format("5001, 6000"))
-    await eventually(lambda: len(ear.heard) == 1_000)
-    assert "all" not in ear.heard
+    await eventually(lambda: len(listener.changes) == 1_000)
+    assert "all" not in listener.changes
 
 
-async def test_an_id_too_long_for_a_payload_invalidates_everything(ear: Ear, postgres_url: str) -> None:
+async def test_an_id_too_long_for_a_payload_invalidates_everything(
+    listener: RecordingListener, postgres_url: str
+) -> None:
     await write(postgres_url, "INSERT INTO user_preferences VALUES (repeat('ü', 3_980), '{}')")
-    await ear.hears("all")
+    await listener.wait_for("all")
 
 
 async def test_a_writer_with_few_rights_and_an_odd_search_path_notifies(
-    ear: Ear, database: Database, postgres_url: str
+    listener: RecordingListener, database: Database, postgres_url: str
 ) -> None:
     name = f"writer_{time.monotonic_ns()}"
     await write(
@@ -83,7 +94,7 @@ async def test_a_writer_with_few_rights_and_an_odd_search_path_notifies(
         "CREATE TEMPORARY TABLE touched (user_id text)",
         "INSERT INTO public.user_preferences VALUES ('ana', '{}')",
     )
-    await ear.hears("user:ana")
+    await listener.wait_for("user:ana")
     said = await write(
         postgres_url,
         "REVOKE EXECUTE ON FUNCTION pg_notify FROM PUBLIC",
@@ -97,15 +108,15 @@ async def test_a_writer_with_few_rights_and_an_odd_search_path_notifies(
         assert await connection.scalar(text("SELECT count(*) FROM user_preferences")) == 2
 
 
-async def test_tables_in_another_schema_notify(postgres_url: str, make_ear: MakeEar) -> None:
+async def test_tables_in_another_schema_notify(postgres_url: str, make_listener: MakeListener) -> None:
     await write(postgres_url, "DROP EXTENSION pg_trgm CASCADE", 'CREATE SCHEMA "the shop"')
     database = Database(f"{postgres_url}{'&' if '?' in postgres_url else '?'}schema=the%20shop")
     await database.start()
-    ear = make_ear(database)
-    await ear.listens()
+    listener = make_listener(database)
+    await listener.wait_until_listening()
     await write(postgres_url, "INSERT INTO \"the shop\".user_preferences VALUES ('ana', '{}')")
-    await ear.hears("user:ana")
-    await ear.stop()
+    await listener.wait_for("user:ana")
+    await listener.stop()
     await database.close()
 
 
@@ -117,7 +128,7 @@ def _to_0003(connection: Connection) -> None:
 
 
 async def test_the_triggers_can_be_removed_and_created_again(
-    ear: Ear, database: Database, postgres_url: str
+    listener: RecordingListener, database: Database, postgres_url: str
 ) -> None:
     async with database.begin() as connection:
         await connection.run_sync(_to_0003)
@@ -125,7 +136,7 @@ async def test_the_triggers_can_be_removed_and_created_again(
         assert await connection.scalar(text(ours)) == 0
     await database.start()
     await write_one(postgres_url)
-    await ear.hears("user:after")
+    await listener.wait_for("user:after")
 
 
 async def test_missing_notifications_are_logged_once(

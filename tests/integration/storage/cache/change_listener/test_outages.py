@@ -11,7 +11,12 @@ import structlog
 
 from storage.cache import change_listener as changes
 from storage.database.engine import Database
-from tests.integration.storage.cache.change_listener.conftest import Ear, MakeEar, write, write_one
+from tests.integration.storage.cache.change_listener.conftest import (
+    MakeListener,
+    RecordingListener,
+    write,
+    write_one,
+)
 from tests.support.forwarder import Forwarder
 from tests.support.servers import PostgresServer
 from tests.support.waiting import eventually
@@ -31,28 +36,32 @@ async def own() -> AsyncIterator[PostgresServer]:
     await asyncio.to_thread(server.remove)
 
 
-async def test_the_listener_reconnects_after_an_outage(own: PostgresServer, make_ear: MakeEar) -> None:
+async def test_the_listener_reconnects_after_an_outage(
+    own: PostgresServer, make_listener: MakeListener
+) -> None:
     database = Database(own.url())
     await database.start()
-    ear = make_ear(database)
-    await ear.listens()
+    listener = make_listener(database)
+    await listener.wait_until_listening()
     with structlog.testing.capture_logs() as logs:
         await asyncio.to_thread(own.stop)
         await eventually(lambda: any("not received now" in line["event"] for line in logs), within=20)
     await asyncio.to_thread(own.start)
-    await ear.listens(2)
+    await listener.wait_until_listening(2)
     await write_one(own.url())
-    await ear.hears("user:after")
-    await ear.stop()
+    await listener.wait_for("user:after")
+    await listener.stop()
     await database.close()
 
 
-async def test_the_listener_replaces_a_terminated_connection(ear: Ear, postgres_url: str) -> None:
-    for gaps in (2, 3):
+async def test_the_listener_replaces_a_terminated_connection(
+    listener: RecordingListener, postgres_url: str
+) -> None:
+    for times in (2, 3):
         await write(postgres_url, _TERMINATE)
-        await ear.listens(gaps)
+        await listener.wait_until_listening(times)
     await write_one(postgres_url)
-    await ear.hears("user:after")
+    await listener.wait_for("user:after")
 
 
 @pytest.fixture
@@ -70,39 +79,39 @@ async def by_way(
 
 
 async def test_the_listener_notices_a_hanging_connection(
-    by_way: tuple[Forwarder, Database], postgres_url: str, make_ear: MakeEar
+    by_way: tuple[Forwarder, Database], postgres_url: str, make_listener: MakeListener
 ) -> None:
     forwarder, database = by_way
-    ear = make_ear(database)
-    await ear.listens()
+    listener = make_listener(database)
+    await listener.wait_until_listening()
     forwarder.freeze()
-    await ear.listens(2)  # though on the server the lock is still held
+    await listener.wait_until_listening(2)  # though on the server the lock is still held
     await write_one(postgres_url)
-    await ear.hears("user:after")
+    await listener.wait_for("user:after")
 
 
 async def test_changes_while_no_process_listens_cause_a_resync(
-    by_way: tuple[Forwarder, Database], postgres_url: str, make_ear: MakeEar
+    by_way: tuple[Forwarder, Database], postgres_url: str, make_listener: MakeListener
 ) -> None:
     forwarder, database = by_way
-    ear = make_ear(database)
-    await ear.listens()
+    listener = make_listener(database)
+    await listener.wait_until_listening()
     await forwarder.stop()  # until it starts again the listener cannot connect
     await write_one(postgres_url, "unheard")
     await forwarder.start()
-    await ear.listens(2)
+    await listener.wait_until_listening(2)
     await write_one(postgres_url)
-    await ear.hears("user:after")
+    await listener.wait_for("user:after")
 
 
 async def test_the_listener_stops_promptly_though_its_connection_hangs(
-    by_way: tuple[Forwarder, Database], make_ear: MakeEar, monkeypatch: pytest.MonkeyPatch
+    by_way: tuple[Forwarder, Database], make_listener: MakeListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "_PING_SECONDS", 60)
     forwarder, database = by_way
-    ear = make_ear(database)
-    await ear.listens()
+    listener = make_listener(database)
+    await listener.wait_until_listening()
     forwarder.freeze()
     began = time.monotonic()
-    await ear.stop()
+    await listener.stop()
     assert time.monotonic() - began < 30, "and not when it would have looked after itself"

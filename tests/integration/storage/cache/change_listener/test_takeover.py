@@ -13,12 +13,16 @@ from sqlalchemy import event, text
 
 from storage.cache import change_listener as changes
 from storage.database.engine import Database
-from tests.integration.storage.cache.change_listener.conftest import Ear, MakeEar, write_one
+from tests.integration.storage.cache.change_listener.conftest import (
+    MakeListener,
+    RecordingListener,
+    write_one,
+)
 from tests.support.waiting import eventually
 
 
 async def test_one_process_listens_and_another_takes_over(
-    ear: Ear, database: Database, postgres_url: str, make_ear: MakeEar
+    listener: RecordingListener, database: Database, postgres_url: str, make_listener: MakeListener
 ) -> None:
     polls: list[str] = []
 
@@ -28,11 +32,11 @@ async def test_one_process_listens_and_another_takes_over(
 
     others = Database(postgres_url)
     event.listen(others.engine.sync_engine, "after_cursor_execute", count)
-    second = make_ear(others)
+    second = make_listener(others)
     await eventually(lambda: len(polls) >= 2, what="the second process polls and stands by")
     await write_one(postgres_url, "first")
-    await ear.hears("user:first")
-    assert (second.heard, second.gaps) == ([], 0)
+    await listener.wait_for("user:first")
+    assert (second.changes, second.resyncs) == ([], 0)
 
     async def one_session_beside_the_pools() -> bool:
         """A closing connection counts until it is closed."""
@@ -43,11 +47,11 @@ async def test_one_process_listens_and_another_takes_over(
             return bool(await connection.scalar(text(sessions)) == own + 1)
 
     await eventually(one_session_beside_the_pools)
-    await ear.stop()
-    await second.listens()
+    await listener.stop()
+    await second.wait_until_listening()
     await write_one(postgres_url, "second")
-    await second.hears("user:second")
-    assert ear.heard == []
+    await second.wait_for("user:second")
+    assert listener.changes == []
     await second.stop()
     await others.close()
 
@@ -57,39 +61,39 @@ import asyncio, sys
 from storage.cache import change_listener
 from storage.database.engine import Database
 
-async def say(subject="gap"):
+async def report(subject="resync"):
     with open(sys.argv[2], "a") as said:
         print(subject, file=said)
 
 change_listener._PING_SECONDS = 0.3
-asyncio.run(change_listener.ChangeListener(Database(sys.argv[1]), on_change=say, on_resync=say).run())
+asyncio.run(change_listener.ChangeListener(Database(sys.argv[1]), on_change=report, on_resync=report).run())
 """
 
 
 async def test_another_process_takes_over_from_a_killed_listener(
-    database: Database, postgres_url: str, make_ear: MakeEar, tmp_path: Path
+    database: Database, postgres_url: str, make_listener: MakeListener, tmp_path: Path
 ) -> None:
     output = tmp_path / "said"
     output.touch()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _LISTENER, postgres_url, str(output), stdout=subprocess.DEVNULL
     )
-    await eventually(lambda: output.read_text() == "gap\n")
-    ear = make_ear(database)
+    await eventually(lambda: output.read_text() == "resync\n")
+    listener = make_listener(database)
     await write_one(postgres_url, "before")
-    await eventually(lambda: output.read_text() == "gap\nuser:before\n")
+    await eventually(lambda: output.read_text() == "resync\nuser:before\n")
     process.kill()
     await process.wait()
-    await ear.listens()
+    await listener.wait_until_listening()
     await write_one(postgres_url)
-    await ear.hears("user:after")
+    await listener.wait_for("user:after")
 
 
 @pytest.mark.slow
 async def test_another_process_takes_over_from_a_frozen_listener(
     database: Database,
     postgres_url: str,
-    make_ear: MakeEar,
+    make_listener: MakeListener,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -100,13 +104,13 @@ async def test_another_process_takes_over_from_a_frozen_listener(
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _LISTENER, postgres_url, str(output), stdout=subprocess.DEVNULL
     )
-    await eventually(lambda: output.read_text() == "gap\n")
-    ear = make_ear(database)
+    await eventually(lambda: output.read_text() == "resync\n")
+    listener = make_listener(database)
     await asyncio.sleep(4)
-    assert ear.gaps == 0, "it is idle, and alive"
+    assert listener.resyncs == 0, "it is idle, and alive"
     process.send_signal(signal.SIGSTOP)
-    await ear.listens()
+    await listener.wait_until_listening()
     await write_one(postgres_url)
-    await ear.hears("user:after")
+    await listener.wait_for("user:after")
     process.kill()
     await process.wait()

@@ -1,4 +1,4 @@
-"""What the tests of the colour handler share: handlers, and pictures in some form."""
+"""Shared by the tests of the colour handler: handlers, and pictures in some form."""
 
 from __future__ import annotations
 

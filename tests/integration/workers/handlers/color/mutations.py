@@ -161,7 +161,7 @@ def _splice(data: bytearray, chance: random.Random, other: bytes) -> None:
 
 
 def _fix_checksums(data: bytearray) -> None:
-    """Of a PNG's chunks: otherwise nearly all damage ends at the first check, and no decoder sees it."""
+    """Fix the checksums of a PNG's chunks: else nearly all damage ends at the first check."""
     at = 8
     while at + 12 <= len(data):
         end = at + 8 + int.from_bytes(data[at : at + 4])

@@ -1,4 +1,4 @@
-"""What a decoder takes for a picture, as it is estimated from the head and as it is measured."""
+"""Memory that a decoder takes for a picture: estimated from the header, and measured."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MARGIN_BYTES = 24 << 20  # for the small picture, the counting and the decoder's
 
 
 def peak_bytes(path: Path) -> int:
-    """What finding the palette of the file adds to the memory of a process of its own, at its peak."""
+    """Return the peak memory that finding the palette of the file adds to a process of its own."""
     program = (
         "import sys\n"
         "from pathlib import Path\n"

@@ -1,4 +1,4 @@
-"""Where a picture may come from: allowed folders, public addresses, data URLs; and which files are none."""
+"""Sources of a picture: allowed folders, public addresses, data URLs; and files that are no pictures."""
 
 from __future__ import annotations
 

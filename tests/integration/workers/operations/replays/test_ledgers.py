@@ -1,4 +1,4 @@
-"""What a plan replays, and how each job's end is counted in its ledger."""
+"""The letters that a plan replays, and how the end of each job is counted in its ledger."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_a_plan_goes_on_when_the_database_comes_back(
 async def test_the_job_may_end_before_its_letter_is_marked(
     make_bench: MakeBench, operate: Operate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever replayed it was ended between the two steps: the end of the job says it all."""
+    """The process that replayed it ended between the two steps: the end of the job suffices."""
     bench = make_bench(retry_delays=())
     ids = await write(bench.letters, 2)
     operations = await operate(bench)

@@ -1,4 +1,4 @@
-"""What the tests of a drain share: a handler that waits, and a process that ends as the program does."""
+"""Shared by the tests of a drain: a handler that waits, and a process that ends as the program does."""
 
 from __future__ import annotations
 
