@@ -147,7 +147,7 @@ class AlertsDialog(ModalScreen[None]):
             self.notify("the silence has ended")
         elif count == 0:
             self.notify(
-                "a wider silence covers it: couturecast-tui alerts lists silences", severity="warning"
+                "a wider silence covers it: couturecast-tui alerts list shows it", severity="warning"
             )
         self._session.refresh()
 
