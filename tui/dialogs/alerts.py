@@ -146,9 +146,7 @@ class AlertsDialog(ModalScreen[None]):
         if count:
             self.notify("the silence has ended")
         elif count == 0:
-            self.notify(
-                "a wider silence covers it: couturecast-tui alerts list shows it", severity="warning"
-            )
+            self.notify("a wider silence covers it: couturecast-tui alerts list shows it", severity="warning")
         self._session.refresh()
 
 
