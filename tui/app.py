@@ -85,7 +85,7 @@ class Dashboard(OpeningApp, inherit_bindings=False):
         ),
         Binding("a", "alerts", "Alerts"),
         Binding("D", "drain", "Drain"),
-        Binding("q,ctrl+q", "quit", "Quit", key_display="q"),
+        Binding("q,ctrl+q", "quit", "Quit"),
         Binding("exclamation_mark", "requeue", "Requeue now", show=False),
         Binding("ctrl+c", "help_quit", show=False, system=True),
         Binding("ctrl+l", "redraw", "Paint everything again", show=False, priority=True),

@@ -31,8 +31,8 @@ All = Annotated[bool, typer.Option("--all", help="Alerts of every name and queue
 
 @commands.command("list")
 def list_alerts(data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Alerts that are pending, fire, are acknowledged or silenced, the worst first."""
-    from app.cli.render.alerts import alerts_text
+    """Alerts that are pending, fire, are acknowledged or silenced, the worst first; the silences."""
+    from app.cli.render.alerts import alerts_text, silences_text
 
     async def run(operations: Operations) -> int:
         from workers.operations.alerts import current_alerts
@@ -43,6 +43,8 @@ def list_alerts(data_dir: DataDir = None, as_json: Json = False) -> None:
             output.print_json(output.page(alerts, None))
         else:
             output.print_text(alerts_text(alerts, width=terminal_width()))
+            if snapshot.database.error is None and (silences := await operations.alerts.silences()):
+                output.print_text(silences_text(silences))
         if snapshot.database.error is not None:
             output.print_note("the database does not answer: what operators have decided is not shown")
         return 0
@@ -61,12 +63,14 @@ def acknowledge(
     _check_name(name)
 
     async def run(operations: Operations) -> int:
+        from app.cli.render.alerts import describe_selection
+
         records = await operations.alerts.acknowledge(name, queue, reason)
         subjects = [name if record.queue == "" else f"{name} of {record.queue}" for record in records]
         _print_done(
             f"acknowledged: {', '.join(dict.fromkeys(subjects))}"
             if records
-            else f"{_describe(name, queue)} is acknowledged already"
+            else f"{describe_selection(name, queue)} is acknowledged already"
         )
         return 0
 
@@ -93,11 +97,12 @@ def silence(
         raise UsageError("is missing", field="--reason", fix="give the reason, for instance 'CDN is down'")
 
     async def change(operations: Operations) -> str:
+        from app.cli.render.alerts import describe_selection
         from tui.text.format import local_time
         from tui.text.words import DATE_TIME_ZONE
 
         until = await operations.alerts.silence(name, queue, seconds, reason)
-        return f"{_describe(name, queue)}: silent until {local_time(until, DATE_TIME_ZONE)}"
+        return f"{describe_selection(name, queue)}: silent until {local_time(until, DATE_TIME_ZONE)}"
 
     _run_change(data_dir, change)
 
@@ -110,8 +115,13 @@ def unsilence(
     _check_selection(name, queue, all_=all_)
 
     async def change(operations: Operations) -> str:
-        count = await operations.alerts.end_silence(name, queue)
-        return f"{_describe(name, queue)}: {'no longer silent' if count else 'there was no silence'}"
+        from app.cli.render.alerts import describe_selection
+
+        if await operations.alerts.end_silence(name, queue):
+            return f"{describe_selection(name, queue)}: no longer silent"
+        others = [describe_selection(one.alert, one.queue) for one in await operations.alerts.silences()]
+        silenced = f"; silenced: {', '.join(others)}" if others else ""
+        return f"{describe_selection(name, queue)}: there was no silence{silenced}"
 
     _run_change(data_dir, change)
 
@@ -165,7 +175,3 @@ def _check_selection(name: str | None, queue: str | None, *, all_: bool) -> None
         raise UsageError("--all means every name and queue: drop it, or NAME and --queue")
     if name is not None:
         _check_name(name)
-
-
-def _describe(name: str | None, queue: str | None) -> str:
-    return f"{name or 'all alerts'}{f' of {queue}' if queue else ''}"

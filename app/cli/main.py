@@ -173,7 +173,10 @@ class Alerts(LazyGroup):
     """The commands on alerts."""
 
     members: ClassVar = {
-        "list": (_ALERTS, "Alerts that are pending, fire, are acknowledged or silenced, the worst first."),
+        "list": (
+            _ALERTS,
+            "Alerts that are pending, fire, are acknowledged or silenced, the worst first; the silences.",
+        ),
         "ack": (
             _ALERTS,
             "Mark alerts that fire as seen, until they are resolved; 1 if none of that name fires.",

@@ -53,6 +53,9 @@ def test_what_is_wrong_is_listed_and_silenced_by_command(program: Program) -> No
         f"backlog of {COLOR}: there was no silence\n",
     ]
     assert program.run("alerts", "silence", "--all", "--for", "2d", "--reason", "move").code == 0
+    assert ": move\n" in program.run("alerts", "list").out.partition("silenced: all alerts, until 20")[2]
+    missed = program.run("alerts", "unsilence", "backlog")
+    assert missed.out == "backlog: there was no silence; silenced: all alerts\n"
     kinds = [event["kind"] for event in program.run("events", "--json").json["items"]]
     assert (kinds.count("alert-silenced"), kinds.count("alert-unsilenced")) == (2, 1)
 

@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from textual.containers import VerticalScroll
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
+from tests.support.dashboards import text_of
 from tests.support.fake_moments import BREACHED, HEALTHY, NASTY, NOW
 from tests.support.fake_operations import CannedOperations
 from tui.app import Dashboard
@@ -108,6 +110,27 @@ async def test_enter_shows_the_runbook_and_escape_leads_back() -> None:
         await until(pilot, lambda: isinstance(app.screen, AlertsDialog))
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, AlertsDialog))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)])
+async def test_a_runbook_has_no_room_to_spare_below_its_text_and_its_key_is_in_sight(
+    size: tuple[int, int],
+) -> None:
+    operations = CannedOperations(BREACHED)
+    async with dashboard(operations).run_test(size=size) as pilot:
+        app = await opened(operations, pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, RunbookDialog))
+        await until(pilot, lambda: "esc close" in text_of(app))
+        text, scroll = app.screen.query_one("#runbook"), app.screen.query_one(VerticalScroll)
+        assert scroll.size.height == min(text.size.height, int(size[1] * 0.65))
+
+
+async def test_the_keys_of_the_alerts_stand_on_one_line() -> None:
+    operations = CannedOperations(BREACHED)
+    async with dashboard(operations).run_test(size=(80, 24)) as pilot:
+        app = await opened(operations, pilot)
+        await until(pilot, lambda: "esc close" in text_of(app))
 
 
 async def test_a_refused_decision_shows_its_error() -> None:

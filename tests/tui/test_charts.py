@@ -45,6 +45,14 @@ def test_the_scale_has_the_greatest_value_the_middle_and_zero() -> None:
     assert plot[1].startswith("       │")
 
 
+@pytest.mark.parametrize(
+    ("greatest", "middle"), [(1, "0.5"), (5, "2.5"), (15, "7.5"), (2, "1"), (952, "476")]
+)
+def test_the_label_of_the_middle_is_what_its_row_means(greatest: int, middle: str) -> None:
+    _, *plot = plain(chart(greatest))
+    assert [plot[row][: LABEL_CHARS + 1].strip() for row in (0, 4, 8)] == [f"{greatest}┤", f"{middle}┤", "0┼"]
+
+
 def test_a_threshold_is_dotted_where_nothing_is_drawn_and_only_near_the_values() -> None:
     _, *plot = plain(chart(100, 132, threshold=100.0))
     dotted = [row for row in plot if "┄" in row]

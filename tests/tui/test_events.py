@@ -266,3 +266,13 @@ def test_events_look_as_before(snap_compare: Any, size: tuple[int, int]) -> None
 
     operations = canned(*KEPT, snapshot=DRAINS)
     assert snap_compare(dashboard(operations), terminal_size=size, run_before=open_it)
+
+
+async def test_a_long_list_of_events_scrolls_up_and_down_only() -> None:
+    operations = canned(*[event(number, "queue-resumed", f"event {number}" * 20) for number in range(2, 80)])
+    async with dashboard(operations).run_test(size=(80, 24)) as pilot:
+        app = await opened(pilot)
+        table = app.screen.query_one(EventTable)
+        await until(pilot, lambda: table.show_vertical_scrollbar)
+        await pilot.pause()
+        assert not table.show_horizontal_scrollbar

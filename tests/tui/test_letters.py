@@ -8,13 +8,14 @@ from typing import cast
 import pytest
 from textual.widgets import Input, Static
 
-from tests.support.dashboards import dashboard, letters_view, settled, title, until
+from tests.support.dashboards import dashboard, letters_view, settled, text_of, title, until
 from tests.support.fake_moments import HEALTHY
 from tests.support.letters_view import LESS, MORE, filtered, operations, shown, write
 from tui.app import Dashboard
 from tui.screens.dead_letters.list import DeadLettersScreen
 from tui.widgets.filter_bar import FilterBar
 from tui.widgets.group_table import GroupTable
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.letter_table import MarkableLetterTable
 from tui.widgets.rule import Rule
 from workers.operations.operations import LetterFilter
@@ -36,6 +37,24 @@ async def test_slash_writes_a_filter_and_escape_clears_it() -> None:
         await pilot.press("escape")
         await until(pilot, lambda: shown(app) == [1, 2, 3, 4, 5])
         assert not app.screen.query_one(FilterBar).display
+
+
+async def test_the_keys_of_a_filter_are_shown_whole_when_it_is_opened_first() -> None:
+    app = dashboard(operations())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await letters_view(app, pilot)
+        await pilot.press("slash")
+        hint = str(app.screen.query_one("#filter-hint", Static).render())
+        assert "enter apply · esc cancel" in hint
+
+
+async def test_the_footer_names_no_key_that_a_filter_would_take_as_a_letter() -> None:
+    app = dashboard(operations())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await letters_view(app, pilot)
+        await pilot.press("slash")
+        footer = app.screen.query_one(KeyBar)
+        await until(pilot, lambda: str(footer.render()).strip() == "^q Quit")
 
 
 @pytest.mark.parametrize(
@@ -214,6 +233,37 @@ async def test_groups_come_first_with_a_preview_of_the_one_under_the_cursor() ->
         assert "Where it failed" in preview(app)
         await pilot.resize_terminal(139, 40)
         await until(pilot, lambda: not app.screen.query_one("#preview-pane").display)
+
+
+async def test_the_age_of_a_group_passes_while_it_is_shown() -> None:
+    canned = operations()
+    app = dashboard(canned)
+    async with app.run_test(size=(160, 48)) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(app.screen, DeadLettersScreen) and "min ago" in preview(app))
+        age = minutes_ago(app)
+        canned.now = replace(HEALTHY, taken_at=HEALTHY.taken_at + 1_800)
+        app.session.refresh()
+        await until(pilot, lambda: minutes_ago(app) == age + 30)
+
+
+def minutes_ago(app: Dashboard) -> int:
+    """The age of the group that is shown."""
+    return int(preview(app).partition(" min ago")[0].rpartition(" ")[2])
+
+
+async def test_long_lines_of_a_preview_go_on_below_their_beginning() -> None:
+    canned = operations()
+    canned.letters.kept[0] = replace(canned.letters.kept[0], error_message="word " * 100)
+    app = dashboard(canned)
+    async with app.run_test(size=(160, 48)) as pilot:
+        await letters_view(app, pilot)
+        await until(pilot, lambda: "word word" in preview(app))
+        await pilot.pause()
+        text, region = text_of(app).split("\n"), app.screen.query_one("#preview").region
+        lines = [line[region.x :] for line in text[region.y : region.bottom]]
+        assert sum("word" in line for line in lines) > 5
+        assert {line[0] for line in lines} == {" "}
 
 
 def preview_title(app: Dashboard) -> str:

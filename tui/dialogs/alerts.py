@@ -25,7 +25,7 @@ _REFRESH_SECONDS = 1.0
 _DEFAULT_SILENCE = "1 h"
 _KEYS = (
     "{alerts.runbook} runbook   {alerts.acknowledge} acknowledge   {alerts.silence} silence   "
-    "{alerts.end-silence} end its silence   {alerts.close} close"
+    "{alerts.end-silence} unsilence   {alerts.close} close"
 )
 
 
@@ -146,9 +146,7 @@ class AlertsDialog(ModalScreen[None]):
         if count:
             self.notify("the silence has ended")
         elif count == 0:
-            self.notify(
-                "a wider silence covers it: couturecast-tui alerts lists silences", severity="warning"
-            )
+            self.notify("a wider silence covers it: couturecast-tui alerts list shows it", severity="warning")
         self._session.refresh()
 
 
@@ -163,7 +161,7 @@ class RunbookDialog(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """Compose a text to scroll through."""
-        with Vertical(classes="dialog help"):
+        with Vertical(classes="dialog runbook"):
             with VerticalScroll():
                 yield Static(alert_text.runbook(self._alert), id="runbook", markup=False)
             yield Static(with_keys(self, "{alerts.close} close"), classes="keys", markup=False)

@@ -201,8 +201,14 @@ def _scale(chart: Chart, top: float, rows: int, dotted: int | None) -> dict[int,
         scale[dotted] = (chart.form(chart.threshold), BREACH)
     middle = rows // 2
     if rows >= 4 and (dotted is None or abs(middle - dotted) > 1):
-        scale[middle] = (chart.form(top * (rows - middle) / rows), MUTED)
+        scale[middle] = (_form_middle(chart, top * (rows - middle) / rows), MUTED)
     return scale
+
+
+def _form_middle(chart: Chart, value: float) -> str:
+    """Return the label of the middle; between two small counts it has a decimal."""
+    label = chart.form(value)
+    return f"{value:.1f}" if label.isdigit() and value < 10 and not value.is_integer() else label
 
 
 def _eighths(value: float | None, top: float, rows: int) -> int:

@@ -48,6 +48,9 @@ _TREND_HOURS = 24
 Lineage = Sequence[tuple[DeadLetter, Sequence[PlanItem]]]
 
 
+_MIN_ERROR_CHARS = 20
+
+
 def letter_columns(width: int, *, marks: bool = False, state: bool = False) -> dict[str, int]:
     """Return the columns of the letter table and their widths; the error gets what the others leave.
 
@@ -55,9 +58,12 @@ def letter_columns(width: int, *, marks: bool = False, state: bool = False) -> d
     """
     wide = {"when": 11, "queue": 17, "job": 22, "function": 14, "att": 3}
     compact = {"when": 11, "queue": 17, "att": 3}
-    columns = wide if width >= WIDE_COLUMNS else compact
-    columns = ({"": 3} if marks else {}) | columns | ({"state": 9} if state else {})
-    return columns | {"error": max(20, width - _used_width(columns))}
+    for middle in (wide, compact) if width >= WIDE_COLUMNS else (compact,):
+        columns = ({"": 3} if marks else {}) | middle | ({"state": 9} if state else {})
+        left = width - _used_width(columns)
+        if left >= _MIN_ERROR_CHARS:
+            break
+    return columns | {"error": max(_MIN_ERROR_CHARS, left)}
 
 
 NEWEST_LETTERS_FIRST = Order("when", descending=True)
@@ -163,7 +169,7 @@ def group_columns(width: int) -> dict[str, int]:
     wide = {"count": 9, "function": 16, "first": 11, "last": 11, "24 hours": _TREND_HOURS}
     compact = {"count": 7, "function": 14, "last": 11, "24 hours": 8}
     columns = wide if width >= WIDE_COLUMNS else compact
-    error_width = max(20, width - _used_width(columns))
+    error_width = max(_MIN_ERROR_CHARS, width - _used_width(columns))
     names = list(columns)
     names.insert(2, "error")
     return {name: columns.get(name, error_width) for name in names}

@@ -58,8 +58,12 @@ def describe(event: Event) -> Text:
 
 
 def queue_prefix(event: Event) -> str:
-    """Return the queue, to be put before a sentence that does not name it; else empty."""
-    return f"{event.queue}  " if event.queue and event.queue not in event.message else ""
+    """Return the queue, to be put before a sentence that does not name it; else empty.
+
+    The sentence of a new group ends with an error, which may name a queue by chance.
+    """
+    names_it = event.kind != "new-group" and event.queue is not None and event.queue in event.message
+    return f"{event.queue}  " if event.queue and not names_it else ""
 
 
 def event_lines(events: Sequence[Event] | None, now: float, rows: int | None = None) -> Text:

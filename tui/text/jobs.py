@@ -78,8 +78,10 @@ _COLUMNS: Mapping[str, Sequence[str]] = {
         "", "schedule", "queue", "function", "expression", "state", "next", "last", "missed", "note",
     ),
 }  # fmt: skip
-_ONLY_WIDE = frozenset({"function", "worker", "progress", "due", "took", "expression", "last", "missed"})
+_ONLY_WIDE = ("worker", "progress", "last", "expression", "missed", "function", "took", "due")
+"""Columns that a narrow terminal does not show; of a wider one the last of these that would not fit."""
 _MIN_FLEXIBLE = 14
+_COMPACT_SCHEDULE_CHARS = 12
 _MAX_KEY_CHARS = 48
 """Columns of a key: more would only be a gap between it and its queue."""
 
@@ -109,12 +111,18 @@ def columns_for(tab: str, width: int) -> dict[str, int]:
 
     The last column without a width of its own gets the rest.
     """
-    names = [name for name in _COLUMNS[tab] if width >= WIDE_COLUMNS or name not in _ONLY_WIDE]
-    flexible = [name for name in names if name not in _WIDTHS]
+    is_wide = width >= WIDE_COLUMNS
+    names = [name for name in _COLUMNS[tab] if is_wide or name not in _ONLY_WIDE]
     fixed = {name: _WIDTHS[name] for name in names if name in _WIDTHS}
-    if len(flexible) > 1:
-        fixed["job"] = 26 if width >= WIDE_COLUMNS else _MIN_FLEXIBLE
-    rest = max(_MIN_FLEXIBLE, width - sum(fixed.values()) - 2 * len(names) - 2)
+    if len(names) - len(fixed) > 1:
+        fixed["job"] = 26 if is_wide else _MIN_FLEXIBLE
+    if "schedule" in fixed and not is_wide:
+        fixed["schedule"] = _COMPACT_SCHEDULE_CHARS
+    can_go = [name for name in _ONLY_WIDE if name in fixed]
+    while (rest := width - sum(fixed.values()) - 2 * len(names) - 2) < _MIN_FLEXIBLE and can_go:
+        names.remove(can_go[-1])
+        del fixed[can_go.pop()]
+    rest = max(_MIN_FLEXIBLE, rest)
     max_chars = {"job": _MAX_KEY_CHARS}
     return {name: fixed.get(name, min(rest, max_chars.get(name, rest))) for name in names}
 

@@ -38,7 +38,7 @@ def letter_preview(letter: DeadLetter, snapshot: Snapshot | None = None) -> Text
     ]
     text.append_text(_fields(fields))
     if letter.deaths >= POISON_DEATHS:
-        text.append(f"\n ×{letter.deaths} deaths in a row of this error: plans leave it out\n", BREACH)
+        text.append(f"\n×{letter.deaths} deaths in a row of this error: plans leave it out\n", BREACH)
     text.append_text(_payload(letter))
     return text.append_text(_traceback(letter))
 
@@ -58,7 +58,7 @@ def group_preview(group: FailureGroup, now: float) -> Text:
     text.append_text(_fields(fields))
     text.append_text(_trend(group.trend))
     text.append_text(_releases(group.releases))
-    text.append("\n Newest letter\n", "bold").append(f" {sample.id}  ", MUTED)
+    text.append("\nNewest letter\n", "bold").append(f"{sample.id}  ", MUTED)
     text.append(f"{escape(sample.job_id)}\n")
     text.append_text(_payload(sample))
     return text.append_text(_traceback(sample))
@@ -67,26 +67,26 @@ def group_preview(group: FailureGroup, now: float) -> Text:
 def _error(letter: DeadLetter) -> Text:
     name = escape(class_name(letter.error_type))
     message = clip(escape(letter.error_message), _MAX_ERROR_CHARS)
-    return Text.assemble((f" {name}: ", BREACH), (f"{message}\n\n", "bold"))
+    return Text.assemble((f"{name}: ", BREACH), (f"{message}\n\n", "bold"))
 
 
 def _fields(fields: Iterable[tuple[str, str]]) -> Text:
     text = Text()
     for label, value in fields:
-        text.append(f" {label:<{_LABEL_CHARS}} ", MUTED).append(f"{escape(value)}\n")
+        text.append(f"{label:<{_LABEL_CHARS}} ", MUTED).append(f"{escape(value)}\n")
     return text
 
 
 def _trend(hours: Sequence[int]) -> Text:
     newest = list(hours[-_TREND_HOURS:])
-    text = Text(f" {'24 hours':<{_LABEL_CHARS}} ", MUTED)
+    text = Text(f"{'24 hours':<{_LABEL_CHARS}} ", MUTED)
     text.append(sparkline(newest, _TREND_HOURS), WATCH)
     return text.append(f"  most in an hour {count(max(newest, default=0))}\n", MUTED)
 
 
 def _releases(releases: Sequence[str]) -> Text:
     """Return every release in which a letter of the group died, the newest letter's first."""
-    text = Text(f" {'releases':<{_LABEL_CHARS}} ", MUTED)
+    text = Text(f"{'releases':<{_LABEL_CHARS}} ", MUTED)
     if not releases:
         return text.append(f"{MISSING}\n")
     for number, release in enumerate(releases[:_MAX_RELEASES]):
@@ -97,7 +97,7 @@ def _releases(releases: Sequence[str]) -> Text:
 
 def _payload(letter: DeadLetter) -> Text:
     payload = letter.job_data.get("kwargs", letter.job_data)
-    return Text.assemble(("\n Payload\n", "bold"), _indent(json_lines(payload, _MAX_PAYLOAD_CHARS)))
+    return Text.assemble(("\nPayload\n", "bold"), f"{json_lines(payload, _MAX_PAYLOAD_CHARS)}\n")
 
 
 def _traceback(letter: DeadLetter) -> Text:
@@ -107,12 +107,8 @@ def _traceback(letter: DeadLetter) -> Text:
     if not lines:
         return Text()
     left_out = len(lines) - _MAX_FRAME_LINES
-    heading = ("\n Where it failed", "bold"), (f"  last attempt of {letter.attempts}\n", MUTED)
+    heading = ("\nWhere it failed", "bold"), (f"  last attempt of {letter.attempts}\n", MUTED)
     text = Text.assemble(*heading)
     if left_out > 0:
-        text.append(f" … {left_out} lines before\n", MUTED)
-    return text.append(_indent(escape_lines("\n".join(lines[-_MAX_FRAME_LINES:]))))
-
-
-def _indent(block: str) -> str:
-    return "".join(f" {line}\n" for line in block.split("\n"))
+        text.append(f"… {left_out} lines before\n", MUTED)
+    return text.append(escape_lines("\n".join(lines[-_MAX_FRAME_LINES:])) + "\n")

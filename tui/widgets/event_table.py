@@ -18,6 +18,7 @@ from tui.widgets.markable_table import MarkableTable
 from workers.operations.operations import Event
 
 _KIND_CHARS = 18
+_SCROLL_BAR_CHARS = 1
 _MIN_KIND_WIDTH = 100
 """Columns of a terminal from which the kind has a column of its own."""
 
@@ -50,7 +51,8 @@ class EventTable(MarkableTable[Event], inherit_bindings=False):
         """Show a page."""
         with_kind = width >= _MIN_KIND_WIDTH
         columns = {"": 1, "at": SHORT_TIME_CHARS, **({"kind": _KIND_CHARS} if with_kind else {})}
-        columns["what happened"] = max(20, width - sum(columns.values()) - 2 * (len(columns) + 1))
+        used = sum(columns.values()) + 2 * (len(columns) + 1) + _SCROLL_BAR_CHARS
+        columns["what happened"] = max(20, width - used)
         rows = {str(event.id): _cells(event, now, columns) for event in events}
         self.set_rows(events, columns, rows)
 

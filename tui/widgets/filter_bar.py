@@ -121,7 +121,8 @@ class FilterBar(Vertical):
         keys = with_keys(self, _KEYS)
         if words:
             keys += f" · {key_name(self, 'filter.complete')} completes: {words}"
-        self._hint.show(clip(keys, max(20, self.size.width - 4)))
+        width = self.size.width or self.screen.size.width  # the first time it is not laid out yet
+        self._hint.show(clip(keys, max(20, width - 4)))
 
     def action_complete(self) -> None:
         """Complete the last word."""

@@ -13,7 +13,7 @@ from workers.operations.operations import DeadLetter, FailureGroup
 
 
 class LetterPreview(Vertical):
-    """It is painted again only for another item."""
+    """A letter is painted again only if it is another one, a group also for its age."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -30,9 +30,9 @@ class LetterPreview(Vertical):
     ) -> None:
         """Show an item, or nothing."""
         self.set_class(item is None, "-empty")
-        if item is None or item is self._item:
+        is_other, self._item = item is not self._item, item
+        if item is None or not (is_other or isinstance(item, FailureGroup)):
             return
-        self._item = item
         title, line = self.query_one(Rule), self.query_one("#preview", Line)
         if isinstance(item, DeadLetter):
             title.show(f"Letter {item.id}", keys=(("{list.open}", "all of it"),))
@@ -40,4 +40,5 @@ class LetterPreview(Vertical):
         else:
             title.show(f"Group {item.fingerprint}", keys=(("{list.open}", "its letters"),))
             line.show(group_preview(item, now))
-        self.query_one("#preview-text").scroll_home(animate=False)
+        if is_other:
+            self.query_one("#preview-text").scroll_home(animate=False)

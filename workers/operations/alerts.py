@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from storage.database.events import EventSink
 from storage.dead_letters.records import Page
-from storage.repositories.alert_history import AlertHistoryRepository, AlertRecord, FiringAlert
+from storage.repositories.alert_history import AlertHistoryRepository, AlertRecord, FiringAlert, Silence
 from workers.errors import InvalidAlertError, NotFoundError, UnknownQueueError
 from workers.monitoring.alert_rules import BY_NAME, Severity
 from workers.monitoring.snapshot import Alert, AlertState, Snapshot
@@ -140,6 +140,10 @@ class AlertOperations:
             action.affected = await self._history.end_silences(alert, queue, datetime.now(UTC))
             self._changed()
             return action.affected
+
+    async def silences(self) -> Sequence[Silence]:
+        """Return the silences that last, the longest first, whether or not an alert of theirs fires."""
+        return (await self._history.decisions(datetime.now(UTC))).silences
 
     async def history(self, *, limit: int = 50, cursor: str | None = None) -> Page[AlertRecord]:
         """Return all alerts, the newest first.  Raises InvalidCursorError, ValueError (the limit)."""

@@ -10,7 +10,7 @@ from tui.text.format import MISSING, SHORT_TIME_CHARS, clock_time, local_time, l
 from tui.text.words import DATE_TIME
 
 if TYPE_CHECKING:
-    from storage.repositories.alert_history import AlertRecord
+    from storage.repositories.alert_history import AlertRecord, Silence
     from workers.operations.alerts import CurrentAlert
 
 
@@ -31,6 +31,21 @@ def alerts_text(alerts: Sequence[CurrentAlert], *, width: int | None = None) -> 
     ]
     head = ("state", "alert", "queue", "for", "what is wrong", "")
     return table_text(head, rows, right=("for",), shrink=("what is wrong", ""), width=width)
+
+
+def silences_text(silences: Sequence[Silence]) -> str:
+    """Return a line for each silence that lasts."""
+    return "\n".join(
+        f"silenced: {describe_selection(silence.alert, silence.queue)}, "
+        f"until {local_time(silence.until, DATE_TIME)}, by {silence.by}"
+        + (f": {silence.reason}" if silence.reason else "")
+        for silence in silences
+    )
+
+
+def describe_selection(alert: str | None, queue: str | None) -> str:
+    """Return which alerts are meant; None: of every name, of every queue."""
+    return f"{alert or 'all alerts'}{f' of {queue}' if queue else ''}"
 
 
 def history_text(records: Sequence[AlertRecord], *, width: int | None = None) -> str:

@@ -234,6 +234,7 @@ class DeadLettersScreen(PagedScreen[LetterListState, DeadLetter], LetterActions)
         """Show a snapshot; its total stands in the title if the letters were not counted to the end."""
         super().update_snapshot(snapshot, error)
         self.update_title()
+        self._show_preview()
 
     def title_parts(self) -> list[str]:
         """Return letters or groups, how many, which page."""
