@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from textual.app import App
 from textual.command import DiscoveryHit, Hit, Hits, Provider
@@ -13,9 +13,11 @@ from textual.dom import DOMNode
 from textual.screen import Screen
 
 from tui.keymap import is_listed, sentence, word
-from tui.navigation import OpenQueue, OpenView, OpenWorker
+from tui.navigation import OpenPlans, OpenQueue, OpenView, OpenWorker
 from tui.screens.base import DashboardScreen
+from tui.screens.cache.list import CacheScreen
 from tui.screens.dead_letters.list import DeadLettersScreen
+from tui.screens.jobs.list import JobsScreen
 from tui.screens.overview import OverviewScreen
 from tui.screens.workers.list import WorkersScreen
 from tui.session import Session
@@ -29,7 +31,6 @@ from workers.operations.worker_list import Worker, list_workers
 from workers.words import plural
 
 ScreenT = TypeVar("ScreenT", bound=DashboardScreen)
-P = ParamSpec("P")
 
 _MAX_NAME_CHARS = 50
 _OF_A_ROW = {
@@ -94,7 +95,7 @@ def commands(app: App[Any], screen: Screen[Any]) -> Iterator[Command]:
     if session is not None:
         yield from _queue_commands(app, session, row_name(screen))
         yield from _worker_commands(app, session)
-        yield from _bulk_commands(app)
+        yield from _view_commands(app, screen)
     for theme in sorted(app.available_themes):
         yield Command(f"Theme {theme}", "Change the colours.", partial(setattr, app, "theme", theme))
 
@@ -127,6 +128,9 @@ def _queue_commands(app: App[Any], session: Session, focused: str) -> Iterator[C
         else:
             words, help_text = "Resume", "Its jobs start again."
         yield Command(f"{words} {queue.name}", help_text, partial(_pause, app, queue))
+        yield Command(
+            f"Enqueue in {queue.name}", "A job, by a form of its fields.", partial(_enqueue, app, queue)
+        )
 
 
 def _worker_commands(app: App[Any], session: Session) -> Iterator[Command]:
@@ -142,42 +146,68 @@ def _worker_commands(app: App[Any], session: Session) -> Iterator[Command]:
         yield Command(f"{words} {name}", help_text, partial(_drain, app, worker))
 
 
-def _bulk_commands(app: App[Any]) -> Iterator[Command]:
-    """Actions on what no row names, and which have no key."""
-    archive = partial(_act_on, app, "letters", DeadLettersScreen, DeadLettersScreen.archive)
-    yield Command("Archive old dead letters", "Counts those of an age first. Asks once.", archive)
-    drain = partial(_act_on, app, "workers", WorkersScreen, WorkersScreen.drain_all)
-    yield Command("Drain every process", f"Of the whole cluster. {_DRAINS}", drain)
+def _view_commands(app: App[Any], screen: Screen[Any]) -> Iterator[Command]:
+    """Yield actions on more than a row names: those that have no key, and those of other views' keys."""
+    on_letters = partial(_act_on, app, "letters", DeadLettersScreen)
+    on_cache = partial(_act_on, app, "cache", CacheScreen)
+    matching = "All that match the filter of their view"
+    yield Command(
+        "Archive old dead letters",
+        "Counts those of an age first. Asks once.",
+        partial(on_letters, lambda letters: letters.run_exclusive(letters.archive)),
+    )
+    if not isinstance(screen, DeadLettersScreen):
+        replay = partial(on_letters, DeadLettersScreen.action_replay_all)
+        yield Command("Replay dead letters", f"{matching}. Asks once.", replay)
+        export = partial(on_letters, DeadLettersScreen.action_export)
+        yield Command("Export dead letters", f"{matching}, or the group under the cursor.", export)
+        plans = partial(app.post_message, OpenPlans())
+        yield Command("Replay plans", "The newest replays, and how they ended.", plans)
+    if not isinstance(screen, CacheScreen):
+        evict = partial(on_cache, CacheScreen.action_evict_all)
+        yield Command("Evict cache entries", f"{matching}. Counts them, and asks once.", evict)
+        yield Command(
+            "Evict a user",
+            "All cache entries of one user. Counts them, and asks once.",
+            partial(on_cache, lambda cache: cache.run_exclusive(cache.prompt_evict_user)),
+        )
+    yield Command(
+        "Drain every process",
+        f"Of the whole cluster. {_DRAINS}",
+        partial(_act_on, app, "workers", WorkersScreen, lambda view: view.run_exclusive(view.drain_all)),
+    )
 
 
-def _act_on(
-    app: App[Any],
-    view: str,
-    screen_type: type[ScreenT],
-    action: Callable[Concatenate[ScreenT, P], Awaitable[None]],
-    *args: P.args,
-    **kwargs: P.kwargs,
-) -> None:
-    """Run an action of a view's screen there, where the result is shown."""
+def _act_on(app: App[Any], view: str, screen_type: type[ScreenT], act: Callable[[ScreenT], object]) -> None:
+    """Act on a view's screen there, where the result is shown."""
 
     def run() -> None:
         screen = app.screen
         if isinstance(screen, screen_type):
-            screen.run_exclusive(action, screen, *args, **kwargs)
+            act(screen)
 
     app.post_message(OpenView(view))
     app.call_later(run)
 
 
+def _enqueue(app: App[Any], queue: QueueSnapshot) -> None:
+    """Enqueue a job on the view of the jobs."""
+    _act_on(app, "jobs", JobsScreen, lambda screen: screen.run_exclusive(screen.enqueue_job, queue.name))
+
+
 def _pause(app: App[Any], queue: QueueSnapshot) -> None:
     """Pause or resume a queue on the overview, which shows the result."""
-    _act_on(app, "overview", OverviewScreen, OverviewScreen.toggle_pause, queue)
+    _act_on(app, "overview", OverviewScreen, lambda screen: screen.run_exclusive(screen.toggle_pause, queue))
 
 
 def _drain(app: App[Any], worker: Worker) -> None:
     """Drain a process on the view of the processes, or undo that."""
-    verb = WorkersScreen.undo_drain if worker.state == "draining" else WorkersScreen.drain_worker
-    _act_on(app, "workers", WorkersScreen, verb, worker)
+
+    def act(screen: WorkersScreen) -> None:
+        verb = screen.undo_drain if worker.state == "draining" else screen.drain_worker
+        screen.run_exclusive(verb, worker)
+
+    _act_on(app, "workers", WorkersScreen, act)
 
 
 def row_name(screen: Screen[Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 from textual.command import CommandPalette
 from textual.pilot import Pilot
+from textual.screen import Screen
 from textual.widgets import Input
 
 from tests.support.dashboards import until
@@ -16,9 +17,12 @@ from tests.support.fake_states import full
 from tests.support.letters_view import says, write
 from tui.app import Dashboard
 from tui.dialogs.confirm import Confirm
+from tui.dialogs.enqueue import EnqueueDialog
 from tui.dialogs.prompt import Prompt
+from tui.dialogs.replay_options import ReplayDialog
 from tui.keymap import is_listed
 from tui.palette import commands
+from tui.screens.cache.list import CacheScreen
 from tui.screens.dead_letters.list import DeadLettersScreen
 from tui.screens.jobs.list import JobsScreen
 from tui.screens.overview import OverviewScreen
@@ -85,6 +89,12 @@ async def test_the_palette_names_the_row_each_queue_view_worker_and_theme() -> N
             "Drain worker box-1:991",
             "Undo the drain of box-2:992",
             "Archive old dead letters",
+            "Replay dead letters",
+            "Export dead letters",
+            "Replay plans",
+            "Enqueue in color-extraction",
+            "Evict cache entries",
+            "Evict a user",
             "Drain every process",
             f"Theme {LIGHT}",
             "Help",
@@ -121,6 +131,31 @@ async def test_commands_of_the_palette_do_what_the_keys_do() -> None:
         await run(app, pilot, f"Theme {LIGHT}")
         await until(pilot, lambda: app.theme == LIGHT)
     assert operations.done[0][0] == "drain worker"
+
+
+@pytest.mark.parametrize(
+    ("name", "view", "dialog"),
+    [
+        ("Enqueue in color", JobsScreen, EnqueueDialog),
+        ("Replay dead", DeadLettersScreen, ReplayDialog),
+        ("Export dead", DeadLettersScreen, Prompt),
+        ("Evict cache", CacheScreen, Confirm),
+        ("Evict a user", CacheScreen, Prompt),
+    ],
+)
+async def test_actions_of_other_views_begin_there(
+    name: str, view: type[Screen[Any]], dialog: type[Screen[Any]]
+) -> None:
+    operations = full()
+    app = Dashboard(cast(Operations, operations))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: app.session.snapshot)
+        await run(app, pilot, name)
+        await until(pilot, lambda: isinstance(app.screen, dialog))
+        assert isinstance(app.screen_stack[0], view)
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, view))
+    assert operations.done == []
 
 
 async def test_old_dead_letters_are_archived_after_their_number_was_shown() -> None:
