@@ -25,6 +25,7 @@ from tui.text.sorting import Order, SortColumn, Sorting
 from tui.text.styles import ACCENT, BREACH, MARK, MUTED, OK, WATCH, WIDE_COLUMNS
 from workers.operations.cache import owner_of
 from workers.operations.operations import CacheEntry, CacheOverview
+from workers.words import plural
 
 _KEY_WIDTH = 40
 """Columns that a key gets on a wide terminal even if all are shorter, so that all pages have one width."""
@@ -74,9 +75,9 @@ def _rate(overview: CacheOverview) -> Text:
 
 def _reads(overview: CacheOverview) -> Text:
     stats = overview.stats
-    text = Text(f" last hour: {count(stats.hits)} hits · {count(stats.misses)} misses · ")
+    text = Text(f" last hour: {plural(stats.hits, 'hit')} · {plural(stats.misses, 'miss')} · ")
     text.append(f"{count(stats.stale)} stale · ")
-    errors = f"{count(stats.errors)} errors"
+    errors = plural(stats.errors, "error")
     return text.append(f"▲ {errors}" if stats.errors else errors, BREACH if stats.errors else "")
 
 

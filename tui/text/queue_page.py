@@ -55,7 +55,7 @@ def _current_rows(queue: QueueSnapshot, snapshot: Snapshot) -> Iterator[tuple[st
     yield "failing", f"{percent(queue.failure_rate)} of {plural(queue.recent_attempts, 'attempt')} in 5 min"
     yield (
         "since ever",
-        f"{count(queue.completed)} completed, {count(queue.failed)} failed attempts, "
+        f"{count(queue.completed)} done, {count(queue.failed)} failed attempts, "
         f"{count(queue.dead_lettered)} died, {count(queue.lost)} lost with a worker",
     )
     serving = [worker for worker in snapshot.workers if worker.alive and queue.name in worker.queues]

@@ -217,10 +217,10 @@ def _judged_by(snapshot: Snapshot, now: datetime, pause: float) -> Callable[[Ale
 
 def alert_event(kind: Literal["alert-fired", "alert-resolved"], record: AlertRecord) -> NewEvent:
     """Return the event that an alert began or ended; written once for the cluster."""
-    words = _describe(record)
+    fired = kind == "alert-fired"
     return NewEvent(
         kind,
-        words if kind == "alert-fired" else f"over: {words}",
+        _describe(record, ": ") if fired else f"over: {_describe(record, '; last: ')}",
         queue=record.queue or None,
         subject=record.alert,
         detail={"alert": record.alert, "subject": record.subject, "value": record.value},
@@ -228,10 +228,10 @@ def alert_event(kind: Literal["alert-fired", "alert-resolved"], record: AlertRec
     )
 
 
-def _describe(record: AlertRecord) -> str:
+def _describe(record: AlertRecord, separator: str) -> str:
     """Return the title of an alert and its message, as far as neither says what the other does."""
     title = BY_NAME[record.alert].title if record.alert in BY_NAME else record.alert
     if record.alert in (REDIS, DATABASE):  # the message names the server
         return record.message[:1].upper() + record.message[1:]
     message = without_name(record.alert, record.message)
-    return title if message.lower() in title.lower() else f"{title}: {message}"
+    return title if message.lower() in title.lower() else f"{title}{separator}{message}"
