@@ -20,7 +20,7 @@ from couturecast_handlers.process import Process, outcome_line, result_of
 _MAX_ENDED = 16
 """In one message: the appliance records them while other jobs of the same turn run."""
 _LARGE_CHARS = 1 << 20
-"""Of one job's end: it is sent at once."""
+"""The end of a job, in characters, above which it is sent at once."""
 _Task = asyncio.Task
 """Not made by the loop, in which a handler may have replaced how tasks are made."""
 

@@ -24,7 +24,7 @@ _LENGTH = struct.Struct(">I")
 _READ_BYTES = 1 << 16
 
 MAX_VALUE_BYTES = 32 << 20
-"""Of a result or a request, as JSON: the appliance closes the socket of a process that sends much more."""
+"""Largest result or request, as JSON: the appliance closes the socket of a process that sends much more."""
 _decode = json.loads
 """Not looked up in the module, in which a handler may have replaced it."""
 encode = json.JSONEncoder(separators=(",", ":")).encode

@@ -120,7 +120,7 @@ class HandlerProcess:
 
     @property
     def _import_command(self) -> str:
-        """What a person can run to see an import fail."""
+        """A command that shows a person how the import fails."""
         return f"{self.source.python} -c 'import {self.source.name.partition(':')[0]}'"
 
     async def start(self) -> None:
