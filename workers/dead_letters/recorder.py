@@ -60,7 +60,7 @@ class Recorder:
                     delays.reset()
             except (StorageError, RedisError, OSError) as error:
                 delay = delays.next()
-                log.warning("dead letters wait for the database", error=str(error), retry_in=delay)
+                log.warning("dead letters cannot be recorded yet", error=str(error), retry_in=delay)
             except Exception:
                 delay = delays.next()
                 log.exception("dead letters wait: a defect of the recorder", retry_in=delay)
