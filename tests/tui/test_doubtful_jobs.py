@@ -57,8 +57,10 @@ async def test_a_list_that_cannot_be_read_again_shows_its_age_and_no_figure_that
     async with dashboard(operations).run_test(size=(160, 48)) as pilot:
         app = await opened(pilot)
         assert "18 s" in row_of(app, "dress-1")
-        jobs_screen(app)._read_at -= 120
+        jobs = jobs_screen(app)
         await pilot.press("1")
+        await until(pilot, lambda: not (jobs.is_current or jobs.is_waiting))
+        jobs._read_at -= 120
         operations.now, operations.jobs.error = WITHOUT_REDIS, ERROR
         app.session.refresh()
         await until(pilot, lambda: app.session.figures_are_old)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
 from tests.support.handler_pools import ODD, OpenPool, run, run_as_the_engine
 from workers.engine.remote_error import RemoteError
+from workers.errors import HandlerProcessDiedError
 
 INNOCENT = 9
 
@@ -103,7 +105,8 @@ async def test_a_coroutine_that_ignores_its_cancellation_is_ended_with_its_proce
 
 async def test_a_process_that_has_lost_a_socket_takes_no_more_jobs(open_pool: OpenPool) -> None:
     pool = await open_pool(f"{ODD}:dispatch")
-    assert await run(pool, what="replace_control") == "replaced"
+    with suppress(HandlerProcessDiedError):  # its process may notice before it sends the result
+        assert await run(pool, what="replace_control") == "replaced"
     assert await run(pool, "good", what="good", seconds=0.3, value=1) == 1
 
 
