@@ -309,7 +309,7 @@ class JobQueue(RedisQueue):
         ``job.scheduled`` may have a fraction of a second.  Raises RedisError, of which RedisFullError has the
         fix; the batches (of 500, or a megabyte) before the one that failed are enqueued then.
         """
-        if len(jobs) == 1:  # what lets batches overlap would take a quarter of its time
+        if len(jobs) == 1:  # without the task that lets batches overlap: a quarter less processor time
             (token,) = tokens or ("",)
             call = enqueue_call(self.keys, self.name, [self._enqueue_args(jobs[0], token)])
             return [EnqueueResult(result) for result in await self._send(call, 0, 1)]
