@@ -20,7 +20,7 @@ from textual.driver import Driver
 from textual.notifications import Notify
 from textual.screen import ModalScreen, Screen
 from textual.types import CSSPathType
-from textual.worker import WorkerFailed
+from textual.worker import WorkerFailed, active_worker
 
 from tui.containment import contain_errors
 from tui.dialogs.alerts import AlertsDialog
@@ -31,7 +31,7 @@ from tui.jumping import jump_targets
 from tui.keymap import help_sections, key_name, name_bindings, with_keys
 from tui.opening import OpeningApp
 from tui.palette import KeyCommands
-from tui.removed_widgets import free_removed_widgets
+from tui.removed_widgets import free_removed_widgets, misses_removed_widget
 from tui.screens.base import DashboardScreen
 from tui.session import Session, one_line
 from tui.state import RememberedState
@@ -311,6 +311,8 @@ class Dashboard(OpeningApp, inherit_bindings=False):
 
     def _handle_exception(self, error: Exception) -> None:
         """Report a defect and go on; too many in a row close the dashboard."""
+        if isinstance(error, WorkerFailed) and misses_removed_widget(error.error, active_worker.get().node):
+            return
         self.report_defect(error)
         now = time.monotonic()
         self._defects.append(now)

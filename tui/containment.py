@@ -11,6 +11,8 @@ from textual.events import InputEvent
 from textual.message import Message
 from textual.message_pump import MessagePump
 
+from tui.removed_widgets import misses_removed_widget
+
 Handler = Callable[[Message], Awaitable[Any]]
 
 _handlers_of = MessagePump._get_dispatch_methods
@@ -53,6 +55,8 @@ async def _dispatch_contained(self: MessagePump, message: Message) -> None:
 
 def _report(pump: MessagePump, message: Message, error: Exception) -> None:
     app: Any = pump.app
+    if misses_removed_widget(error, pump):
+        return
     if isinstance(message, InputEvent):  # a held-down key must not close the dashboard
         app.report_defect(error)
     else:

@@ -1,11 +1,19 @@
-"""Frees widgets that were removed, which Textual keeps: https://github.com/Textualize/textual/issues/6665."""
+"""Widgets that were removed: frees those that Textual keeps, and recognizes work that still looks for one.
+
+Textual's issue: https://github.com/Textualize/textual/issues/6665
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from textual._styles_cache import StylesCache
+from textual.app import ScreenStackError
+from textual.css.query import NoMatches
+from textual.dom import DOMNode, NoScreen
+from textual.message_pump import MessagePump
+from textual.widget import MountError
 
 _mix_colours: Any = getattr(getattr(StylesCache, "get_inner_outer", None), "__wrapped__", None)
 """None in a Textual that caches it no more."""
@@ -21,3 +29,15 @@ def free_removed_widgets() -> None:
         return
     cached: Any = lru_cache(1024)(_mix_colours)
     StylesCache.get_inner_outer = classmethod(cached)  # type: ignore[assignment]
+
+
+def misses_removed_widget(error: BaseException, node: MessagePump) -> bool:
+    """Return whether work of a node that is being removed did not find one of its widgets: no defect.
+
+    Textual cancels the workers of a screen, and drops its messages, only once all its widgets are gone.
+    """
+    if not isinstance(error, (NoMatches, NoScreen, ScreenStackError, MountError)):
+        return False
+    return not node.app.is_running or any(
+        ancestor._pruning for ancestor in cast(DOMNode, node).ancestors_with_self
+    )
