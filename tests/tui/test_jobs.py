@@ -16,6 +16,7 @@ from tests.support.jobs_view import answer, jobs_screen, opened, press
 from tui.screens.jobs.job import JobScreen
 from tui.screens.jobs.list import JobsScreen
 from tui.text.job_page import payload
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.state_bar import StateBar
 from workers.operations.jobs import JobDetail
 
@@ -321,3 +322,20 @@ async def test_the_filter_searches_keys_functions_workers_and_schedules() -> Non
         await press(pilot, "left")
         await pilot.press("slash", *"nightly", "enter")
         await until(pilot, lambda: "1 schedule" in text_of(app) and "colors-nightly" in text_of(app))
+
+
+async def test_the_footer_over_schedules_has_their_keys() -> None:
+    async with dashboard(CannedOperations(HEALTHY)).run_test(size=(160, 48)) as pilot:
+        app = await opened(pilot)
+
+        def footer() -> str:
+            return str(app.screen.query_one(KeyBar).render())
+
+        assert "x Abort" in footer()
+        assert "p Disable" not in footer()
+        await press(pilot, "left")
+        await until(pilot, lambda: "p Disable or enable" in footer())
+        assert "R Run now" in footer()
+        assert "Abort" not in footer()
+        await press(pilot, "right")
+        await until(pilot, lambda: "x Abort" in footer())

@@ -68,6 +68,10 @@ class DashboardScreen(Screen[None]):
         self._began = 0.0
         """When the last action began, by the monotonic clock."""
 
+    def in_footer(self, binding: Binding) -> bool:
+        """Return whether the footer shows a key."""
+        return binding.show
+
     @property
     def subject(self) -> str:
         """Name of the thing that the screen shows, for the palette; empty for a list."""
@@ -80,7 +84,7 @@ class DashboardScreen(Screen[None]):
         yield Line(id="verdict")
         yield Line(id="banner")
         yield from self.compose_body()
-        yield KeyBar()
+        yield KeyBar(shows=self.in_footer)
         yield Static(id="too-small")
 
     def compose_body(self) -> ComposeResult:

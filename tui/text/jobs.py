@@ -8,6 +8,7 @@ from datetime import datetime
 
 from rich.text import Text
 
+from tui.text.completion import Values
 from tui.text.format import (
     MISSING,
     SHORT_TIME_CHARS,
@@ -322,6 +323,17 @@ def start_sentences(snapshot: Snapshot, policies: Iterable[QueuePolicy]) -> list
     """Return for each queue why nothing starts, or that it does."""
     facts = [start_facts(policy, snapshot, None) for policy in policies]
     return [f"  {escape(explain(fact, clock_time).sentence)}" for fact in facts]
+
+
+def filter_values(snapshot: Snapshot | None) -> Values:
+    """Return the fields of a filter, with the queues, functions and workers that are known."""
+    if snapshot is None:
+        return {}
+    return {
+        "queue:": [queue.name for queue in snapshot.queues],
+        "function:": [queue.function for queue in snapshot.queues],
+        "worker:": [worker.name for worker in snapshot.workers],
+    }
 
 
 def short_error(error: str | None) -> str:

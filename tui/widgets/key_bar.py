@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from rich.text import Text
 from textual import events
+from textual.binding import Binding
 from textual.screen import Screen
 
 from tui.text.styles import ACCENT, MUTED
@@ -21,8 +24,10 @@ class KeyBar(Line):
 
     DEFAULT_CSS = "KeyBar { dock: bottom; height: 1; }"
 
-    def __init__(self) -> None:
+    def __init__(self, *, shows: Callable[[Binding], bool] = attrgetter("show")) -> None:
+        """``shows`` chooses the keys, for which there may be no room."""
         super().__init__()
+        self._shows = shows
         self._keys: dict[str, range] = {}
         """The span of each key."""
 
@@ -41,7 +46,7 @@ class KeyBar(Line):
         entries: dict[str, tuple[str, Text]] = {}
         for active in screen.active_bindings.values():
             binding = active.binding
-            if binding.show and active.enabled and binding.action not in entries:
+            if self._shows(binding) and active.enabled and binding.action not in entries:
                 label = Text.assemble(
                     (self.app.get_key_display(binding), ACCENT), (f" {binding.description}", MUTED)
                 )

@@ -288,14 +288,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
 
     def filter_values(self) -> Values:
         """Return the names of queues, functions and workers."""
-        snapshot = self.session.snapshot
-        if snapshot is None:
-            return {}
-        return {
-            "queue:": [queue.name for queue in snapshot.queues],
-            "function:": [queue.function for queue in snapshot.queues],
-            "worker:": [worker.name for worker in snapshot.workers],
-        }
+        return job_text.filter_values(self.session.snapshot)
 
     def filter_text(self) -> str:
         """Return the filter, as it is written."""
@@ -327,11 +320,18 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             return False
         return super().check_action(action, parameters)
 
+    def in_footer(self, binding: Binding) -> bool:
+        """Show the keys that apply to what is listed: jobs or schedules."""
+        if self.lists_schedules and binding.action.startswith("change("):
+            return False
+        return binding.show or (self.lists_schedules and binding.action == "toggle_schedule")
+
     def page_arrived(self, before: ListState[Listed]) -> None:
         """Remember which list is shown, and when it was read."""
         super().page_arrived(before)
         self._read_at = time.monotonic()
         self.session.state.set(_REMEMBERED_TAB, self.state.filter.tab)
+        self.refresh_bindings()
 
     # Actions
 
