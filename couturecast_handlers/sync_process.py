@@ -71,6 +71,7 @@ class SyncProcess(Process):
             self._number = 0
         except JobCancelledError:  # at the very end
             self._number = 0
+        signal.setitimer(signal.ITIMER_REAL, 0)  # an alarm that the job has left would end the next one
         self.culprit[0] = 0
         if self.output is not None:
             self.output.finish(number)

@@ -73,6 +73,8 @@ async def run_as_the_engine(pool: HandlerPool, timeout: float, key: str, **kwarg
             continue
         except TimeoutError:
             return "timeout", None
+        except asyncio.CancelledError:
+            return "cancelled", None
         except HandlerProcessDiedError as error:
             return "died", str(error)
         except RemoteError as error:

@@ -102,6 +102,17 @@ def stop_loop(_ctx):
     return "stopped"
 
 
+def cancel_all(_ctx):
+    with contextlib.suppress(RuntimeError):
+        for task in asyncio.all_tasks():
+            task.cancel()
+    return "cancelled"
+
+
+def leave_alarm(_ctx):
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+
+
 class UnprintableError(Exception):
     """Ends the program if it is asked what it is."""
 

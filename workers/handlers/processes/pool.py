@@ -35,7 +35,8 @@ class HandlerPool:
     """Runs the jobs of one queue in processes.
 
     ``async def`` handlers share one process; a plain ``def`` handler has one for each job in flight.  If a
-    process dies of an unknown cause, its jobs run alone the next time, so that the cause shows.
+    process dies of an unknown cause, its jobs run alone the next time, so that the cause shows; so does a
+    job that was cancelled, but not by us.
     """
 
     def __init__(self, source: HandlerSource, enqueue: EnqueueJob, recycle: Recycle = NEVER) -> None:
@@ -134,6 +135,8 @@ class HandlerPool:
         try:
             return await process.run(job, kwargs)
         finally:
+            if process.unattributed:
+                self._add_suspects(process)
             if process.alive:
                 self._return(process)
 
@@ -255,12 +258,16 @@ class HandlerPool:
             self._processes.remove(process)
         with suppress(ValueError):
             self._idle.remove(process)
-        for job_id in process.unattributed:
-            self._suspects[job_id] = None
-        while len(self._suspects) > _MAX_SUSPECTS:
-            self._suspects.popitem(last=False)
+        self._add_suspects(process)
         if not self._closed and process.done and not process.retired:
             log.warning("a handler process ended", queue=self.source.queue, handler_pid=process.pid)
+
+    def _add_suspects(self, process: HandlerProcess) -> None:
+        """Have the jobs run alone of which one may have ended the others."""
+        self._suspects.update(dict.fromkeys(process.unattributed))
+        process.unattributed = []
+        while len(self._suspects) > _MAX_SUSPECTS:
+            self._suspects.popitem(last=False)
 
     async def _ask(self, job: Job, verb: str, fields: dict[str, Any]) -> Any:
         if verb == "update":

@@ -53,6 +53,10 @@ Ask = Callable[[Job, str, dict[str, Any]], Awaitable[Any]]
 class _Call:
     job: Job
     ended: asyncio.Future[Any]
+    beside_others: bool
+    """Whether other jobs ran when it began."""
+    is_cancelled: bool = False
+    """Whether it was asked to end."""
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
     """The attempt's, so that its lines are logged as its own."""
 
@@ -84,7 +88,7 @@ class HandlerProcess:
         self.done = 0
         """Jobs that have ended in it."""
         self.unattributed: list[str] = []
-        """The ids of the jobs it ran when it died, if it is not known which of them was the cause."""
+        """The ids of jobs that another one may have ended, if it is not known which: alone, that shows."""
         self._ask = ask
         self._on_end = on_end
         self._calls: dict[int, _Call] = {}
@@ -156,7 +160,8 @@ class HandlerProcess:
         """
         self._numbers += 1
         number = self._numbers
-        call = self._calls[number] = _Call(job, asyncio.get_running_loop().create_future())
+        ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        call = self._calls[number] = _Call(job, ended, bool(self._calls))
         self._jobs.run([number, job.key, job.function, kwargs, job.attempts, _meta(job)])
         try:
             return await call.ended
@@ -170,7 +175,7 @@ class HandlerProcess:
 
     async def _cancel(self, number: int, call: _Call) -> Any:
         """Have the job end; if it does not obey, kill its process."""
-        call.ended = asyncio.get_running_loop().create_future()
+        call.ended, call.is_cancelled = asyncio.get_running_loop().create_future(), True
         self._control.send({"cancel": number})
         await asyncio.wait({call.ended}, timeout=_OBEY_SECONDS)
         if call.ended.done() and self._blamed != number:
@@ -266,7 +271,7 @@ class HandlerProcess:
         if culprit is None and len(self._calls) == 1:
             culprit = next(iter(self._calls))
         if culprit is None:
-            self.unattributed = [call.job.id for call in self._calls.values()]
+            self.unattributed += [call.job.id for call in self._calls.values()]
         for number, call in self._calls.items():
             if call.ended.done():
                 continue
@@ -343,6 +348,13 @@ class HandlerProcess:
             return
         if outcome == "done":
             call.ended.set_result(value)
+        elif (
+            outcome == "cancelled"
+            and not call.is_cancelled
+            and (call.beside_others or number < self._numbers)
+        ):
+            self.unattributed.append(call.job.id)
+            call.ended.set_exception(HandlerInterruptedError("it was cancelled, perhaps by another job"))
         elif outcome == "cancelled":
             call.ended.set_exception(asyncio.CancelledError())
         else:

@@ -29,6 +29,7 @@ ENDS: dict[str, set[str]] = {
     "allocate": {"done", "failed", "died"},  # as much memory as the machine has
     "change_everything": {"done"},
     "stop_loop": {"done"},
+    "cancel_all": {"done", "cancelled"},
     "raise_unprintable": {"failed"},
     "generator_exit": {"failed"},
     "return_too_much": {"failed"},
@@ -70,6 +71,12 @@ async def test_whatever_a_handler_does_the_other_jobs_end_once(
     else:
         assert culprit[0] in ENDS[what]
     assert others == [("done", number) for number in range(innocent)]
+
+
+async def test_an_alarm_that_a_plain_handler_leaves_does_not_end_the_next_job(open_pool: OpenPool) -> None:
+    pool = await open_pool(f"{ODD}:dispatch")
+    assert await run(pool, what="leave_alarm") is None
+    assert await run_as_the_engine(pool, 60, "good", what="good", seconds=0.5, value=1) == ("done", 1)
 
 
 async def test_of_jobs_that_reach_their_timeout_together_the_one_that_blocks_is_the_cause(
