@@ -79,8 +79,12 @@ class Served:
     def sessions(self) -> list[int]:
         """The process ids of the dashboards that run."""
         file = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        children = [int(pid) for pid in file.read_text().split()]
-        return [pid for pid in children if b"--no-workers" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        found = []
+        for pid in map(int, file.read_text().split()):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
+                if b"--no-workers" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+        return found
 
     def close(self) -> None:
         """End it, however it is."""

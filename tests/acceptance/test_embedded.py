@@ -78,7 +78,7 @@ def sockets_of(pid: int) -> set[str]:
     """The sockets of a process, by inode."""
     found = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed meanwhile
+        with suppress(FileNotFoundError, ProcessLookupError):  # closed meanwhile
             found |= set(re.findall(r"socket:\[(\d+)\]", os.readlink(link)))
     return found
 

@@ -65,7 +65,7 @@ def alive(pid: int) -> bool:
     """Whether a process runs; one that has ended, and only waits for its parent to notice, does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it ends between opening and reading
         return False
 
 
