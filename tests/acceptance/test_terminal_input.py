@@ -110,6 +110,7 @@ async def fuzz(shown: Terminal, inputs: int) -> None:
     await answers(shown, within=120)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_hundred_inputs_of_any_kind(shown: Terminal) -> None:
     await fuzz(shown, 100)

@@ -31,6 +31,7 @@ def _kept_widgets() -> int:
     return sum(isinstance(thing, StylesCache) for thing in gc.get_objects())
 
 
+@pytest.mark.slow  # each collection visits all that the process of the tests has
 async def test_closed_screens_are_freed() -> None:
     async with dashboard(busy()).run_test(size=(120, 36)) as pilot:
         await _open_and_close(pilot)

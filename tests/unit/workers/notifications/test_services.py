@@ -58,6 +58,7 @@ def test_without_apprise_one_line_names_what_to_install(monkeypatch: pytest.Monk
     )
 
 
+@pytest.mark.slow  # it imports all of the program in a new process
 def test_a_process_without_the_setting_does_not_load_apprise() -> None:
     program = "import app.process.composition, sys; sys.exit('apprise' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -342,6 +342,7 @@ async def test_pillow_heif_is_loaded_only_by_a_process_that_meets_a_heic() -> No
     await pool.close()
 
 
+@pytest.mark.slow  # it imports all of the program in a new process
 def test_the_program_does_not_load_pillow_heif() -> None:
     program = (
         "import sys, app.cli.main, app.process.composition\n"
