@@ -12,7 +12,6 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]  # has no stubs
 import structlog
 from sqlalchemy import text
 
@@ -68,9 +67,11 @@ async def notifications_arrive(database: Database, *, seconds: float = _REPLY_SE
     if database.no_session_reason is not None:
         return False
     connection = await database.dedicated_connection()
+    from storage.database.postgres_connect import DRIVER_ERRORS
+
     try:
         return await _is_heard(connection, database, seconds)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (*DRIVER_ERRORS, OSError) as error:
         problem = f"{database.safe_url}: notifications cannot be received: {one_line(error)}"
         raise DatabaseUnavailableError(problem) from error
     finally:

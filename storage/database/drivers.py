@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from storage.database.postgres_url import PostgresTarget, make_connector, parse_postgres_url
+from storage.database.postgres_url import PostgresTarget, parse_postgres_url
 from storage.database.sqlite import begin_transaction, connect, prepare_connection, terminate_connection
 from storage.errors import DirectUrlError
 from storage.json import loads
@@ -66,6 +66,8 @@ def create_postgres_engine(
     Behind a transaction pooler every statement is the nameless one, which the next statement replaces.  So
     nothing stays on the server's connection for the pooler's next client.
     """
+    from storage.database.postgres_connect import make_connector
+
     nameless = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": lambda: ""}
 
     def create() -> Any:

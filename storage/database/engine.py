@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]  # has no stubs
 import structlog
 from sqlalchemy import event, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -31,7 +30,7 @@ from storage.database.drivers import (
 )
 from storage.database.errors import PREPARED_STATEMENT_STATES, is_locked, sqlstate, translate_errors
 from storage.database.migrations import is_current, name_clash_hint, upgrade
-from storage.database.postgres_url import PostgresTarget, make_connector
+from storage.database.postgres_url import PostgresTarget
 from storage.errors import (
     DatabaseUnavailableError,
     DirectConnectionError,
@@ -114,10 +113,12 @@ class Database:
         target = self._direct or self._target
         if target is None or target.behind_pooler:
             raise DatabaseUnavailableError(f"{self.safe_url}: {self.no_session_reason}")
+        from storage.database.postgres_connect import DRIVER_ERRORS, make_connector
+
         with translate_errors(target.safe_url, self._direct_error):
             try:
                 return await make_connector(target, driver_errors.STATEMENT_SECONDS)()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            except DRIVER_ERRORS as error:
                 raise ConnectionError(one_line(error)) from error
 
     def _current_target(self) -> PostgresTarget:

@@ -6,18 +6,20 @@ import asyncio
 import random
 from collections.abc import Coroutine
 from enum import Enum
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from urllib.parse import quote
 
-import httpx
 import structlog
 from pydantic import AwareDatetime, BaseModel, Field
 
 from couturecast_handlers import PermanentError
 from storage.repositories.alerts import AlertRepository, Subscriber
 from workers.engine.policy import ALERT
-from workers.handlers import http_client as net
 from workers.handlers.base import Handler, JobContext, Payload
+from workers.handlers.lazy_http import LazyHttpClient
+
+if TYPE_CHECKING:
+    import httpx
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +73,7 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
     def __init__(self, store: AlertRepository, *, allow_private_addresses: bool = False) -> None:
         self._store = store
         self._schemes = ("https://", "http://") if allow_private_addresses else ("https://",)
-        self._http = net.client(allow_private_addresses=allow_private_addresses, timeout=_TIMEOUT_SECONDS)
+        self._http = LazyHttpClient(allow_private_addresses=allow_private_addresses, timeout=_TIMEOUT_SECONDS)
 
     async def run(self, payload: AlertPayload, context: JobContext) -> AlertResult:
         """Deliver to all who do not have it.  Raises DeliveryError after all others have been served."""
@@ -119,9 +121,14 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
         url = subscriber.url or ""
         if not url.startswith(self._schemes):
             return Outcome.GONE, "its webhook is no https:// URL"
+        http = await self._http.open()
+        import httpx
+
+        from workers.handlers import http_client as net
+
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
-                status = await self._post(url, alert, subscriber.id)
+                status = await _post(http, url, alert, subscriber.id)
         except PermanentError as error:
             return Outcome.GONE, str(error)
         except net.NO_URL:
@@ -136,12 +143,13 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
             return Outcome.FAILED, f"its webhook answers {status}"
         return Outcome.DELIVERED, ""
 
-    async def _post(self, url: str, alert: AlertPayload, subscriber_id: int) -> int:
-        """Return the status of the answer.  Its body is not read: it might never end."""
-        headers = {"Idempotency-Key": f"{quote(alert.alert_id)}:{subscriber_id}"}  # a header is ASCII
-        body = alert.model_dump(mode="json")
-        async with self._http.stream("POST", url, json=body, headers=headers) as response:
-            return response.status_code
+
+async def _post(http: httpx.AsyncClient, url: str, alert: AlertPayload, subscriber_id: int) -> int:
+    """Return the status of the answer.  Its body is not read: it might never end."""
+    headers = {"Idempotency-Key": f"{quote(alert.alert_id)}:{subscriber_id}"}  # a header is ASCII
+    body = alert.model_dump(mode="json")
+    async with http.stream("POST", url, json=body, headers=headers) as response:
+        return response.status_code
 
 
 async def _all(*deliveries: Coroutine[Any, Any, T]) -> list[T]:

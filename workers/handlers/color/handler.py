@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field
 from couturecast_handlers import PermanentError
 from storage.repositories.palettes import PaletteRepository
 from workers.engine.policy import COLOR
-from workers.handlers import http_client as net
 from workers.handlers.base import Handler, JobContext, Payload
+from workers.handlers.lazy_http import LazyHttpClient
 from workers.handlers.process_pool import CpuPool, PoolMemoryError
 
 _MAX_BYTES = 80_000_000  # of a picture as it comes; a phone's 200 megapixels are 20 to 60 million
@@ -63,7 +63,7 @@ class ColorHandler(Handler[ColorPayload, ColorResult]):
         self._store = store
         self._pool = pool
         self._image_dirs = [folder.resolve() for folder in image_dirs]
-        self._http = net.client(allow_private_addresses=allow_private_addresses, timeout=_TIMEOUT_SECONDS)
+        self._http = LazyHttpClient(allow_private_addresses=allow_private_addresses, timeout=_TIMEOUT_SECONDS)
 
     async def run(self, payload: ColorPayload, context: JobContext) -> ColorResult:
         """Find the palette and store it."""
@@ -89,7 +89,10 @@ class ColorHandler(Handler[ColorPayload, ColorResult]):
 
             return data_url_bytes(image)
         if scheme in ("http", "https"):
-            return await net.download(self._http, image, max_bytes=_MAX_BYTES, seconds=_DOWNLOAD_SECONDS)
+            http = await self._http.open()
+            from workers.handlers.http_client import download
+
+            return await download(http, image, max_bytes=_MAX_BYTES, seconds=_DOWNLOAD_SECONDS)
         return await asyncio.to_thread(self._read, image)
 
     def _read(self, name: str) -> bytes:

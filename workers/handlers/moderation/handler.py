@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal, Self
 
-import httpx
 from pydantic import BaseModel, Field, model_validator
 
 from couturecast_handlers import PermanentError
 from storage.repositories.moderation import Decision, ModerationRepository
 from workers.engine.policy import MODERATION
-from workers.handlers import http_client as net
 from workers.handlers.base import Handler, JobContext, Payload
+from workers.handlers.lazy_http import LazyHttpClient
 
 MAX_TEXT_CHARS = 5000
 _TIMEOUT_SECONDS = 20.0  # for each of connecting and reading
@@ -93,16 +92,21 @@ class ModerationService:
     def __init__(self, url: str, key: str | None) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._url = url
-        self._http = net.client(allow_private_addresses=True, timeout=_TIMEOUT_SECONDS, headers=headers)
+        self._http = LazyHttpClient(allow_private_addresses=True, timeout=_TIMEOUT_SECONDS, headers=headers)
 
     async def flagged(self, payload: ModerationPayload) -> list[str]:
         """Return the categories of the content; none if it is harmless."""
         content: Any = payload.text
         if payload.image is not None:
             content = [{"type": "image_url", "image_url": {"url": payload.image}}]
+        http = await self._http.open()
+        import httpx
+
+        from workers.handlers import http_client as net
+
         try:
             status, body = await net.request_limited(
-                self._http,
+                http,
                 "POST",
                 self._url,
                 json={"input": content},

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Protocol
 
-import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from couturecast_handlers import PermanentError
 from storage.cache.tags import InvalidateTags, location_tag
 from storage.repositories.weather import BLOCK_HOURS, Weather, WeatherRepository, time_block
 from workers.engine.policy import ALERT, WEATHER
-from workers.handlers import http_client as net
 from workers.handlers.base import Enqueue, Handler, JobContext, Payload
+from workers.handlers.lazy_http import LazyHttpClient
 
 _TIMEOUT_SECONDS = 10.0  # for each of connecting, writing and reading
 _ANSWER_SECONDS = 25.0  # for all of it, within the job's 30 s
@@ -99,14 +98,19 @@ class OpenWeather:
         self._key = api_key
         self._url = f"{base_url.rstrip('/')}/data/3.0/onecall"
         # The operator named it.
-        self._http = net.client(allow_private_addresses=True, timeout=_TIMEOUT_SECONDS)
+        self._http = LazyHttpClient(allow_private_addresses=True, timeout=_TIMEOUT_SECONDS)
 
     async def fetch(self, lat: float, lon: float) -> OneCall:
         """Return the answer, parsed.  No error of this method holds the key."""
         query = {"lat": f"{lat:.4f}", "lon": f"{lon:.4f}", "units": "metric", "exclude": "minutely"}
+        http = await self._http.open()
+        import httpx
+
+        from workers.handlers import http_client as net
+
         try:
             status, body = await net.request_limited(
-                self._http,
+                http,
                 "GET",
                 self._url,
                 params={**query, "appid": self._key},
@@ -129,7 +133,9 @@ def _read(status: int, body: bytes) -> OneCall:
         raise PermanentError("the weather service refuses the key: check OPENWEATHER_API_KEY (401)")
     if status == 404:
         raise PermanentError("the weather service has no such place (404)")
-    if net.is_retryable(status):
+    from workers.handlers.http_client import is_retryable
+
+    if is_retryable(status):
         raise WeatherUnavailableError(f"{status} from the weather service")
     if status != 200:
         raise PermanentError(f"{status} from the weather service")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import subprocess
-import sys
 
 import pytest
 
@@ -56,9 +54,3 @@ def test_without_apprise_one_line_names_what_to_install(monkeypatch: pytest.Monk
     assert str(caught.value) == (
         "notifications need apprise, which is not installed: pip install 'couturecast-tui[notify]'"
     )
-
-
-@pytest.mark.slow  # it imports all of the program in a new process
-def test_a_process_without_the_setting_does_not_load_apprise() -> None:
-    program = "import app.process.composition, sys; sys.exit('apprise' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

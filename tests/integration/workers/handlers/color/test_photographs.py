@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import struct
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -340,14 +338,3 @@ async def test_pillow_heif_is_loaded_only_by_a_process_that_meets_a_heic() -> No
     assert not await pool.run(calls.loads_pillow_heif, pixels.palette, encode(halves((80, 60)), "JPEG"))
     assert await pool.run(calls.loads_pillow_heif, pixels.palette, heic(halves((80, 60))))
     await pool.close()
-
-
-@pytest.mark.slow  # it imports all of the program in a new process
-def test_the_program_does_not_load_pillow_heif() -> None:
-    program = (
-        "import sys, app.cli.main, app.process.composition\n"
-        "import workers.handlers.color.handler, workers.handlers.color.palette\n"
-        "print('pillow_heif' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
