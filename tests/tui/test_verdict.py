@@ -43,6 +43,10 @@ def falling(depth: int, a_minute: int, **fields: Any) -> QueueSnapshot:
         (falling(0, 60), ""),
         (falling(120, 30, next_start_in=3.0), "waits for its rate limit, clears in 4 min"),
         (falling(120, 0, next_start_in=3.0), "waits for its rate limit"),
+        (falling(120, 0, rate_used=59), "waits for its rate limit"),  # the free slot is taken in a moment
+        (falling(120, 0, rate_used=59, in_flight=10), ""),
+        (falling(120, 0, rate_used=58), ""),
+        (falling(9, 27, next_start_in=21.0), "waits for its rate limit"),  # not in 20 s: none starts before
         (falling(120, 0, recent_depths=()), ""),
         (falling(123, 0, recent_depths=(60, 80, 110, 130, 141, 131)), ""),  # it grew, and falls now
         (falling(123, 0, recent_depths=(180, 160, 120, 100, 100, 110)), ""),  # it fell, and grows now

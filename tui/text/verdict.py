@@ -161,8 +161,19 @@ def prognosis(queue: QueueSnapshot) -> str:
     """Return ``clears in 4 min`` or ``growing by 12 a minute`` for waiting jobs; empty if unknown."""
     if queue.depth == 0:
         return ""
-    limited = "waits for its rate limit" if queue.next_start_in is not None else ""
+    limited = "waits for its rate limit" if _waits_for_rate(queue) else ""
     return ", ".join(filter(None, (limited, _trend(queue))))
+
+
+def _waits_for_rate(queue: QueueSnapshot) -> bool:
+    """Return whether its rate limit holds its jobs back.
+
+    A slot that has just become free is taken a moment later: in between, the jobs wait for the limit, too.
+    """
+    limit = queue.rate_limit
+    if queue.next_start_in is not None or limit is None or queue.in_flight >= queue.concurrency:
+        return queue.next_start_in is not None
+    return limit.starts > 1 and queue.rate_used >= limit.starts - 1
 
 
 def _trend(queue: QueueSnapshot) -> str:
@@ -177,6 +188,8 @@ def _trend(queue: QueueSnapshot) -> str:
         return f"growing by {count(a_minute)} a minute" if queue.depth > queue.concurrency else ""
     clears_in = queue.depth / -a_minute * 60
     if _has_stopped(queue) or not _MIN_CLEARS_SECONDS <= clears_in <= _MAX_CLEARS_SECONDS:
+        return ""
+    if clears_in <= (queue.next_start_in or 0.0):  # many started at once, and none does before that
         return ""
     return f"clears in {long_duration(clears_in)}"
 

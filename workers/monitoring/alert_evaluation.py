@@ -87,7 +87,9 @@ def alerts(
 
 def sort_alerts(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
     """Sort alerts: those that fire first, and of these the worst."""
-    return tuple(sorted(alerts, key=lambda alert: (alert.state != "firing", RANK[alert.name])))
+    return tuple(
+        sorted(alerts, key=lambda alert: (alert.state != "firing", RANK[alert.name], -alert.doublings))
+    )
 
 
 def with_decisions(alerts: Iterable[Alert], decisions: AlertDecisions) -> tuple[Alert, ...]:
