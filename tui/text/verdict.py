@@ -94,7 +94,7 @@ def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float, drains:
     for alert in alerts:
         if alert.state == "pending":  # worse than any that may still pass
             yield from draining
-        if alert.state != "silenced":
+        if not alert.is_silenced:
             tone: Tone = "watch" if alert.state == "pending" else "breach"
             words, short = escape(alert.message), alert.name
             if alert.name == rules.BACKLOG:

@@ -99,19 +99,17 @@ def with_decisions(alerts: Iterable[Alert], decisions: AlertDecisions) -> tuple[
         queue = alert.queue or ""
         silence = next((item for item in decisions.silences if item.covers(alert.name, queue)), None)
         record = decisions.acknowledged.get((alert.name, queue, alert.subject))
-        if alert.state == "pending":
-            decided.append(alert)
-        elif silence is not None:
+        if silence is not None:
             decided.append(
                 replace(
                     alert,
-                    state="silenced",
+                    state="pending" if alert.state == "pending" else "silenced",
                     silenced_by=silence.by,
                     silenced_until=silence.until.timestamp(),
                     silence_reason=silence.reason,
                 )
             )
-        elif record is not None:
+        elif record is not None and alert.state != "pending":
             decided.append(
                 replace(
                     alert,

@@ -309,6 +309,11 @@ class Alert:
         return self.state in ("firing", "acknowledged") and self.severity != "information"
 
     @property
+    def is_silenced(self) -> bool:
+        """Whether it is not counted, nor will be if it is pending and fires."""
+        return self.state == "silenced" or self.silenced_until is not None
+
+    @property
     def doublings(self) -> int:
         """How often its limit doubles until it exceeds the figure; 0 without figures.
 

@@ -374,7 +374,8 @@ def test_a_process_publishes_the_limits_that_are_not_the_tables() -> None:
 def test_of_two_queues_that_fail_the_worse_one_comes_first() -> None:
     shares = {"alert-fanout": 0.051, "color-extraction": 0.06, "moderation-review": 0.46}
     found = alerts(
-        [Condition(rules.FAILING, queue, "fails", NOW - 90, share, 0.05) for queue, share in shares.items()], NOW
+        [Condition(rules.FAILING, queue, "fails", NOW - 90, share, 0.05) for queue, share in shares.items()],
+        NOW,
     )
     # The first two are about equally bad: they do not change places each second.
     assert [alert.queue for alert in found] == ["moderation-review", "alert-fanout", "color-extraction"]
