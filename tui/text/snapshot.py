@@ -125,6 +125,8 @@ def _redis(snapshot: Snapshot, *, with_gauge: bool, with_limit: bool) -> Text:
     if down:
         of_all = f" {down} of {len(snapshot.redises)}" if snapshot.other_redises else ""
         return text.append(f"▲{of_all} down", BREACH)
+    if any(redis.refuses_writes is not None for redis in snapshot.redises):
+        return text.append("▲ no writes", BREACH)
     text.append(byte_size(redis.memory_used))
     if redis.memory_limit and redis.memory_used is not None:
         share = redis.memory_used / redis.memory_limit
