@@ -12,12 +12,13 @@ from textual import events
 from textual.app import App, ScreenStackError
 from textual.message import Message
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Input, TextArea
 from textual.worker import Worker
 
-_MAX_WAIT_SECONDS = 0.5
+_MAX_WAIT_SECONDS = 2.0
 """After which the next key is handled although the one before has not come back."""
-_LOOKS, _LOOK_SECONDS = 5, 0.01
+_LOOKS, _LOOK_SECONDS = 10, 0.01
 """So often it is looked whether the work that a key has begun opens a dialog, and after so many seconds."""
 
 
@@ -42,17 +43,19 @@ class KeysInOrder(App[int]):
         self._key_screen: Screen[Any] | None = None
         """The one that was shown when it arrived."""
         self._workers_before: set[Worker[Any]] = set()
+        self._key_target: Widget | None = None
+        """The one that had the focus when it had arrived."""
 
     async def on_event(self, event: events.Event) -> None:
         """Handle an event; a key or a paste when its turn has come."""
         if not isinstance(event, events.Key | events.Paste) or event.is_forwarded:
             await super().on_event(event)
-        elif self._key_since is None:
+        elif self._key_since is None or (not self._waiting_keys and self._is_lost()):
             await self._handle_key(event)
         else:
             self._waiting_keys.append(event)
             if len(self._waiting_keys) == 1:
-                self.set_timer(_MAX_WAIT_SECONDS, self._go_on)
+                self.set_timer(_LOOK_SECONDS, self._go_on)
 
     async def _handle_key(self, event: events.Key | events.Paste) -> None:
         field, self._workers_before = self.focused, set(self.workers)
@@ -63,8 +66,8 @@ class KeysInOrder(App[int]):
             return  # text of a field stays in order by itself
         with suppress(ScreenStackError):  # it may have ended the program
             self._key_screen = self.screen
-            if (self.focused or self.screen).post_message(KeyHandled()):
-                self._key_since = time.monotonic()
+            self._key_target = self.focused or self.screen
+            self._key_since = time.monotonic() if self._key_target.post_message(KeyHandled()) else None
 
     def on_keys_in_order_key_handled(self, message: Message) -> None:
         """Go on when what the key has done is on the screen, and a screen that it opened has its focus."""
@@ -76,17 +79,26 @@ class KeysInOrder(App[int]):
         if self.screen is not self._key_screen:
             self._key_screen = self.screen
             self._key_screen.post_message(KeyHandled())
-        elif looks and any(not worker.is_finished for worker in set(self.workers) - self._workers_before):
+        elif looks and self._waiting_keys and self._has_begun_work():
             self.set_timer(_LOOK_SECONDS, partial(self._look_for_a_new_screen, looks - 1))
         else:
             await self._handle_next_key()
 
+    def _has_begun_work(self) -> bool:
+        return any(not worker.is_finished for worker in set(self.workers) - self._workers_before)
+
+    def _is_lost(self) -> bool:
+        """Return whether the key does not come back: its widget is removed, as those of a closed dialog."""
+        target = self._key_target
+        is_late = self._key_since is not None and time.monotonic() - self._key_since >= _MAX_WAIT_SECONDS
+        return is_late or target is None or not target.is_attached or not target.is_running
+
     async def _go_on(self) -> None:
-        """Go on if a key does not come back, as its widget has been removed."""
-        if self._key_since is not None and time.monotonic() - self._key_since >= _MAX_WAIT_SECONDS:
+        """Go on if a key is lost."""
+        if self._waiting_keys and self._is_lost():
             await self._handle_next_key()
-        elif self._waiting_keys:
-            self.set_timer(_MAX_WAIT_SECONDS, self._go_on)
+        if self._waiting_keys:
+            self.set_timer(_LOOK_SECONDS, self._go_on)
 
     async def _handle_next_key(self) -> None:
         self._key_since = None

@@ -120,7 +120,7 @@ def progress_bars(plan: Plan, width: int) -> Text:
 def ledger_line(ledger: Ledger, *, cancelled: bool = False) -> Text:
     """Return how many letters are in each state; empty states are left out unless they matter."""
     text = Text()
-    labels = REPLAY_STATE_LABELS | ({"waiting": "stay dead"} if cancelled else {})
+    labels = {**REPLAY_STATE_LABELS, **({"waiting": "stay dead"} if cancelled else {})}
     for state, label in labels.items():
         number = getattr(ledger, state)
         if number or state in ("enqueued", "completed"):
