@@ -177,11 +177,14 @@ def _waits_for_rate(queue: QueueSnapshot) -> bool:
 
 
 def _trend(queue: QueueSnapshot) -> str:
-    """Return where the last minute leads; empty if the newest seconds lead elsewhere."""
+    """Return where the last minute leads, as far as the newest seconds do; empty if they lead elsewhere."""
     if not queue.recent_depths:
         return ""
     a_minute = queue.depth - queue.recent_depths[0]
     newest = queue.depth - queue.recent_depths[-_NEWEST_STEPS]
+    steps = len(queue.recent_depths) / min(_NEWEST_STEPS, len(queue.recent_depths))
+    if abs(newest) * steps < abs(a_minute):  # after a burst only what goes on counts
+        a_minute = round(newest * steps) if newest * a_minute > 0 else 0
     if abs(a_minute) < max(_MIN_GROWTH_A_MINUTE, _STEADY_SHARE * queue.depth) or a_minute * newest <= 0:
         return ""
     if a_minute > 0:
