@@ -183,7 +183,7 @@ def _trend(queue: QueueSnapshot) -> str:
     a_minute = queue.depth - queue.recent_depths[0]
     newest = queue.depth - queue.recent_depths[-_NEWEST_STEPS]
     steps = len(queue.recent_depths) / min(_NEWEST_STEPS, len(queue.recent_depths))
-    if abs(newest) * steps < abs(a_minute):  # after a burst only what goes on counts
+    if abs(newest) * steps < abs(a_minute) / 2:  # after a burst only what goes on counts
         a_minute = round(newest * steps) if newest * a_minute > 0 else 0
     if abs(a_minute) < max(_MIN_GROWTH_A_MINUTE, _STEADY_SHARE * queue.depth) or a_minute * newest <= 0:
         return ""
