@@ -34,10 +34,13 @@ def free_removed_widgets() -> None:
 def misses_removed_widget(error: BaseException, node: MessagePump) -> bool:
     """Return whether work of a node that is being removed did not find one of its widgets: no defect.
 
-    Textual cancels the workers of a screen, and drops its messages, only once all its widgets are gone.
+    Textual cancels the workers of a screen, and drops its messages, only once all its widgets are gone.  A
+    dialog that opens while the dashboard closes gets no widgets at all.
     """
     if not isinstance(error, (NoMatches, NoScreen, ScreenStackError, MountError)):
         return False
-    return not node.app.is_running or any(
-        ancestor._pruning for ancestor in cast(DOMNode, node).ancestors_with_self
+    return (
+        not node.app.is_running
+        or node.app._exit
+        or any(ancestor._pruning for ancestor in cast(DOMNode, node).ancestors_with_self)
     )

@@ -15,7 +15,7 @@ from tui.text.format import clip, escape
 from tui.text.tabs import Tab
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.snapshot import Alert, Snapshot
-from workers.operations.operations import OPERATION_ERRORS, Operations, Selection
+from workers.operations.operations import OPERATION_ERRORS, Operations, Selection, explain_error
 
 T = TypeVar("T")
 
@@ -194,7 +194,7 @@ class Session:
         try:
             result = await verb
         except OPERATION_ERRORS as error:
-            (on_error or self._show_error)(one_line(_words(error)))
+            (on_error or self._show_error)(one_line(explain_error(error)))
             return None
         return result if self._app.is_running else None
 
@@ -251,12 +251,6 @@ def _unanswered(before: Snapshot, error: str, seconds: float) -> Snapshot:
 
 def _is_well(snapshot: Snapshot) -> bool:
     return not any(alert.fires for alert in snapshot.alerts)
-
-
-def _words(error: Exception) -> str:
-    """Return what is wrong; of an unavailable database without its URL, which may fill the screen."""
-    cause = getattr(error, "cause", "")
-    return f"the database is unavailable: {cause}" if cause else str(error)
 
 
 def one_line(text: str) -> str:

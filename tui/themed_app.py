@@ -10,6 +10,7 @@ from textual.theme import Theme
 from textual.widget import Widget
 from textual.widgets import Static
 
+from tui.keys_in_order import KeysInOrder
 from tui.state import RememberedState
 from tui.theme import add_meanings, default_theme, style_names, themes
 
@@ -25,7 +26,7 @@ class Colourless(LineFilter):
         ]
 
 
-class ThemedApp(App[int]):
+class ThemedApp(KeysInOrder):
     """Begins with the theme of the run before, else with the one that fits the terminal."""
 
     def __init__(self, state: RememberedState) -> None:

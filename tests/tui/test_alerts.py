@@ -89,6 +89,29 @@ async def test_u_ends_a_silence_after_a_question() -> None:
     assert operations.done == [("end silence", "failing", "alert-fanout")]
 
 
+async def test_a_pending_alert_that_is_silenced_says_so_and_does_not_spoil_the_verdict() -> None:
+    pending = replace(SILENCED, state="pending")
+    operations = CannedOperations(
+        replace(HEALTHY, alerts=(pending, replace(BREACHED.alerts[0], state="pending")))
+    )
+    async with dashboard(operations).run_test(size=(120, 36)) as pilot:
+        app = await opened(operations, pilot)
+        await until(
+            pilot, lambda: "2 pending" not in text_of(app) and "1 pending, 1 silenced" in text_of(app)
+        )
+        assert "failing · warning · pending · silenced by ops until" in text_of(app)
+        operations.now = replace(HEALTHY, alerts=(pending,))
+        app.session.refresh()
+        await until(pilot, lambda: "✔ all well" in text_of(app))
+        assert "1 silenced" in text_of(app).splitlines()[2]
+        await until(pilot, lambda: "none fires, 1 silenced" in text_of(app))
+        await pilot.press("u")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: operations.done)
+    assert operations.done == [("end silence", "failing", "alert-fanout")]
+
+
 @pytest.mark.parametrize("key", ["c", "s", "u", "enter"])
 async def test_every_key_says_why_it_does_nothing_without_an_alert(key: str) -> None:
     operations = CannedOperations(HEALTHY)

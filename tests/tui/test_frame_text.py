@@ -38,6 +38,12 @@ def test_a_narrow_header_leaves_out_the_limit_before_a_word() -> None:
     assert "redis 212 MB of 1.0 GB  db ok" in text.header(HEALTHY, 80, None).plain
 
 
+def test_the_header_does_not_show_a_redis_that_takes_no_writes_as_fine() -> None:
+    replica = replace(HEALTHY, redis=replace(HEALTHY.redis, refuses_writes="is a read-only replica"))
+    for width in (80, 160):
+        assert "redis ▲ no writes  db ok" in text.header(replica, width, None).plain
+
+
 @pytest.mark.parametrize("environment", ["prod", "production-eu-west-1", "x" * 200])
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
 def test_no_header_cuts_the_number_of_workers(environment: str, width: int) -> None:

@@ -339,3 +339,12 @@ async def test_the_footer_over_schedules_has_their_keys() -> None:
         assert "Abort" not in footer()
         await press(pilot, "right")
         await until(pilot, lambda: "x Abort" in footer())
+
+
+async def test_every_key_that_changes_the_list_also_leaves_an_empty_one() -> None:
+    async with dashboard(CannedOperations(HEALTHY)).run_test(size=(80, 24)) as pilot:
+        app = await opened(pilot, "slash", *"queue:moderation-review", "enter")
+        await until(pilot, lambda: "no job runs" in text_of(app))
+        for key, tab in (("l", "ready"), ("h", "running"), ("right", "ready"), ("left", "running")):
+            await press(pilot, key)
+            assert jobs_screen(app).state.filter.tab == tab, key

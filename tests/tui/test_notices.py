@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from redis.exceptions import ReadOnlyError
 from textual.screen import ModalScreen
 
 from storage.errors import DatabaseUnavailableError
@@ -13,6 +14,7 @@ from tests.support.dashboards import dashboard, messages_handled, notices, text_
 from tests.support.fake_moments import AWAY, HEALTHY
 from tests.support.fake_operations import CannedOperations
 from tui.session import READ_ONLY
+from workers.monitoring.snapshot import Pause
 
 URL = "postgresql://postgres@/postgres?host=%2Ftmp%2Fsome%2Flong%2Ffolder"
 OUTAGE = DatabaseUnavailableError(f"{URL}: connection refused", cause="connection refused")
@@ -46,6 +48,22 @@ async def test_equal_notices_are_shown_once_and_without_the_url_of_the_database(
             await pilot.press(key)
             await messages_handled(pilot)
         assert notices(app) == "the database is unavailable: connection refused"
+
+
+async def test_a_verb_that_redis_refuses_says_why_and_what_to_do() -> None:
+    async def refuse(queue: str, reason: str = "") -> Pause:
+        raise ReadOnlyError("You can't write against a read only replica. script: on @user_script:6.")
+
+    operations = CannedOperations(HEALTHY)
+    operations.queues.pause = refuse  # type: ignore[method-assign]
+    app = dashboard(operations)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.session.snapshot)
+        await pilot.press("p", "enter")
+        await until(pilot, lambda: notices(app))
+    assert notices(app).startswith("Redis is a read-only replica (READONLY: ")
+    assert notices(app).endswith("wait until the failover has ended, or name the primary")
+    assert "user_script" not in notices(app)
 
 
 @pytest.mark.parametrize(

@@ -210,11 +210,14 @@ async def test_space_pauses_and_resumes_and_x_cancels_after_a_question() -> None
         await until(pilot, lambda: "▸ running" in says(app))
         await ask(app, pilot, "x")
         assert "2 of 3 letters stay dead" in says(app)
+        assert [str(button.label) for button in app.screen.query(Button)] == ["Cancel it (y)", "Keep it (n)"]
         await pilot.press("n")
         await progress(app, pilot)
         await ask(app, pilot, "x")
         await pilot.press("y")
         await until(pilot, lambda: "× cancelled" in says(app))
+        assert "2 stay dead" in says(app)
+        assert "waiting" not in says(app)
         await pilot.press("space", "x")
         await progress(app, pilot)
     assert canned.done == [("pause plan", 4), ("start", 4, None), ("cancel", 4)]

@@ -11,12 +11,14 @@ from structlog.testing import capture_logs
 from textual import work
 from textual._styles_cache import StylesCache
 from textual.app import ComposeResult
+from textual.css.query import NoMatches
 from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Static
 
 from tests.support.dashboards import dashboard, settled, until
 from tests.support.fake_busy import busy
+from tui.removed_widgets import misses_removed_widget
 
 
 async def _open_and_close(pilot: Pilot[Any]) -> None:
@@ -85,3 +87,13 @@ async def test_a_missing_widget_of_a_screen_that_is_shown_is_a_defect() -> None:
         app.exit(0)
         await running
     assert [line["event"] for line in lines] == ["a defect of the dashboard"]
+
+
+async def test_a_dialog_that_opens_while_the_dashboard_closes_is_no_defect() -> None:
+    app = dashboard(busy())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        error = NoMatches("No nodes match '#form-fields'")
+        assert not misses_removed_widget(error, app.screen)
+        app.exit()
+        assert misses_removed_widget(error, app.screen)

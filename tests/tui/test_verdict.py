@@ -43,7 +43,17 @@ def falling(depth: int, a_minute: int, **fields: Any) -> QueueSnapshot:
         (falling(0, 60), ""),
         (falling(120, 30, next_start_in=3.0), "waits for its rate limit, clears in 4 min"),
         (falling(120, 0, next_start_in=3.0), "waits for its rate limit"),
+        (falling(120, 0, rate_used=59), "waits for its rate limit"),  # the free slot is taken in a moment
+        (falling(120, 0, rate_used=59, in_flight=10), ""),
+        (falling(120, 0, rate_used=58), ""),
+        (falling(9, 27, next_start_in=21.0), "waits for its rate limit"),  # not in 20 s: none starts before
         (falling(120, 0, recent_depths=()), ""),
+        (
+            falling(140, 0, recent_depths=(0, 128, 131, 133, 135, 138)),
+            "growing by 15 a minute",
+        ),  # and a burst
+        (falling(100, 0, recent_depths=(0, 0, 0, 100, 100, 100)), ""),
+        (falling(90, 0, recent_depths=(150, 92, 92, 91, 91, 91)), "clears in 30 min"),
         (falling(123, 0, recent_depths=(60, 80, 110, 130, 141, 131)), ""),  # it grew, and falls now
         (falling(123, 0, recent_depths=(180, 160, 120, 100, 100, 110)), ""),  # it fell, and grows now
         (falling(30, 30, ended_age=21.0), ""),  # all that was taken hangs

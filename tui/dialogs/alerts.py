@@ -68,9 +68,7 @@ class AlertsDialog(ModalScreen[None]):
         self.query_one("#alerts", RowList).show_rows(rows)
         firing = sum(alert.fires for alert in alerts)
         words = "none fires" if not firing else f"{plural(firing, 'alert')} now"
-        others = len(alerts) - firing
-        also = f", {others} pending, silenced or information" if others else ""
-        self.query_one("#alerts-title", Line).show(f"Alerts · {words}{also}")
+        self.query_one("#alerts-title", Line).show(f"Alerts · {words}{alert_text.others(alerts)}")
 
     def _selected_alert(self) -> Alert | None:
         """Return the alert under the cursor; without one, a message shows that."""
@@ -136,7 +134,7 @@ class AlertsDialog(ModalScreen[None]):
         alert = self._selected_alert()
         if alert is None or not self._session.may_change():
             return
-        if alert.state != "silenced":
+        if not alert.is_silenced:
             self.notify(f"this alert is {alert.state}, not silenced")
             return
         question = Confirm("End this silence?", f"{alert.name} is counted and notifies again.", "End it")

@@ -22,11 +22,12 @@ class Confirm(ModalScreen[bool]):
         Binding("n,escape", "answer(False)", "No"),
     ]
 
-    def __init__(self, title: str, consequence: str, verb: str) -> None:
+    def __init__(self, title: str, consequence: str, verb: str, *, no: str = "Cancel") -> None:
+        """``no``: the other button, for a question about cancelling."""
         super().__init__()
         self._title = title
         self._consequence = consequence
-        self._verb = verb
+        self._verb, self._no = verb, no
 
     def compose(self) -> ComposeResult:
         """Compose the question and two buttons."""
@@ -37,7 +38,7 @@ class Confirm(ModalScreen[bool]):
                 yield Button(
                     label_with_keys(self, f"{self._verb} ({{confirm.yes}})"), id="yes", variant="primary"
                 )
-                yield Button(label_with_keys(self, "Cancel ({confirm.no})"), id="no")
+                yield Button(label_with_keys(self, f"{self._no} ({{confirm.no}})"), id="no")
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Answer by mouse or enter."""

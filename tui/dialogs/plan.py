@@ -79,7 +79,9 @@ class PlanDialog(ModalScreen[None]):
         self.query_one("#plan-title", Static).update(plan_text.title(plan, width))
         self.query_one("#summary", Static).update(plan_text.summary(plan))
         self.query_one("#bars", Static).update(plan_text.progress_bars(plan, width))
-        self.query_one("#ledger", Static).update(plan_text.ledger_line(plan.ledger))
+        self.query_one("#ledger", Static).update(
+            plan_text.ledger_line(plan.ledger, cancelled=plan.state == "cancelled")
+        )
         self.query_one("#plan-state", Static).update(plan_text.state_line(plan, self._key))
         self.query_one("#keys", Static).update(plan_text.key_hints(plan, self._key))
 
@@ -142,6 +144,7 @@ class PlanDialog(ModalScreen[None]):
             f"{plan.ledger.waiting:,} of {plan.total:,} letters stay dead; jobs that were enqueued go on. "
             "A cancelled plan cannot be resumed.",
             "Cancel it",
+            no="Keep it",
         )
         if await self.app.push_screen_wait(question):
             await self.session.run(self._replays.cancel_plan(self._plan_id))

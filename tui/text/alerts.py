@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -41,8 +42,23 @@ def alert_lines(alert: Alert, now: float) -> list[Text]:
     if alert.silenced_by:
         reason = f": {escape(alert.silence_reason)}" if alert.silence_reason else ""
         until = clock_time(alert.silenced_until, max_chars=SHORT_TIME_CHARS)
-        details.append(f"by {escape(alert.silenced_by)} until {until}{reason}")
+        silenced = "silenced " if alert.state == "pending" else ""
+        details.append(f"{silenced}by {escape(alert.silenced_by)} until {until}{reason}")
     return [first, Text(f"   {alert.name} · {' · '.join(details)}", MUTED)]
+
+
+def others(alerts: Iterable[Alert]) -> str:
+    """Return ``, 1 pending, 2 silenced``: how many do not fire, and why; empty if all do."""
+    kinds = Counter(_kind(alert) for alert in alerts if not alert.fires)
+    return "".join(
+        f", {kinds[kind]} {kind}" for kind in ("pending", "silenced", "for information") if kinds[kind]
+    )
+
+
+def _kind(alert: Alert) -> str:
+    if alert.severity == "information":
+        return "for information"
+    return "silenced" if alert.is_silenced else "pending"
 
 
 def _sign(alert: Alert) -> tuple[str, str]:

@@ -117,10 +117,11 @@ def progress_bars(plan: Plan, width: int) -> Text:
     return text
 
 
-def ledger_line(ledger: Ledger) -> Text:
+def ledger_line(ledger: Ledger, *, cancelled: bool = False) -> Text:
     """Return how many letters are in each state; empty states are left out unless they matter."""
     text = Text()
-    for state, label in REPLAY_STATE_LABELS.items():
+    labels = {**REPLAY_STATE_LABELS, **({"waiting": "stay dead"} if cancelled else {})}
+    for state, label in labels.items():
         number = getattr(ledger, state)
         if number or state in ("enqueued", "completed"):
             text.append(f"{' · ' if text else ''}")

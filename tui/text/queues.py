@@ -163,7 +163,9 @@ def _states(queue: QueueSnapshot, alerts: Sequence[Alert]) -> AlertStates:
     states: dict[str, str] = {}
     for alert in alerts:
         if alert.queue == queue.name:
-            states[f"{alert.name}:{alert.subject}" if alert.name == rules.SLOW else alert.name] = alert.state
+            states[f"{alert.name}:{alert.subject}" if alert.name == rules.SLOW else alert.name] = (
+                "silenced" if alert.is_silenced else alert.state
+            )
     return states
 
 

@@ -125,6 +125,8 @@ def _redis(snapshot: Snapshot, *, with_gauge: bool, with_limit: bool) -> Text:
     if down:
         of_all = f" {down} of {len(snapshot.redises)}" if snapshot.other_redises else ""
         return text.append(f"▲{of_all} down", BREACH)
+    if any(redis.refuses_writes is not None for redis in snapshot.redises):
+        return text.append("▲ no writes", BREACH)
     text.append(byte_size(redis.memory_used))
     if redis.memory_limit and redis.memory_used is not None:
         share = redis.memory_used / redis.memory_limit
@@ -176,7 +178,7 @@ def verdict(snapshot: Snapshot, key: KeyNames | None = None) -> tuple[Text, Text
         return Text.assemble((f" ◐ {drains}", WATCH)), other_alerts(watched)
     if watched:
         return _worst(watched[0], snapshot, key), other_alerts(watched[1:])
-    silenced = sum(alert.state == "silenced" for alert in snapshot.alerts)
+    silenced = sum(alert.is_silenced for alert in snapshot.alerts)
     words = f" {silenced} silenced" if silenced else ""
     return Text.assemble((" ✔ all well", OK)), Text.assemble((words, MUTED))
 
@@ -184,7 +186,7 @@ def verdict(snapshot: Snapshot, key: KeyNames | None = None) -> tuple[Text, Text
 def _watched_alerts(snapshot: Snapshot) -> list[Alert]:
     """Return the alerts that fire; without any those that are pending: not all is well then."""
     urgent = [alert for alert in snapshot.alerts if alert.severity != "information"]
-    pending = [alert for alert in urgent if alert.state == "pending"]
+    pending = [alert for alert in urgent if alert.state == "pending" and not alert.is_silenced]
     return [alert for alert in snapshot.alerts if alert.fires] or pending
 
 

@@ -94,7 +94,7 @@ def _verdicts(queue: QueueSnapshot, alerts: Sequence[Alert], now: float, drains:
     for alert in alerts:
         if alert.state == "pending":  # worse than any that may still pass
             yield from draining
-        if alert.state != "silenced":
+        if not alert.is_silenced:
             tone: Tone = "watch" if alert.state == "pending" else "breach"
             words, short = escape(alert.message), alert.name
             if alert.name == rules.BACKLOG:
@@ -161,22 +161,38 @@ def prognosis(queue: QueueSnapshot) -> str:
     """Return ``clears in 4 min`` or ``growing by 12 a minute`` for waiting jobs; empty if unknown."""
     if queue.depth == 0:
         return ""
-    limited = "waits for its rate limit" if queue.next_start_in is not None else ""
+    limited = "waits for its rate limit" if _waits_for_rate(queue) else ""
     return ", ".join(filter(None, (limited, _trend(queue))))
 
 
+def _waits_for_rate(queue: QueueSnapshot) -> bool:
+    """Return whether its rate limit holds its jobs back.
+
+    A slot that has just become free is taken a moment later: in between, the jobs wait for the limit, too.
+    """
+    limit = queue.rate_limit
+    if queue.next_start_in is not None or limit is None or queue.in_flight >= queue.concurrency:
+        return queue.next_start_in is not None
+    return limit.starts > 1 and queue.rate_used >= limit.starts - 1
+
+
 def _trend(queue: QueueSnapshot) -> str:
-    """Return where the last minute leads; empty if the newest seconds lead elsewhere."""
+    """Return where the last minute leads, as far as the newest seconds do; empty if they lead elsewhere."""
     if not queue.recent_depths:
         return ""
     a_minute = queue.depth - queue.recent_depths[0]
     newest = queue.depth - queue.recent_depths[-_NEWEST_STEPS]
+    steps = len(queue.recent_depths) / min(_NEWEST_STEPS, len(queue.recent_depths))
+    if abs(newest) * steps < abs(a_minute) / 2:  # after a burst only what goes on counts
+        a_minute = round(newest * steps) if newest * a_minute > 0 else 0
     if abs(a_minute) < max(_MIN_GROWTH_A_MINUTE, _STEADY_SHARE * queue.depth) or a_minute * newest <= 0:
         return ""
     if a_minute > 0:
         return f"growing by {count(a_minute)} a minute" if queue.depth > queue.concurrency else ""
     clears_in = queue.depth / -a_minute * 60
     if _has_stopped(queue) or not _MIN_CLEARS_SECONDS <= clears_in <= _MAX_CLEARS_SECONDS:
+        return ""
+    if clears_in <= (queue.next_start_in or 0.0):  # many started at once, and none does before that
         return ""
     return f"clears in {long_duration(clears_in)}"
 

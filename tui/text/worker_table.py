@@ -103,7 +103,7 @@ def worker_line(worker: Worker, width: int, *, own: bool) -> Text:
         padding = " " * (column.width - cell.cell_len)
         text.append("  ")
         text.append_text(Text(padding) + cell if column.right else cell + Text(padding))
-    words = readiness(worker)
+    words = readiness(worker, width - text.cell_len - _GAP_CHARS)
     style = MUTED if words == "yes" else BREACH if worker.state in ("dead", "blocked") else WATCH
     return text.append("  ").append(words, style)
 

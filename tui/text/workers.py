@@ -24,11 +24,16 @@ def state_word(worker: Worker) -> str:
     return "runs" if worker.state == "running" else worker.state
 
 
-def readiness(worker: Worker) -> str:
-    """Return ``yes``, or briefly why it takes no jobs: ``22 s left``, ``its 2 jobs run again in 1 s``."""
+def readiness(worker: Worker, max_chars: int | None = None) -> str:
+    """Return ``yes``, or briefly why it takes no jobs: ``22 s left``, ``its 2 jobs run again in 1 s``.
+
+    ``max_chars``: the room beside the number of jobs that a dead one holds; the time is the last to be cut.
+    """
     match worker.state:
         case "dead":
-            return _jobs_of_the_dead(worker)
+            subject, verb = _jobs_of_the_dead(worker)
+            whole = f"{subject} {verb}"
+            return whole if max_chars is None or len(whole) <= max_chars else verb
         case "blocked":
             if worker.blocked_where is None:
                 return f"no answer{_for_duration(worker.blocked_for)}: it may be frozen"
@@ -42,12 +47,13 @@ def readiness(worker: Worker) -> str:
     return "; ".join(map(escape, worker.unready)) or "yes"
 
 
-def _jobs_of_the_dead(worker: Worker) -> str:
-    jobs = f"its {plural(worker.in_flight, 'job')}" if worker.in_flight != 1 else "its job"
+def _jobs_of_the_dead(worker: Worker) -> tuple[str, str]:
+    """Return ``its 2 jobs``, and what becomes of them."""
     one = worker.in_flight == 1
+    jobs = "its job" if one else f"its {plural(worker.in_flight, 'job')}"
     if worker.recover_in is None:
-        return f"{jobs} {'waits' if one else 'wait'} for a worker"
-    return f"{jobs} {'runs' if one else 'run'} again in {duration(worker.recover_in)}"
+        return jobs, f"{'waits' if one else 'wait'} for a worker"
+    return jobs, f"{'runs' if one else 'run'} again in {duration(worker.recover_in)}"
 
 
 def _for_duration(seconds: float | None) -> str:

@@ -19,6 +19,7 @@ from workers.monitoring.alert_rules import BY_NAME, RANK, Thresholds
 from workers.monitoring.breaches import KINDS, Breach, LatencyReader, depth_breach, failure_breach
 from workers.monitoring.descriptions import (
     describe_broken_keys,
+    describe_limit,
     duration,
     full_and_stalled,
     held_by_dead,
@@ -87,7 +88,9 @@ def alerts(
 
 def sort_alerts(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
     """Sort alerts: those that fire first, and of these the worst."""
-    return tuple(sorted(alerts, key=lambda alert: (alert.state != "firing", RANK[alert.name])))
+    return tuple(
+        sorted(alerts, key=lambda alert: (alert.state != "firing", RANK[alert.name], -alert.doublings))
+    )
 
 
 def with_decisions(alerts: Iterable[Alert], decisions: AlertDecisions) -> tuple[Alert, ...]:
@@ -97,19 +100,17 @@ def with_decisions(alerts: Iterable[Alert], decisions: AlertDecisions) -> tuple[
         queue = alert.queue or ""
         silence = next((item for item in decisions.silences if item.covers(alert.name, queue)), None)
         record = decisions.acknowledged.get((alert.name, queue, alert.subject))
-        if alert.state == "pending":
-            decided.append(alert)
-        elif silence is not None:
+        if silence is not None:
             decided.append(
                 replace(
                     alert,
-                    state="silenced",
+                    state="pending" if alert.state == "pending" else "silenced",
                     silenced_by=silence.by,
                     silenced_until=silence.until.timestamp(),
                     silence_reason=silence.reason,
                 )
             )
-        elif record is not None:
+        elif record is not None and alert.state != "pending":
             decided.append(
                 replace(
                     alert,
@@ -173,8 +174,10 @@ def server_conditions(
     if redis.memory_limit and redis.memory_used is not None:
         share, limit = redis.memory_used / redis.memory_limit, limits.limit(rules.REDIS_MEMORY)
         breached = f"{rules.REDIS_MEMORY}||{redis.subject}" in observed
-        if share > (limits.ends_at(rules.REDIS_MEMORY) if breached else limit):
-            message = f"{_memory_of(redis)} {percent(share, 0)} full, limit {percent(limit, None)}"
+        ends_at = limits.ends_at(rules.REDIS_MEMORY)
+        if share > (ends_at if breached else limit):
+            words = describe_limit(share, limit, ends_at, "share")
+            message = f"{_memory_of(redis)} {percent(share, 0)} full, {words}"
             yield Condition(
                 rules.REDIS_MEMORY, None, message, value=share, limit=limit, subject=redis.subject
             )
@@ -227,13 +230,9 @@ def schedule_conditions(
         interval = (schedule.next_occurrence(due) - due).total_seconds()
         late = now - due.timestamp() - interval / 2
         if late > 0:
-            message = f"schedule {schedule.name} has not run since {newest_run(newest)}"
+            last_run = f"{datetime.fromtimestamp(newest, UTC):%Y-%m-%d %H:%M} UTC"
+            message = f"schedule {schedule.name} has not run since {last_run}"
             yield Condition(rules.SCHEDULE_MISSED, schedule.queue, message, now - late, subject=schedule.name)
-
-
-def newest_run(second: int) -> str:
-    """Return a Unix second as date and time in UTC."""
-    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 # One queue
@@ -335,7 +334,8 @@ def _failing(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
     above, ends_at = limits.limit(rules.FAILING, name), limits.ends_at(rules.FAILING, name)
     breach = failure_breach(facts.history, above, ends_at, rule.minimum)
     if breach is not None:
-        message = f"{percent(breach.value)} of attempts failed, limit {percent(above, None)}"
+        limit = describe_limit(breach.value, above, ends_at, rule.unit)
+        message = f"{percent(breach.value)} of attempts failed, {limit}"
         yield Condition(rules.FAILING, name, message, breach.since, breach.value, above)
 
 
@@ -343,10 +343,10 @@ def _backlog(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
     name = facts.queue.name
     above, ends_at = limits.limit(rules.BACKLOG, name), limits.ends_at(rules.BACKLOG, name)
     breach = depth_breach(facts.history, above, ends_at)
-    if breach is None:
-        return
-    message = f"{facts.queue.depth} queued, limit {above:.0f}"
-    yield Condition(rules.BACKLOG, name, message, _backlog_since(facts, breach), facts.queue.depth, above)
+    if breach is not None:
+        depth, since = facts.queue.depth, _backlog_since(facts, breach)
+        message = f"{depth} queued, {describe_limit(depth, above, ends_at)}"
+        yield Condition(rules.BACKLOG, name, message, since, depth, above)
 
 
 def _backlog_since(facts: QueueFacts, breach: Breach) -> float | None:
@@ -392,7 +392,7 @@ class LatencyEvaluator:
                 times = breach.value / breach.baseline
                 message = (
                     f"{kind} p95 {duration(breach.value)}, usually {duration(breach.baseline)}:"
-                    f" {times:.{0 if times >= 99.5 else 1}f} times, limit {above:g}"
+                    f" {times:.{0 if times >= 99.5 else 1}f} times, {describe_limit(times, above, ends_at)}"
                 )
                 conditions.append(Condition(rules.SLOW, queue, message, breach.since, times, above, kind))
         return baselines, conditions

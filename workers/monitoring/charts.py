@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -14,9 +14,11 @@ from redis.asyncio import Redis
 from storage.redis.client import execute
 from workers.engine import histogram
 from workers.engine.history import (
+    FINE_SECONDS,
     MINUTE_SECONDS,
     History,
     Point,
+    difference,
     failure_rate,
     run_buckets,
     wait_buckets,
@@ -59,9 +61,25 @@ def _in_flight(history: History, start: float, end: float) -> float:
     )
 
 
-def _throughput(history: History, start: float, end: float) -> float:
-    seconds = min(end, history.now.at) - start
-    return history.span(start, end)["completed"] / seconds if seconds > 0 else 0.0
+def throughput(history: History, start: float, end: float) -> float:
+    """Return how many ended a second, over the time between the points that were counted.
+
+    A step of 13 s has one or two points of 10 s: divided by its own length, a steady rate would zigzag.
+    """
+    end = min(end, history.now.at)
+    # A point that is further away ends a time without jobs, and says nothing of this step.
+    reach = max(end - start, 1.5 * FINE_SECONDS)
+    before, after = history.point_at(start), history.point_at(end)
+    began, ended = (
+        point.at if point.at - time <= reach else time for point, time in ((before, start), (after, end))
+    )
+    if before is after:  # the step lies between two points
+        before = history.points[max(0, bisect_left(history.times, after.at) - 1)]
+        began = before.at
+        if after is before or after.at - began > reach:
+            return 0.0
+        ended = after.at
+    return difference(before.counters, after.counters)["completed"] / (ended - began)
 
 
 def _failure_share(history: History, start: float, end: float) -> float | None:
@@ -80,7 +98,7 @@ Figure = Callable[[History, float, float], float | None]
 FIGURES: Mapping[str, Figure] = {
     "depth": _depth,
     "in_flight": _in_flight,
-    "done": _throughput,
+    "done": throughput,
     "wait": _wait_p95,
     "run": _run_p95,
     "failing": _failure_share,

@@ -6,6 +6,7 @@ import math
 
 from workers.monitoring.alert_rules import STALLED_TIMES
 from workers.monitoring.snapshot import QueueSnapshot
+from workers.percent import percent
 
 
 def describe_broken_keys(queue: QueueSnapshot) -> str:
@@ -48,6 +49,14 @@ def full_and_stalled(queue: QueueSnapshot) -> str:
     if usual is None:
         return f"stalled: {slots}, nothing has ended"
     return f"stalled: {slots}, usually {duration(usual)}"
+
+
+def describe_limit(figure: float, limit: float, ends_at: float, unit: str = "") -> str:
+    """Return ``limit 100``; of a breach that has fallen below it and goes on, ``limit 100, ends at 80``."""
+    above, below = (
+        percent(number, None) if unit == "share" else f"{number:g}" for number in (limit, ends_at)
+    )
+    return f"limit {above}" if figure > limit else f"limit {above}, ends at {below}"
 
 
 def without_name(alert: str, message: str) -> str:

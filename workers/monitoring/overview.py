@@ -21,6 +21,7 @@ from workers.engine.history import (
 )
 from workers.engine.policy import TIMINGS, QueuePolicy, RateLimit
 from workers.engine.reconciler import REPAIR_KINDS, REPAIRED
+from workers.monitoring.charts import throughput
 from workers.monitoring.roster import age, number, text
 from workers.monitoring.snapshot import Durations, Pause, QueueSnapshot
 
@@ -120,7 +121,7 @@ def queue_snapshot(policy: QueuePolicy, reply: OverviewReply, history: History) 
         run=histogram.percentiles(run_buckets(recent)),
         failure_rate=failed_share,
         recent_attempts=recent_attempts,
-        throughput=history.span(now - 60, now)["completed"] / 60,
+        throughput=throughput(history, now - 60, now),
         **_outcomes(totals),
         repairs={kind: totals.get(f"{REPAIRED}{kind}", 0) for kind in REPAIR_KINDS},
         broken_keys=reply.broken_keys,

@@ -308,6 +308,21 @@ class Alert:
         """Whether something is wrong, and not silenced: information is not."""
         return self.state in ("firing", "acknowledged") and self.severity != "information"
 
+    @property
+    def is_silenced(self) -> bool:
+        """Whether it is not counted, nor will be if it is pending and fires."""
+        return self.state == "silenced" or self.silenced_until is not None
+
+    @property
+    def doublings(self) -> int:
+        """How often its limit doubles until it exceeds the figure; 0 without figures.
+
+        In whole steps: two queues that are about equally bad do not change places each second.
+        """
+        if self.value is None or self.limit is None or min(self.value, self.limit) <= 0:
+            return 0
+        return math.floor(math.log2(self.value / self.limit))
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

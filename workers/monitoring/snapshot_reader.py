@@ -204,9 +204,9 @@ class SnapshotReader:
 
     async def _with_decisions(self, alerts: tuple[Alert, ...]) -> tuple[Alert, ...]:
         """Return the alerts with what operators have decided, as far as the database answers."""
-        if not any(alert.state == "firing" for alert in alerts):
+        if not alerts:
             return alerts
-        self._decisions.refresh_if_due()
+        self._decisions.refresh_if_due()  # also for pending ones: they are known when one fires
         if self._last is None:
             await self._decisions.ready.wait()
         decisions = self._decisions.value

@@ -15,9 +15,10 @@ from storage.dead_letters.filters import ALL_DEAD, MAX_AGE_DAYS, STATES, LetterF
 from storage.dead_letters.ordering import NEWEST_FIRST, LetterOrder, OrderColumn, sortable_columns
 from storage.dead_letters.plans import Ledger, Plan, PlanItem
 from storage.dead_letters.records import DeadLetter, FailureGroup, Page
-from storage.errors import StorageError
+from storage.errors import DatabaseUnavailableError, StorageError
 from storage.personalization import PersonalizationService
 from storage.redis.client import execute
+from storage.redis.refusals import explain, refusal_of
 from storage.repositories.events import ALL_EVENTS, Event, EventFilter
 from storage.repositories.operator_actions import OperatorAction
 from workers.dead_letters.export import ExportFormat
@@ -80,6 +81,7 @@ __all__ = [
     "ReplayOperations",
     "ReplayOptions",
     "Selection",
+    "explain_error",
     "sortable_columns",
 ]
 
@@ -89,6 +91,13 @@ _CHECK_SECONDS = 1.0
 """Timeout of the check of Redis: less than probes wait for the answer."""
 _ONE_SECONDS = 0.8
 """The same of one of several: a silent one must not hide what the others answer."""
+
+
+def explain_error(error: Exception) -> str:
+    """Return what is wrong: of a Redis that refuses with the fix, of the database without its URL."""
+    if isinstance(error, DatabaseUnavailableError) and error.cause:
+        return f"the database is unavailable: {error.cause}"
+    return str(error) if refusal_of(error) is None else explain(error)
 
 
 class Operations:

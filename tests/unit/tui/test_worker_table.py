@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -14,7 +15,7 @@ from workers.operations.worker_list import list_workers
 WIDTHS = range(60, 201)
 WORKERS = list_workers((RUNNING, DRAINING, DEAD), HEALTHY.queues)
 
-READY = {"running": "yes", "draining": "22 s left", "dead": "its 2 jobs wait"}
+READY = {"running": ("yes",), "draining": ("22 s left",), "dead": ("its 2 jobs wait", "wait for")}
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -24,6 +25,16 @@ def test_no_column_is_cut_to_an_ellipsis(width: int) -> None:
         line.truncate(width, overflow="ellipsis")
         ready = line.plain[worker_heading(width).plain.index("ready") :]
         assert ready.startswith(READY[worker.state])
+
+
+@pytest.mark.parametrize("width", range(80, 201))
+@pytest.mark.parametrize("jobs", [1, 3, 45])
+def test_it_is_never_cut_when_the_jobs_of_a_dead_process_run_again(width: int, jobs: int) -> None:
+    dead = replace(WORKERS[-1], in_flight=jobs, recover_in=3.0)
+    assert dead.state == "dead"
+    line = worker_line(dead, width, own=False)
+    line.truncate(width, overflow="ellipsis")
+    assert line.plain.endswith("again in 3.0 s")
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -54,8 +54,8 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
         "↻  a retry    ✔  done     ✕  failed, or held by a dead worker     ‖  disabled",
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "tab(-1)", "List before", show=False),
-        Binding("right", "tab(1)", "Next list", show=False),
+        Binding("left,h", "tab(-1)", "List before", show=False),
+        Binding("right,l", "tab(1)", "Next list", show=False),
         Binding("enter", "open_job", "Open", show=False),
         Binding("x", "change('abort')", "Abort"),
         Binding("R", "run_now", "Run now"),

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -140,6 +140,27 @@ async def test_a_backlog_that_no_process_saw_is_as_old_as_its_jobs(
     await _fill(bench, 120, ago=90)
     alert = (await _alerts(make_reader(bench)))["backlog"]
     assert (alert.state, alert.value) == ("firing", 120)
+
+
+async def test_a_silence_is_known_before_the_alert_that_it_covers_fires(
+    make_bench: MakeBench, make_reader: MakeReader, database: Database
+) -> None:
+    bench = make_bench()
+    reader = make_reader(bench)
+    assert (await _alerts(reader))["no_worker"].state == "pending"
+    now = datetime.now(UTC)
+    await AlertHistoryRepository(database).silence(
+        "no_worker", None, now + timedelta(hours=1), "ann", "deploy", now
+    )
+    reader.invalidate_decisions()
+
+    async def is_known() -> bool:
+        alert = (await _alerts(reader))["no_worker"]
+        return (alert.state, alert.silenced_by) == ("pending", "ann")
+
+    await eventually(is_known)
+    await bench.redis.hset(OBSERVED, "no_worker|color-extraction|", await server_ms(bench.redis) - 16_000)
+    assert (await _alerts(reader))["no_worker"].state == "silenced"
 
 
 async def test_an_alert_is_recorded_once_by_three_keepers_and_its_end_too(

@@ -18,6 +18,7 @@ from workers.monitoring import alert_rules as rules
 from workers.monitoring.alert_evaluation import Condition, alerts, queue_conditions, schedule_conditions
 from workers.monitoring.alert_rules import BY_NAME, DEFAULTS, RULES, Thresholds
 from workers.monitoring.breaches import LatencyReader, depth_breach, failure_breach, find_breach
+from workers.monitoring.descriptions import describe_limit
 from workers.monitoring.snapshot import DatabaseSnapshot, QueueSnapshot, RedisSnapshot, WorkerSnapshot
 
 QUEUE = replace(HEALTHY.queues[0], depth=0, in_flight=0, rate_limit=None, next_start_in=None, paused=None)
@@ -106,6 +107,16 @@ def test_a_breach_begins_above_the_limit_and_ends_at_the_lower_one(depths: list[
 def test_nothing_flaps_between_the_two_limits(depths: list[int]) -> None:
     assert depth_breach(_depths([120, *depths]), 100, 80) is not None
     assert depth_breach(_depths([70, *depths]), 100, 80) is None
+
+
+@pytest.mark.parametrize(
+    ("depth", "words"), [(120, "120 queued, limit 100"), (98, "98 queued, limit 100, ends at 80")]
+)
+def test_a_figure_below_its_limit_that_still_breaches_says_when_it_ends(depth: int, words: str) -> None:
+    queue = replace(QUEUE, depth=depth, workers=1)
+    (alert,) = alerts(queue_conditions(facts(queue, _depths([120, 110, depth])), DEFAULTS), NOW)
+    assert (alert.name, alert.message) == ("backlog", words)
+    assert describe_limit(0.049, 0.05, 0.04, "share") == "limit 5 %, ends at 4 %"
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=80))
@@ -369,3 +380,13 @@ def test_a_process_publishes_the_limits_that_are_not_the_tables() -> None:
         "stalled alert": 30,
         "run baseline": 2,
     }
+
+
+def test_of_two_queues_that_fail_the_worse_one_comes_first() -> None:
+    shares = {"alert-fanout": 0.051, "color-extraction": 0.06, "moderation-review": 0.46}
+    found = alerts(
+        [Condition(rules.FAILING, queue, "fails", NOW - 90, share, 0.05) for queue, share in shares.items()],
+        NOW,
+    )
+    # The first two are about equally bad: they do not change places each second.
+    assert [alert.queue for alert in found] == ["moderation-review", "alert-fanout", "color-extraction"]
