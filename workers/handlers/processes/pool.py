@@ -132,6 +132,8 @@ class HandlerPool:
             self._suspects.pop(job.id, None)  # if it is the cause, it is charged now
         else:
             process = await self._take()
+            while process.retired or not process.alive:  # since it was given to this job, which waited
+                process = await self._take()
         try:
             return await process.run(job, kwargs)
         finally:
@@ -176,9 +178,10 @@ class HandlerPool:
                 if not waiting.done():
                     waiting.set_exception(error)
             return
+        finally:
+            self._starts.discard(asyncio.current_task())  # a job that asks from now on needs another start
         if process.retired:  # its code has changed since it began to start
             self._retire(process)
-            self._starts.discard(asyncio.current_task())
             self._start_more()
             return
         self._is_async = process.is_async

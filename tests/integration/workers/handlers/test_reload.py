@@ -18,6 +18,7 @@ from tests.support.waiting import eventually
 from workers.errors import HandlerInterruptedError
 from workers.handlers.processes.launch import HandlerSource
 from workers.handlers.processes.pool import HandlerPool
+from workers.handlers.processes.process import HandlerProcess
 from workers.handlers.processes.reload import FileWatch, replace_on_change
 
 ASYNC = """
@@ -121,6 +122,25 @@ async def test_an_import_that_does_not_end_is_replaced_once_it_is_mended(
     write(tmp_path / "helper.py", "ANSWER = 'mended'\n")
     await answers(pool, "mended")
     await eventually(lambda: len(pool.processes) == 1)
+
+
+async def test_a_job_whose_process_is_replaced_in_the_moment_in_which_it_gets_it_runs_in_the_new_one(
+    watch: WatchPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = await watch(ASYNC)
+    await pool.replace()
+    offer, replaced = pool._offer, []
+
+    def offer_and_replace(process: HandlerProcess) -> None:
+        offer(process)
+        if not replaced:
+            replaced.append(process)
+            pool._retire(process)
+
+    monkeypatch.setattr(pool, "_offer", offer_and_replace)
+    pool._retire(pool._idle[0])  # so that the job waits for a process
+    assert await run(pool) == 1
+    await eventually(lambda: replaced[0] not in pool.processes)
 
 
 def test_a_file_has_changed_by_its_time_its_size_its_end_and_its_return(tmp_path: Path) -> None:
