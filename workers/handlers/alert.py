@@ -128,7 +128,7 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
 
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
-                status = await _post(http, url, alert, subscriber.id)
+                status = await self._post(http, url, alert, subscriber.id)
         except PermanentError as error:
             return Outcome.GONE, str(error)
         except net.NO_URL:
@@ -143,13 +143,12 @@ class AlertHandler(Handler[AlertPayload, AlertResult]):
             return Outcome.FAILED, f"its webhook answers {status}"
         return Outcome.DELIVERED, ""
 
-
-async def _post(http: httpx.AsyncClient, url: str, alert: AlertPayload, subscriber_id: int) -> int:
-    """Return the status of the answer.  Its body is not read: it might never end."""
-    headers = {"Idempotency-Key": f"{quote(alert.alert_id)}:{subscriber_id}"}  # a header is ASCII
-    body = alert.model_dump(mode="json")
-    async with http.stream("POST", url, json=body, headers=headers) as response:
-        return response.status_code
+    async def _post(self, http: httpx.AsyncClient, url: str, alert: AlertPayload, subscriber_id: int) -> int:
+        """Return the status of the answer.  Its body is not read: it might never end."""
+        headers = {"Idempotency-Key": f"{quote(alert.alert_id)}:{subscriber_id}"}  # a header is ASCII
+        body = alert.model_dump(mode="json")
+        async with http.stream("POST", url, json=body, headers=headers) as response:
+            return response.status_code
 
 
 async def _all(*deliveries: Coroutine[Any, Any, T]) -> list[T]:
