@@ -18,8 +18,8 @@ from textual.worker import Worker
 
 _MAX_WAIT_SECONDS = 2.0
 """After which the next key is handled although the one before has not come back."""
-_LOOKS, _LOOK_SECONDS = 10, 0.01
-"""So often it is looked whether the work that a key has begun opens a dialog, and after so many seconds."""
+_CHECKS, _CHECK_SECONDS = 10, 0.01
+"""How often, and after how many seconds, it checks whether the work that a key has begun opens a dialog."""
 
 
 class KeyHandled(Message, namespace="keys_in_order"):
@@ -55,7 +55,7 @@ class KeysInOrder(App[int]):
         else:
             self._waiting_keys.append(event)
             if len(self._waiting_keys) == 1:
-                self.set_timer(_LOOK_SECONDS, self._go_on)
+                self.set_timer(_CHECK_SECONDS, self._go_on)
 
     async def _handle_key(self, event: events.Key | events.Paste) -> None:
         field, self._workers_before = self.focused, set(self.workers)
@@ -72,15 +72,15 @@ class KeysInOrder(App[int]):
     def on_keys_in_order_key_handled(self, message: Message) -> None:
         """Go on when what the key has done is on the screen, and a screen that it opened has its focus."""
         message.stop()
-        self.call_after_refresh(self._look_for_a_new_screen)
+        self.call_after_refresh(self._check_for_new_screen)
 
-    async def _look_for_a_new_screen(self, looks: int = _LOOKS) -> None:
+    async def _check_for_new_screen(self, checks: int = _CHECKS) -> None:
         """Let a screen that the key has opened get its focus, before it gets keys."""
         if self.screen is not self._key_screen:
             self._key_screen = self.screen
             self._key_screen.post_message(KeyHandled())
-        elif looks and self._waiting_keys and self._has_begun_work():
-            self.set_timer(_LOOK_SECONDS, partial(self._look_for_a_new_screen, looks - 1))
+        elif checks and self._waiting_keys and self._has_begun_work():
+            self.set_timer(_CHECK_SECONDS, partial(self._check_for_new_screen, checks - 1))
         else:
             await self._handle_next_key()
 
@@ -98,7 +98,7 @@ class KeysInOrder(App[int]):
         if self._waiting_keys and self._is_lost():
             await self._handle_next_key()
         if self._waiting_keys:
-            self.set_timer(_LOOK_SECONDS, self._go_on)
+            self.set_timer(_CHECK_SECONDS, self._go_on)
 
     async def _handle_next_key(self) -> None:
         self._key_since = None

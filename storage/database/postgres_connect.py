@@ -1,6 +1,6 @@
 """Connects to Postgres, and explains why it could not.
 
-Only this module loads asyncpg; it is imported with the first connection, so never on SQLite.
+Only this module loads asyncpg.  It is imported once a URL of Postgres is used: never on SQLite.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class AlertsDialog(ModalScreen[None]):
         self.query_one("#alerts", RowList).show_rows(rows)
         firing = sum(alert.fires for alert in alerts)
         words = "none fires" if not firing else f"{plural(firing, 'alert')} now"
-        self.query_one("#alerts-title", Line).show(f"Alerts · {words}{alert_text.others(alerts)}")
+        self.query_one("#alerts-title", Line).show(f"Alerts · {words}{alert_text.other_counts(alerts)}")
 
     def _selected_alert(self) -> Alert | None:
         """Return the alert under the cursor; without one, a message shows that."""

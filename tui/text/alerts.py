@@ -47,7 +47,7 @@ def alert_lines(alert: Alert, now: float) -> list[Text]:
     return [first, Text(f"   {alert.name} · {' · '.join(details)}", MUTED)]
 
 
-def others(alerts: Iterable[Alert]) -> str:
+def other_counts(alerts: Iterable[Alert]) -> str:
     """Return ``, 1 pending, 2 silenced``: how many do not fire, and why; empty if all do."""
     kinds = Counter(_kind(alert) for alert in alerts if not alert.fires)
     return "".join(
