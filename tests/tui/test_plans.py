@@ -373,8 +373,6 @@ async def test_the_palette_closes_a_dialog_and_the_next_action_asks_again() -> N
         await form(app, pilot, "A")
 
 
-# What it looks like
-
 RUNNING = {"total": 298, "ledger": Ledger(waiting=189, enqueued=5, completed=101, same=1, other=1, skipped=1)}
 SCREENS = {
     "form": ("2", "space space space R"),

@@ -19,6 +19,7 @@ from storage.database.engine import Database
 from tests.integration.workers.conftest import letters, make_bench  # noqa: F401  # fixtures
 from tests.support.databases import open_database
 from tests.support.handler_pools import open_pool  # noqa: F401  # a fixture
+from tests.support.team_module import team  # noqa: F401  # a fixture
 from workers.handlers import http_client as net
 from workers.handlers.base import JobContext
 from workers.handlers.process_pool import CpuPool

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,7 @@ import pytest
 from saq import Job
 from structlog.testing import capture_logs
 
-from tests.support.handler_pools import ODD, ROOT, OpenPool, make_job, run
-from tests.support.processes import alive
+from tests.support.handler_pools import ODD, OpenPool, make_job, run
 from tests.support.waiting import eventually
 from workers.engine.remote_error import RemoteError
 from workers.errors import (
@@ -25,85 +22,6 @@ from workers.errors import (
     HandlerProcessDiedError,
 )
 from workers.handlers.processes import process as process_module
-from workers.handlers.processes.recycle import Recycle
-
-TEAM = """
-import asyncio, logging, sys
-from couturecast_handlers import JobCancelledError, PermanentError
-
-log = logging.getLogger("shop")
-ended = []
-
-async def fails(ctx, permanent=False):
-    print("about to fail")
-    log.warning("attempt %s of %s", ctx["job"].attempts, ctx["job"].key)
-    raise (PermanentError if permanent else ValueError)("no such cloth")
-
-async def asks(ctx):
-    await ctx["job"].update(progress=0.5, meta={"step": "half"})
-    return await ctx["queue"].enqueue("fan_out_alert", key="a-1", alert_id="a")
-
-def asks_plainly(ctx):
-    ctx["job"].update(progress=0.5, meta={"step": "half"})
-    return ctx["queue"].enqueue("fan_out_alert", key="a-1", alert_id="a")
-
-async def asks_wrongly(ctx):
-    await ctx["queue"].enqueue("nothing")
-
-async def unwritable(ctx):
-    return {"when": object()}
-
-def prints_bytes(ctx):
-    sys.stdout.reconfigure(line_buffering=True)
-    sys.stdout.buffer.write("one ü\\n".encode())
-    sys.stdout.buffer.writelines([b"two\\n", b"\\xff three"])
-    sys.stdout.buffer.flush()
-    return "printed"
-
-def sleeps(ctx, path):
-    import time
-    try:
-        time.sleep(600)
-    finally:
-        open(path, "w").write("cleaned")
-
-def cleans_up(ctx, path):
-    try:
-        while True:
-            sum(range(1000))
-    except JobCancelledError:
-        open(path, "w").write("cleaned")
-        raise
-
-async def slow(ctx):
-    await inner()
-
-async def inner():
-    await asyncio.sleep(60)
-
-def starts(ctx, path, code=None):
-    import os, subprocess, time
-    child = subprocess.Popen(["sleep", "600"])
-    open(path, "w").write(str(child.pid))
-    if code is not None:
-        os.write(2, b"last words\\n")
-        time.sleep(0.2)
-        os._exit(code)
-
-def numbers(ctx):
-    yield 1
-
-def slow_plainly(ctx):
-    import time
-    time.sleep(60)
-"""
-
-
-@pytest.fixture
-def team(tmp_path: Path) -> Path:
-    """A folder with the module ``shop``."""
-    (tmp_path / "shop.py").write_text(TEAM)
-    return tmp_path
 
 
 @pytest.mark.parametrize("permanent", [False, True])
@@ -351,77 +269,3 @@ def work(ctx, message):
         await run(pool, message=message)
     assert "a handler process sent what is no message" in [line["event"] for line in lines]
     assert problems == []
-
-
-async def test_a_pool_that_is_closed_while_a_process_starts_leaves_none(
-    open_pool: OpenPool, team: Path
-) -> None:
-    pool = await open_pool("shop:slow_plainly", team)
-    first = asyncio.create_task(run(pool, "first"))  # it has the process that was there
-    (team / "shop.py").write_text("import time\ntime.sleep(600)\n")
-    second = asyncio.create_task(run(pool, "second"))
-    await eventually(lambda: _is(len(pool.processes) == 2 and pool.processes[1].pid is not None))
-    for task in (first, second):
-        task.cancel()
-    await asyncio.wait({first, second})
-    await pool.close()
-    assert pool.processes == []
-
-
-async def test_a_process_is_replaced_after_so_many_jobs(open_pool: OpenPool) -> None:
-    pool = await open_pool(f"{ODD}:dispatch_async", recycle=Recycle(jobs=2))
-    (first,) = pool.processes
-    for number in range(3):
-        assert await run(pool, f"job-{number}", what="good", value=number) == number
-    assert first not in pool.processes or first.running == 0
-    await eventually(lambda: _is(pool.processes != [first] and len(pool.processes) == 1))
-
-
-@pytest.mark.parametrize("ends", ["exit", "recycle"])
-async def test_what_a_handler_has_started_ends_with_its_process(
-    open_pool: OpenPool, team: Path, ends: str
-) -> None:
-    pool = await open_pool("shop:starts", team, recycle=Recycle(jobs=1))
-    pids = team / "pid"
-    if ends == "exit":
-        with pytest.raises(HandlerProcessDiedError, match=r"exit code 3: last words$"):
-            await run(pool, path=str(pids), code=3)
-    else:
-        await run(pool, path=str(pids))
-    await eventually(lambda: not alive(int(pids.read_text())))
-
-
-async def _is(value: bool) -> bool:
-    return value
-
-
-@pytest.mark.parametrize("function", ["dispatch", "dispatch_async"])
-async def test_no_process_outlives_a_killed_appliance(tmp_path: Path, function: str) -> None:
-    program = textwrap.dedent(f"""
-        import asyncio, sys
-        from types import SimpleNamespace
-        from saq import Job
-        from workers.handlers.processes.pool import HandlerPool
-        from workers.handlers.processes.launch import HandlerSource
-
-        async def main():
-            queue = SimpleNamespace(name="q", job_id=str)
-            pool = HandlerPool(HandlerSource("q", "{ODD}:{function}", sys.executable), None)
-            await pool.start()
-            job = Job(function="f", queue=queue)
-            running = asyncio.create_task(pool.as_function()({{"job": job}}, what="block"))
-            await asyncio.sleep(0.5)
-            print(pool.processes[0].pid, flush=True)
-            await running
-
-        asyncio.run(main())
-    """)
-    parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, cwd=ROOT, stdout=asyncio.subprocess.PIPE
-    )
-    assert parent.stdout is not None
-    child = int(await parent.stdout.readline())
-    parent.send_signal(signal.SIGKILL)
-    await parent.wait()
-
-    await eventually(lambda: not alive(child))
