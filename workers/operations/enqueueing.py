@@ -11,13 +11,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from saq import Job
-from saq.job import get_default_job_key
 from saq.utils import now
 
 from storage.errors import ApplianceError
 from storage.validation import lower_first, validation_problems
 from workers.engine import wire
-from workers.engine.enqueueing import EnqueueResult
+from workers.engine.enqueueing import EnqueueResult, new_job_key
 from workers.engine.payload_limits import check_payload
 from workers.engine.queue import JobQueue
 from workers.engine.tracing import producer_meta, send_span
@@ -166,7 +165,7 @@ class Enqueueing:
             raise InvalidJobError(f"delay: {new.delay:g} s is not between 0 and {MAX_DELAY_SECONDS} (a year)")
         if new.key == "":
             raise InvalidJobError("key: is empty: leave it out, and one is made")
-        key = get_default_job_key() if new.key is None else new.key
+        key = new_job_key() if new.key is None else new.key
         job = Job(queue.policy.function, dict(new.data), queue, key, queued=now())
         if context is not None:
             job.meta = producer_meta(context)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from saq import Job
 
 from couturecast_handlers import PermanentError
 from workers.engine.attempts import failed_attempt
+from workers.engine.enqueueing import new_job_key
 from workers.engine.remote_error import RemoteError
 from workers.engine.runner import SaqFunction
 from workers.errors import HandlerProcessDiedError
@@ -63,7 +63,7 @@ class ForegroundJobs:
     ) -> ForegroundResult:
         """Run a job with this payload, which `check` has allowed."""
         target = self._enqueueing.queue(queue)
-        job = Job(function=target.policy.function, kwargs=dict(data), key=key or uuid.uuid1().hex, attempts=1)
+        job = Job(function=target.policy.function, kwargs=dict(data), key=key or new_job_key(), attempts=1)
         job.queue = _NoQueue(queue, on_update)  # type: ignore[assignment]
         async with self._audit.record("run", {"queue": queue, "keys": [job.key]}) as action:
             began = time.monotonic()

@@ -11,7 +11,7 @@ from saq.utils import now
 
 from workers.engine import wire
 from workers.engine.attempts import COPY_OF, META
-from workers.engine.enqueueing import EnqueueResult
+from workers.engine.enqueueing import EnqueueResult, new_job_key
 from workers.engine.job_changes import JobChanges
 from workers.engine.job_reader import FoundJob, JobReader, JobState
 from workers.engine.queue import JobQueue
@@ -294,6 +294,7 @@ def _copy(queue: JobQueue, original: FoundJob) -> Job:
     return Job(
         function=record["function"],
         kwargs=record.get("kwargs"),
+        key=new_job_key(),
         queue=queue,
         queued=now(),
         meta={**others, META: {COPY_OF: record["key"]}},

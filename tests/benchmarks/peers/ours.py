@@ -19,6 +19,7 @@ from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.client import make_client
 from storage.redis.pipeline import PipelineConnection
 from tests.benchmarks.peers.protocol import Tool, main
+from workers.engine.enqueueing import new_job_key
 from workers.engine.policy import DEFAULT_POLICIES, ECONOMICAL, NORMAL
 from workers.engine.queue import JobQueue
 from workers.process.worker_process import WorkerProcess
@@ -36,14 +37,17 @@ class CoutureCast(Tool):
 
     async def enqueue(self, jobs: Sequence[dict[str, Any]]) -> None:
         done = await self._queue.enqueue_many(
-            [Job(function=self._policy.function, kwargs=arguments) for arguments in jobs]
+            [self._job(arguments) for arguments in jobs]
         )
         assert all(done)
 
     async def enqueue_later(self, job: dict[str, Any], seconds: float) -> None:
-        later = Job(function=self._policy.function, kwargs=job)
+        later = self._job(job)
         later.scheduled = time.time() + seconds  # type: ignore[assignment]  # SAQ's type is int
         await self._queue.enqueue_many([later])
+
+    def _job(self, arguments: dict[str, Any]) -> Job:
+        return Job(function=self._policy.function, kwargs=arguments, key=new_job_key())
 
     async def work(self, queues: Sequence[str], concurrency: int) -> None:
         async def handler(_ctx: dict[str, Any], **arguments: Any) -> None:
