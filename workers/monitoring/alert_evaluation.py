@@ -137,7 +137,7 @@ def _alert(condition: Condition, now: float, limits: Thresholds) -> Alert:
         name=condition.name,
         message=condition.message,
         severity=BY_NAME[condition.name].severity,
-        state="firing" if now - since >= lasts else "pending",
+        state="firing" if max(0.0, now - since) >= lasts else "pending",
         since=since or None,
         value=condition.value,
         limit=condition.limit,

@@ -276,6 +276,11 @@ def test_a_duration_of_the_settings_decides_when_a_breach_fires() -> None:
     assert limits.settings(QUEUE.name) == {"no_worker alert after": 60, "backlog alert after": 0}
 
 
+def test_what_fires_at_once_fires_though_its_moment_was_written_after_the_state_was_read() -> None:
+    (alert,) = alerts([Condition(rules.PLAN_HALTED, None, "halted", NOW + 0.004)], NOW)
+    assert alert.state == "firing"
+
+
 def test_a_backlog_is_as_old_as_the_first_job_too_many() -> None:
     body = f'{{"queued": {int((NOW - 300) * 1000)}}}'.encode()
     queue = replace(QUEUE, depth=500, workers=1)
