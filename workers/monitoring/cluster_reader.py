@@ -21,14 +21,13 @@ from workers.engine.keys import ASK_MESSAGE, BEATS, CRON, LETTERS, OBSERVED, PRO
 from workers.engine.policy import TIMINGS, QueuePolicy
 from workers.engine.schedules import Schedule
 from workers.monitoring.alert_evaluation import (
-    Condition,
-    LatencyEvaluator,
-    QueueFacts,
     queue_conditions,
     schedule_conditions,
     worker_conditions,
 )
 from workers.monitoring.alert_rules import BACKLOG, FAILING, STALLED, Thresholds
+from workers.monitoring.conditions import Condition, QueueFacts
+from workers.monitoring.history_conditions import LatencyEvaluator
 from workers.monitoring.history_reader import HistoryReader
 from workers.monitoring.overview import OverviewReply, queue_snapshot
 from workers.monitoring.roster import (

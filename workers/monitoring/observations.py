@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from storage.redis.scripts import Script, run_script
 from workers.engine.keys import OBSERVED
 from workers.monitoring import alert_rules as rules
-from workers.monitoring.alert_evaluation import Condition
+from workers.monitoring.conditions import Condition
 from workers.monitoring.roster import number, text
 
 OBSERVE_SCRIPT = Script.load(__name__, "observe")

@@ -11,8 +11,8 @@ from redis.asyncio import Redis
 from storage.dead_letters.plans import PlanRepository, UnfinishedPlan, is_new
 from storage.redis.lock import ExpiringLock
 from workers.engine.keys import PLAN
-from workers.monitoring.alert_evaluation import Condition
 from workers.monitoring.alert_rules import PLAN_HALTED, PLAN_INTERRUPTED
+from workers.monitoring.conditions import Condition
 
 
 @dataclass(frozen=True, slots=True)

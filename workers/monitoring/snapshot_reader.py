@@ -21,10 +21,11 @@ from workers.engine.history import History
 from workers.engine.placement import group_by_url
 from workers.engine.policy import QueuePolicy
 from workers.engine.schedules import Schedule
-from workers.monitoring.alert_evaluation import Condition, sort_alerts, with_decisions
+from workers.monitoring.alert_evaluation import sort_alerts, with_decisions
 from workers.monitoring.alert_rules import BLOCKED, DEFAULTS, Thresholds
 from workers.monitoring.background_value import BackgroundValue
 from workers.monitoring.cluster_reader import ClusterState
+from workers.monitoring.conditions import Condition
 from workers.monitoring.merging import merge_clusters
 from workers.monitoring.plans import PlanOverview, read_plans, without_resumed
 from workers.monitoring.redis_view import RedisView

@@ -15,9 +15,10 @@ from workers.engine.histogram import bucket
 from workers.engine.history import History, Point, run_buckets
 from workers.engine.schedules import Schedule
 from workers.monitoring import alert_rules as rules
-from workers.monitoring.alert_evaluation import Condition, alerts, queue_conditions, schedule_conditions
+from workers.monitoring.alert_evaluation import alerts, queue_conditions, schedule_conditions
 from workers.monitoring.alert_rules import BY_NAME, DEFAULTS, RULES, Thresholds
 from workers.monitoring.breaches import LatencyReader, depth_breach, failure_breach, find_breach
+from workers.monitoring.conditions import Condition
 from workers.monitoring.descriptions import describe_limit
 from workers.monitoring.snapshot import DatabaseSnapshot, QueueSnapshot, RedisSnapshot, WorkerSnapshot
 
