@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 
 from workers.engine.history import History
 from workers.monitoring.overview import OverviewReply
+from workers.monitoring.roster import number, text
 from workers.monitoring.snapshot import QueueSnapshot, WorkerSnapshot
+
+ENDED = "ended|"
+"""Begins the fields that have when a condition was seen to have ended; others have since when one lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +57,13 @@ class QueueFacts:
     def ended_at(self, name: str) -> float:
         """Return when a condition of this queue was last seen to have ended; 0 if it was not."""
         return self.ended.get(Condition(name, self.queue.name, "").key, 0.0)
+
+
+def ended_moments(observed: Mapping[bytes, bytes], now: float) -> dict[str, float]:
+    """Return by condition the Unix second at which it was seen to have ended; a time ahead does not count."""
+    moments = {text(field): (number(at) or 0.0) / 1000 for field, at in observed.items()}
+    return {
+        field.removeprefix(ENDED): at
+        for field, at in moments.items()
+        if field.startswith(ENDED) and at <= now
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workers.engine.history import History, Point
 from workers.monitoring import alert_rules as rules
@@ -19,8 +19,10 @@ from workers.percent import percent
 def failing(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
     name, rule = facts.queue.name, BY_NAME[rules.FAILING]
     above, ends_at = limits.limit(rules.FAILING, name), limits.ends_at(rules.FAILING, name)
-    breach = failure_breach(facts.history, above, ends_at, rule.minimum)
-    if breach is not None:
+    breach = failure_breach(facts.history, above, ends_at, rule.minimum, facts.ended_at(rules.FAILING))
+    if breach is not None and breach.has_ended:
+        yield Condition(rules.FAILING, name, "", has_ended=True)
+    elif breach is not None:
         limit = describe_limit(breach.value, above, ends_at, rule.unit)
         message = f"{percent(breach.value)} of attempts failed, {limit}"
         yield Condition(rules.FAILING, name, message, breach.since, breach.value, above)
@@ -29,8 +31,10 @@ def failing(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
 def backlog(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
     name = facts.queue.name
     above, ends_at = limits.limit(rules.BACKLOG, name), limits.ends_at(rules.BACKLOG, name)
-    breach = depth_breach(facts.history, above, ends_at)
-    if breach is not None:
+    breach = depth_breach(facts.history, above, ends_at, facts.ended_at(rules.BACKLOG))
+    if breach is not None and breach.has_ended:
+        yield Condition(rules.BACKLOG, name, "", has_ended=True)
+    elif breach is not None:
         depth, since = facts.queue.depth, _backlog_since(facts, breach)
         message = f"{depth} queued, {describe_limit(depth, above, ends_at)}"
         yield Condition(rules.BACKLOG, name, message, since, depth, above)
@@ -43,7 +47,7 @@ def _backlog_since(facts: QueueFacts, breach: Breach) -> float | None:
     the server's.  None if neither is known.
     """
     before = bisect_left(facts.history.times, breach.since)
-    earliest = facts.history.times[before - 1] if before else 0.0
+    earliest = max(facts.history.times[before - 1] if before else 0.0, facts.ended_at(rules.BACKLOG))
     waited_seconds = age_of_job(facts.overview.first_excess, facts.overview.now)
     since = breach.since
     if waited_seconds is not None:
@@ -63,7 +67,12 @@ class LatencyEvaluator:
         return cls({kind: LatencyReader(buckets) for kind, buckets in KINDS.items()})
 
     def evaluate(
-        self, queue: str, history: History, last_week: Sequence[Point], limits: Thresholds
+        self,
+        queue: str,
+        history: History,
+        last_week: Sequence[Point],
+        limits: Thresholds,
+        ended: Mapping[str, float],
     ) -> tuple[dict[str, float | None], list[Condition]]:
         """Return the baseline by kind, seconds, and the condition of each kind that is slow."""
         rule = BY_NAME[rules.SLOW]
@@ -72,10 +81,17 @@ class LatencyEvaluator:
         conditions = []
         for kind, reader in self.readers.items():
             pinned = limits.baselines.get(f"{queue}:{kind}")
+            condition = Condition(rules.SLOW, queue, "", subject=kind)
             baselines[kind], breach = reader.baseline(
-                history, last_week, pinned, (above, ends_at, rule.minimum)
+                history,
+                last_week,
+                pinned,
+                (above, ends_at, rule.minimum),
+                ended.get(condition.key, 0.0),
             )
-            if breach is not None:
+            if breach is not None and breach.has_ended:
+                conditions.append(replace(condition, has_ended=True))
+            elif breach is not None:
                 times = breach.value / breach.baseline
                 message = (
                     f"{kind} p95 {duration(breach.value)}, usually {duration(breach.baseline)}:"
