@@ -73,7 +73,12 @@ def test_nothing_is_well_while_the_last_process_drains() -> None:
     firing = replace(pending, state="firing")
     assert "the only process drains" in verdict(replace(one, alerts=(pending,)))
     assert "1 more" in verdict(replace(one, alerts=(pending,)))
-    assert "▲ weather-ingestion  7 % failed" in verdict(replace(one, alerts=(firing,)))
+    assert verdict(replace(one, alerts=(firing,)), 160).startswith(
+        " ◐ the only process drains: nothing new starts  ▲ weather-ingestion  7 % failed, for 9 s "
+    )
+    assert verdict(replace(one, alerts=(firing,)), 80).startswith(
+        " ◐ draining  ▲ weather-ingestion  7 % failed, for 9 s "
+    )
     assert queue_verdict(one.queues[0], (pending,), NOW, one.workers).short == "draining"
     assert queue_verdict(one.queues[0], (firing,), NOW, one.workers).text == "7 % failed"
     assert "all 3 processes drain" in verdict(replace(HEALTHY, workers=tuple(draining)))
@@ -218,6 +223,14 @@ def test_the_drain_of_this_process_names_the_keys(width: int) -> None:
     assert "22 s left" in line.plain
     assert "! requeues now" in line.plain
     assert "u undoes it in 6" in line.plain
+    alert = Alert("weather-ingestion", "backlog", "132 queued, limit 100", since=NOW - 130)
+    line = text.banner(replace(draining, alerts=(alert,)), width, key=keys.__getitem__)
+    assert line is not None
+    for words in ("22 s left", "! requeues now", "u undoes it in 6"):
+        assert words in line.plain
+    shown = {80: "", 120: "  ▲ weather-ingestion  132 queued", 160: "132 queued, limit 100, for 2 min"}
+    assert shown[width] in line.plain
+    assert ("▲" in line.plain) is (width > 80)
 
 
 @pytest.mark.parametrize(("width", "words"), [(80, "1 worker ▲2 "), (120, "1 worker · 1 blocked · 1 dead ")])
