@@ -227,7 +227,9 @@ async def test_the_footer_has_whole_keys_and_always_help_and_quit(width: int) ->
     async with app.run_test(size=(width, 30)) as pilot:
         await until(pilot, lambda: app.session.snapshot)
         await pilot.pause()
-        footer = str(app.screen.query_one(KeyBar).render()).split("  ")
+        whole = str(app.screen.query_one(KeyBar).render())
+        assert len(whole) <= width
+        footer = whole.split("  ")
         keys = [part.strip() for part in footer if part.strip()]
         named = {active.binding.description for active in app.screen.active_bindings.values()}
         assert all(key.split(" ", 1)[1] in named for key in keys), keys

@@ -84,6 +84,8 @@ _ONLY_WIDE = ("worker", "progress", "last", "expression", "missed", "function", 
 _MIN_FLEXIBLE = 14
 _COMPACT_SCHEDULE_CHARS = 12
 _MAX_KEY_CHARS = 48
+_MAX_DONE_KEY_CHARS = 32
+"""Of a job that was done last: each has one line on the narrowest screen."""
 """Columns of a key: more would only be a gap between it and its queue."""
 
 
@@ -313,7 +315,7 @@ def last_done_lines(jobs: Sequence[JobSummary], now: float) -> list[str]:
     """Return the jobs that were done last, one a line."""
     lines = (
         f"  ✔ {short_time(job.ended_at, now):<{SHORT_TIME_CHARS}}  {clip(job.queue, _WIDTHS['queue']):<18}  "
-        f"{clip_middle(escape(job.key), _MAX_KEY_CHARS)}, ran {duration(_run_seconds(job))}"
+        f"{duration(_run_seconds(job)):>7}  {clip_middle(escape(job.key), _MAX_DONE_KEY_CHARS)}"
         for job in jobs
     )
     return ["", "  done last", *lines] if jobs else []

@@ -54,8 +54,9 @@ class KeyBar(Line):
         self._keys = {}
         text = Text(" ", no_wrap=True, overflow="crop")
         for key, label in _fitting_keys(entries, self.size.width or self.app.size.width):
+            text.append(_GAP if self._keys else "")
             self._keys[key] = range(text.cell_len, text.cell_len + label.cell_len)
-            text.append_text(label).append(_GAP)
+            text.append_text(label)
         self.show(text)
 
     def on_click(self, event: events.Click) -> None:
