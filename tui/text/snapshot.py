@@ -186,7 +186,8 @@ def verdict(snapshot: Snapshot, key: KeyNames | None = None, *, is_narrow: bool 
         return Text.assemble((f" ◐ {drains}", WATCH)), other_alerts(watched)
     if watched:
         left = Text.assemble((f" ◐ {'draining' if is_narrow else drains} ", WATCH) if drains else "")
-        return left.append_text(_worst(watched[0], snapshot, key)), other_alerts(watched[1:])
+        worst = _worst(watched[0], snapshot, key, is_narrow=is_narrow)
+        return left.append_text(worst), other_alerts(watched[1:])
     silenced = sum(alert.is_silenced for alert in snapshot.alerts)
     words = f" {silenced} silenced" if silenced else ""
     return Text.assemble((" ✔ all well", OK)), Text.assemble((words, MUTED))
@@ -205,16 +206,22 @@ def other_alerts(others: Sequence[Alert]) -> Text:
     return Text.assemble((f" {len(others)} more" if others else "", style))
 
 
-def _worst(alert: Alert, snapshot: Snapshot, key: KeyNames | None) -> Text:
-    """Return an alert, for how long it lasts, and whether it will pass."""
+def _worst(alert: Alert, snapshot: Snapshot, key: KeyNames | None, *, is_narrow: bool = False) -> Text:
+    """Return an alert, for how long it lasts, and whether it will pass.
+
+    If there is no room for all, the duration comes first: the message is in the row of the queue, too.
+    """
     pending = alert.state == "pending"
     style = WATCH if pending else BREACH
     text = Text.assemble((" ◐ pending: " if pending else " ▲ ", style))
     if alert.queue:
         text.append(f"{escape(alert.queue)}  ", "bold")
-    text.append(escape(alert.message), style)
     lasts = 0.0 if alert.since is None else snapshot.taken_at - alert.since
-    if lasts >= 1 and not rules.states_duration(alert.name, alert.value):
+    has_duration = lasts >= 1 and not rules.states_duration(alert.name, alert.value)
+    if has_duration and is_narrow:
+        text.append(f"for {long_duration(lasts)}  ", MUTED)
+    text.append(escape(alert.message), style)
+    if has_duration and not is_narrow:
         text.append(f", for {long_duration(lasts)}", MUTED)
     if passes := will_pass(alert, snapshot):
         text.append(f" · {passes}", MUTED)
