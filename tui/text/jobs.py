@@ -86,7 +86,7 @@ _COMPACT_SCHEDULE_CHARS = 12
 _MAX_KEY_CHARS = 48
 _MIN_KEY_CHARS = 8
 _DONE_CHARS = 47
-"""What stands before the key of a job that was done last."""
+"""Columns before the key of a job that was done last."""
 """Columns of a key: more would only be a gap between it and its queue."""
 
 

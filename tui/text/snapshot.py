@@ -179,7 +179,7 @@ def verdict_line(
 def verdict(snapshot: Snapshot, key: KeyNames | None = None, *, is_narrow: bool = False) -> tuple[Text, Text]:
     """Return that all is well, or the worst alert; and how many others there are.  ``key``: of a screen.
 
-    That nothing new starts stands before an alert, which it may explain and keep from passing by itself.
+    A drain stands before an alert, which it may explain and keep from passing by itself.
     """
     watched, drains = _watched_alerts(snapshot), describe_drains(snapshot.workers)
     if drains and not any(alert.fires for alert in watched):

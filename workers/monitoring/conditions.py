@@ -1,4 +1,4 @@
-"""What is wrong now, and the facts by which that is decided.  Pure."""
+"""Conditions: what is wrong now, and the facts by which that is decided.  Pure."""
 
 from __future__ import annotations
 

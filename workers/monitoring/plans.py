@@ -28,7 +28,7 @@ class PlanOverview:
 
     @property
     def conditions(self) -> list[Condition]:
-        """What is wrong with plans."""
+        """Return the problems of plans."""
         return [*map(_halted_condition, self.halted), *map(_interrupted_condition, self.interrupted)]
 
 

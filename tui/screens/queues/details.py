@@ -45,9 +45,9 @@ class Details:
     """Those of these histories, by queue, figure, range and steps: charts are drawn each second."""
     _next: float = 0.0
     _next_of_change: float = 0.0
-    """Before that they are not fetched because of a change: a slow server has a rest."""
+    """The monotonic time before which a change does not make them due: a slow server has a rest."""
     _state: object = None
-    """What the snapshot had of their subjects when they were fetched."""
+    """The state of their subjects when they were fetched, by the snapshot."""
     _fetching: bool = False
 
     def begin_if_due(self, snapshot: Snapshot) -> bool:
