@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Subquery, Table, delete, func, insert, literal, select, update
@@ -22,7 +22,17 @@ PlanState = Literal["frozen", "running", "paused", "halted", "cancelled", "done"
 
 _ID_BATCH = 500
 """Ids of one statement."""
+_NEW_SECONDS = 3.0
+"""How long a plan is new."""
 ENQUEUED_ELSEWHERE = "its job was enqueued by another replay"
+
+
+def is_new(created_at: datetime) -> bool:
+    """Return whether a plan was made a moment ago.
+
+    A replay of one letter is marked as running from the start, and no process holds its lock.
+    """
+    return timedelta(0) <= datetime.now(UTC) - created_at < timedelta(seconds=_NEW_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,13 @@ from typing import Any
 
 from workers.engine.history import History
 from workers.monitoring.alert_evaluation import (
-    Condition,
-    QueueFacts,
     alerts,
     queue_conditions,
     server_conditions,
     worker_conditions,
 )
 from workers.monitoring.alert_rules import DEFAULTS
+from workers.monitoring.conditions import Condition, QueueFacts
 from workers.monitoring.overview import OverviewReply
 from workers.monitoring.snapshot import Alert, QueueSnapshot, Snapshot, WorkerSnapshot
 

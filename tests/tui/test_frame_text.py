@@ -73,7 +73,12 @@ def test_nothing_is_well_while_the_last_process_drains() -> None:
     firing = replace(pending, state="firing")
     assert "the only process drains" in verdict(replace(one, alerts=(pending,)))
     assert "1 more" in verdict(replace(one, alerts=(pending,)))
-    assert "▲ weather-ingestion  7 % failed" in verdict(replace(one, alerts=(firing,)))
+    assert verdict(replace(one, alerts=(firing,)), 160).startswith(
+        " ◐ the only process drains: nothing new starts  ▲ weather-ingestion  7 % failed, for 9 s "
+    )
+    assert verdict(replace(one, alerts=(firing,)), 80).startswith(
+        " ◐ draining  ▲ weather-ingestion  for 9 s  7 % failed "
+    )
     assert queue_verdict(one.queues[0], (pending,), NOW, one.workers).short == "draining"
     assert queue_verdict(one.queues[0], (firing,), NOW, one.workers).text == "7 % failed"
     assert "all 3 processes drain" in verdict(replace(HEALTHY, workers=tuple(draining)))
@@ -92,6 +97,15 @@ def test_the_verdict_shows_whether_the_worst_alert_will_pass_and_where_to_look()
     assert "132 queued, limit 100, for 2 min · clears in 3 min" in line
     failing = replace(HEALTHY, alerts=(Alert("weather-ingestion", "failing", "7 % failed"),))
     assert "app.view-letters shows it" in verdict(failing)
+
+
+def test_a_narrow_verdict_does_not_cut_for_how_long_an_alert_lasts() -> None:
+    message = "30.4 % of attempts failed, limit 5 %"
+    failing = replace(HEALTHY, alerts=(Alert("color-extraction", "failing", message, since=NOW - 180),) * 2)
+    keys = {"app.alerts": "a", "app.view-letters": "2"}
+    line = text.verdict_line(failing, 80, None, key=keys.__getitem__, well_for=None).plain
+    assert line.startswith(" ▲ color-extraction  for 3 min  30.4 % of attempts failed")
+    assert line.endswith("…  1 more  a alerts ")
 
 
 def test_the_verdict_shows_since_when_and_a_pending_alert_only_if_none_fires() -> None:
@@ -218,6 +232,14 @@ def test_the_drain_of_this_process_names_the_keys(width: int) -> None:
     assert "22 s left" in line.plain
     assert "! requeues now" in line.plain
     assert "u undoes it in 6" in line.plain
+    alert = Alert("weather-ingestion", "backlog", "132 queued, limit 100", since=NOW - 130)
+    line = text.banner(replace(draining, alerts=(alert,)), width, key=keys.__getitem__)
+    assert line is not None
+    for words in ("22 s left", "! requeues now", "u undoes it in 6"):
+        assert words in line.plain
+    shown = {80: "", 120: "  ▲ weather-ingestion  132 queued", 160: "132 queued, limit 100, for 2 min"}
+    assert shown[width] in line.plain
+    assert ("▲" in line.plain) is (width > 80)
 
 
 @pytest.mark.parametrize(("width", "words"), [(80, "1 worker ▲2 "), (120, "1 worker · 1 blocked · 1 dead ")])

@@ -112,14 +112,20 @@ async def test_an_empty_list_says_for_each_queue_why_nothing_starts() -> None:
         assert "paused by" not in text_of(app)
 
 
-async def test_while_no_job_runs_the_ones_that_were_done_last_are_shown() -> None:
+@pytest.mark.parametrize(
+    ("size", "key"),
+    [((60, 20), "0000…00000001"), ((80, 24), f"{1:032}"), ((160, 48), f"{1:032}")],
+)
+async def test_while_no_job_runs_the_ones_that_were_done_last_are_shown(
+    size: tuple[int, int], key: str
+) -> None:
     operations = CannedOperations(HEALTHY)
-    operations.jobs.kept = [job(f"done-{number}", "done") for number in range(30)]
-    async with dashboard(operations).run_test(size=(160, 48)) as pilot:
+    operations.jobs.kept = [job(f"{number:032}", "done") for number in range(30)]
+    async with dashboard(operations).run_test(size=size) as pilot:
         app = await opened(pilot)
         await until(pilot, lambda: "done last" in text_of(app))
-        assert "done-9, ran 3.0 s" in text_of(app)
-        assert "done-10" not in text_of(app)
+        assert f"   3.0 s  {key} " in text_of(app)
+        assert f"{10:032}" not in text_of(app)
 
 
 async def test_no_gap_is_between_a_ready_job_and_its_queue() -> None:

@@ -13,6 +13,7 @@ from textual.widgets import Input
 from tests.support.dashboards import dashboard, text_of, until
 from tests.support.fake_moments import HEALTHY
 from tests.support.fake_operations import CannedOperations
+from tui.screens.events.list import EventsScreen
 from tui.screens.jobs.list import JobsScreen
 
 
@@ -50,3 +51,15 @@ async def test_a_dialog_takes_the_answer_that_was_typed_ahead() -> None:
         await until(pilot, lambda: len(operations.done) == 2)
     assert [done[2] for done in operations.done] == ["a rollout", ""]
     assert operations.done[0][1] != operations.done[1][1]
+
+
+async def test_what_is_typed_behind_the_key_that_closes_a_dialog_goes_to_the_view() -> None:
+    operations = CannedOperations(HEALTHY)
+    app = dashboard(operations)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.session.snapshot)
+        arrive(pilot, "p", "x", "enter", "3")
+        await until(pilot, lambda: isinstance(app.screen, JobsScreen))
+        arrive(pilot, "question_mark", "escape", "1", "p", "y", "enter", "down", "p", "z", "enter", "6")
+        await until(pilot, lambda: isinstance(app.screen, EventsScreen))
+    assert [done[2] for done in operations.done] == ["x", "y", "z"]

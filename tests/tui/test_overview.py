@@ -21,6 +21,7 @@ from tui.dialogs.replay_options import ReplayDialog
 from tui.screens.cache.list import CacheScreen
 from tui.screens.dead_letters.list import DeadLettersScreen
 from tui.screens.overview import OverviewScreen
+from tui.screens.queues import details
 from tui.screens.queues.queue import QueueScreen
 from tui.text.charts import FIGURES, RANGES
 from tui.widgets.chart_grid import ChartGrid
@@ -156,6 +157,16 @@ async def test_details_are_fetched_rarely_and_never_pile_up() -> None:
             app.session.refresh()
             await pilot.pause(0.05)
         assert len(operations.letters.asked) == 1
+
+
+async def test_groups_are_read_again_once_the_snapshot_counts_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(details, "_REFRESH_SECONDS", 3_600)
+    app = dashboard(operations := busy())
+    async with app.run_test(size=SIZE) as pilot:
+        await settled(pilot)
+        before = len(operations.letters.asked)
+        operations.now = replace(BUSY, dead_letters=313)
+        await until(pilot, lambda: len(operations.letters.asked) > before or app.session.refresh())
 
 
 async def test_nothing_is_painted_again_that_has_not_changed() -> None:

@@ -209,7 +209,7 @@ async def test_space_pauses_and_resumes_and_x_cancels_after_a_question() -> None
         await pilot.press("space")
         await until(pilot, lambda: "▸ running" in says(app))
         await ask(app, pilot, "x")
-        assert "2 of 3 letters stay dead" in says(app)
+        assert "Of 3 letters at most 2 stay dead" in says(app)
         assert [str(button.label) for button in app.screen.query(Button)] == ["Cancel it (y)", "Keep it (n)"]
         await pilot.press("n")
         await progress(app, pilot)

@@ -241,6 +241,16 @@ async def test_the_log_of_another_process_is_asked_for_and_why_it_is_missing_is_
         await until(pilot, lambda: "its process does not answer within 2 s" in text_of(app))
 
 
+async def test_a_process_with_a_job_newer_than_the_snapshot_is_not_said_to_hold_none() -> None:
+    operations = with_jobs_of(replace(RUNNING, held=(), in_flight=0))
+    async with dashboard(operations).run_test(size=(120, 48)) as pilot:
+        app = await opened(pilot, "enter")
+        await until(pilot, lambda: "box-1-0" in text_of(app))
+        assert "it holds no jobs" not in text_of(app)
+        operations.jobs.kept = []
+        await until(pilot, lambda: "it holds no jobs" in text_of(app) or app.session.refresh())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["x", "R", "c", "X", "enter"])
 async def test_a_key_about_jobs_says_that_a_process_runs_none(key: str) -> None:

@@ -139,10 +139,11 @@ class PlanDialog(ModalScreen[None]):
         plan = self._unfinished_plan()
         if plan is None or not self.session.may_change():
             return
+        at_most = "at most " if plan.standing == "running" else ""  # it goes on during the question
         question = Confirm(
             f"Cancel plan {self._plan_id}?",
-            f"{plan.ledger.waiting:,} of {plan.total:,} letters stay dead; jobs that were enqueued go on. "
-            "A cancelled plan cannot be resumed.",
+            f"Of {plan.total:,} letters {at_most}{plan.ledger.waiting:,} stay dead; jobs that were enqueued "
+            "go on. A cancelled plan cannot be resumed.",
             "Cancel it",
             no="Keep it",
         )

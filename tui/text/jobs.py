@@ -84,6 +84,9 @@ _ONLY_WIDE = ("worker", "progress", "last", "expression", "missed", "function", 
 _MIN_FLEXIBLE = 14
 _COMPACT_SCHEDULE_CHARS = 12
 _MAX_KEY_CHARS = 48
+_MIN_KEY_CHARS = 8
+_DONE_CHARS = 47
+"""Columns before the key of a job that was done last."""
 """Columns of a key: more would only be a gap between it and its queue."""
 
 
@@ -309,11 +312,12 @@ def schedule_cells(schedule: ScheduleView, columns: Mapping[str, int], *, now: f
     return [_fit(cells[name], name, width) for name, width in columns.items()]
 
 
-def last_done_lines(jobs: Sequence[JobSummary], now: float) -> list[str]:
+def last_done_lines(jobs: Sequence[JobSummary], now: float, width: int) -> list[str]:
     """Return the jobs that were done last, one a line."""
+    max_key_chars = max(_MIN_KEY_CHARS, min(_MAX_KEY_CHARS, width - _DONE_CHARS))
     lines = (
         f"  ✔ {short_time(job.ended_at, now):<{SHORT_TIME_CHARS}}  {clip(job.queue, _WIDTHS['queue']):<18}  "
-        f"{clip_middle(escape(job.key), _MAX_KEY_CHARS)}, ran {duration(_run_seconds(job))}"
+        f"{duration(_run_seconds(job)):>7}  {clip_middle(escape(job.key), max_key_chars)}"
         for job in jobs
     )
     return ["", "  done last", *lines] if jobs else []

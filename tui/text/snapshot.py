@@ -22,6 +22,8 @@ _GAUGE_MIN_WIDTH = 120
 _WORDS_MIN_WIDTH = 100
 """Columns from which it has the release, and the other workers in words."""
 _WHOLE_DRAIN_MIN_WIDTH = 140
+_ALERT_MIN_WIDTH = 30
+"""Columns that an alert beside a drain needs to be of use."""
 _NAME = Text.assemble((" CoutureCast", "bold"), "  ")
 _MAX_ENVIRONMENT_CHARS = 20
 _MAX_RELEASE_CHARS = 16
@@ -165,19 +167,27 @@ def verdict_line(
     if snapshot is None:
         return Text()
     left, others = verdict(snapshot, key)
+    right = others.append_text(_asides(snapshot, key, width))
+    if left.cell_len + right.cell_len > width:
+        left, _ = verdict(snapshot, key, is_narrow=True)
     is_well = not _watched_alerts(snapshot) and not describe_drains(snapshot.workers)
     if well_for is not None and well_for >= 1 and is_well:
         left.append(f", for {long_duration(well_for)}", MUTED)
-    return _align_both_ends(left, others.append_text(_asides(snapshot, key, width)), width)
+    return _align_both_ends(left, right, width)
 
 
-def verdict(snapshot: Snapshot, key: KeyNames | None = None) -> tuple[Text, Text]:
-    """Return that all is well, or the worst alert; and how many others there are.  ``key``: of a screen."""
+def verdict(snapshot: Snapshot, key: KeyNames | None = None, *, is_narrow: bool = False) -> tuple[Text, Text]:
+    """Return that all is well, or the worst alert; and how many others there are.  ``key``: of a screen.
+
+    A drain stands before an alert, which it may explain and keep from passing by itself.
+    """
     watched, drains = _watched_alerts(snapshot), describe_drains(snapshot.workers)
     if drains and not any(alert.fires for alert in watched):
         return Text.assemble((f" ◐ {drains}", WATCH)), other_alerts(watched)
     if watched:
-        return _worst(watched[0], snapshot, key), other_alerts(watched[1:])
+        left = Text.assemble((f" ◐ {'draining' if is_narrow else drains} ", WATCH) if drains else "")
+        worst = _worst(watched[0], snapshot, key, is_narrow=is_narrow)
+        return left.append_text(worst), other_alerts(watched[1:])
     silenced = sum(alert.is_silenced for alert in snapshot.alerts)
     words = f" {silenced} silenced" if silenced else ""
     return Text.assemble((" ✔ all well", OK)), Text.assemble((words, MUTED))
@@ -196,16 +206,22 @@ def other_alerts(others: Sequence[Alert]) -> Text:
     return Text.assemble((f" {len(others)} more" if others else "", style))
 
 
-def _worst(alert: Alert, snapshot: Snapshot, key: KeyNames | None) -> Text:
-    """Return an alert, for how long it lasts, and whether it will pass."""
+def _worst(alert: Alert, snapshot: Snapshot, key: KeyNames | None, *, is_narrow: bool = False) -> Text:
+    """Return an alert, for how long it lasts, and whether it will pass.
+
+    If there is no room for all, the duration comes first: the message is in the row of the queue, too.
+    """
     pending = alert.state == "pending"
     style = WATCH if pending else BREACH
     text = Text.assemble((" ◐ pending: " if pending else " ▲ ", style))
     if alert.queue:
         text.append(f"{escape(alert.queue)}  ", "bold")
-    text.append(escape(alert.message), style)
     lasts = 0.0 if alert.since is None else snapshot.taken_at - alert.since
-    if lasts >= 1 and not rules.states_duration(alert.name, alert.value):
+    has_duration = lasts >= 1 and not rules.states_duration(alert.name, alert.value)
+    if has_duration and is_narrow:
+        text.append(f"for {long_duration(lasts)}  ", MUTED)
+    text.append(escape(alert.message), style)
+    if has_duration and not is_narrow:
         text.append(f", for {long_duration(lasts)}", MUTED)
     if passes := will_pass(alert, snapshot):
         text.append(f" · {passes}", MUTED)
@@ -305,15 +321,19 @@ def _database_word(database: DatabaseSnapshot) -> tuple[str, str]:
 
 def _drain_banner(snapshot: Snapshot, width: int, key: KeyNames) -> Text:
     in_flight = sum(queue.in_flight for queue in snapshot.queues)
+    alerts = _watched_alerts(snapshot)
     left = Text.assemble(
         (" Graceful drain", "bold"),
-        " · finishes what runs, deletes nothing" if width >= _GAUGE_MIN_WIDTH else "",
+        " · finishes what runs, deletes nothing" if width >= _GAUGE_MIN_WIDTH and not alerts else "",
         f" · {duration(snapshot.drain_deadline_in)} left · {in_flight} in flight",
         " in the cluster" if width >= _WHOLE_DRAIN_MIN_WIDTH else "",
     )
     undoable = any(worker.drain is not None and worker.drain.undoable for worker in snapshot.workers)
     undo = f" {key('events.undo-drain')} undoes it in {key('app.view-events')} ·" if undoable else ""
-    return _align_both_ends(left, Text(f"{undo} {key('app.put-back')} requeues now "), width)
+    right = Text(f"{undo} {key('app.put-back')} requeues now ")
+    if alerts and width - left.cell_len - right.cell_len >= _ALERT_MIN_WIDTH:  # else the tabs count them
+        left.append(" ").append_text(_worst(alerts[0], snapshot, None)).append_text(other_alerts(alerts[1:]))
+    return _align_both_ends(left, right, width)
 
 
 def _align_both_ends(left: Text, right: Text, width: int) -> Text:

@@ -15,8 +15,8 @@ from tui.text.styles import ACCENT, MUTED
 from tui.widgets.line import Line
 
 _GAP = "  "
-_ALWAYS = "help"
-"""The action whose key always has room: it lists all others."""
+_ALWAYS = frozenset({"help", "quit"})
+"""The actions whose keys always have room: one lists all others, the other ends the program."""
 
 
 class KeyBar(Line):
@@ -54,8 +54,9 @@ class KeyBar(Line):
         self._keys = {}
         text = Text(" ", no_wrap=True, overflow="crop")
         for key, label in _fitting_keys(entries, self.size.width or self.app.size.width):
+            text.append(_GAP if self._keys else "")
             self._keys[key] = range(text.cell_len, text.cell_len + label.cell_len)
-            text.append_text(label).append(_GAP)
+            text.append_text(label)
         self.show(text)
 
     def on_click(self, event: events.Click) -> None:
@@ -66,13 +67,12 @@ class KeyBar(Line):
 
 
 def _fitting_keys(entries: dict[str, tuple[str, Text]], width: int) -> list[tuple[str, Text]]:
-    """Return the first keys for which there is room, and the one of the help."""
-    width_left = width - 1
-    if _ALWAYS in entries:
-        width_left -= entries[_ALWAYS][1].cell_len + len(_GAP)
+    """Return the first keys for which there is room, and those that always have it."""
+    width_left = width - 1 + len(_GAP)  # none follows the last one
+    width_left -= sum(entries[action][1].cell_len + len(_GAP) for action in _ALWAYS & entries.keys())
     fitting = []
     for action, (key, label) in entries.items():
-        needed = 0 if action == _ALWAYS else label.cell_len + len(_GAP)
+        needed = 0 if action in _ALWAYS else label.cell_len + len(_GAP)
         if needed <= width_left:
             fitting.append((key, label))
             width_left -= needed

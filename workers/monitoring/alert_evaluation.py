@@ -5,18 +5,16 @@ A condition is what is wrong now.  It becomes an alert when it has lasted for th
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from storage.repositories.alert_history import AlertDecisions
-from workers.engine.history import History, Point
 from workers.engine.schedule_state import ScheduleState
 from workers.engine.schedules import Schedule
 from workers.monitoring import alert_rules as rules
 from workers.monitoring.alert_rules import BY_NAME, RANK, Thresholds
-from workers.monitoring.breaches import KINDS, Breach, LatencyReader, depth_breach, failure_breach
+from workers.monitoring.conditions import Condition, QueueFacts
 from workers.monitoring.descriptions import (
     describe_broken_keys,
     describe_limit,
@@ -25,12 +23,11 @@ from workers.monitoring.descriptions import (
     held_by_dead,
     unable_to_run,
 )
-from workers.monitoring.overview import OverviewReply, age_of_job
+from workers.monitoring.history_conditions import backlog, failing
 from workers.monitoring.roster import age, number
 from workers.monitoring.snapshot import (
     Alert,
     DatabaseSnapshot,
-    QueueSnapshot,
     RedisOutage,
     RedisSnapshot,
     WorkerSnapshot,
@@ -43,40 +40,6 @@ _NOTICED_SECONDS = 5.0
 
 _CLOCK_SECONDS = 1.0
 """How far a moment may be ahead: it is written after the state was read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A problem of a queue, or of a server (``queue`` None); ``subject`` distinguishes several.
-
-    ``since`` is a Unix second of the server, None if the history lacks it; ``for_seconds`` is None if the
-    rule's counts.
-    """
-
-    name: str
-    queue: str | None
-    message: str
-    since: float | None = None
-    value: float | None = None
-    limit: float | None = None
-    subject: str = ""
-    for_seconds: float | None = None
-
-    @property
-    def key(self) -> str:
-        """Identifies the condition in every process."""
-        return f"{self.name}|{self.queue or ''}|{self.subject}"
-
-
-@dataclass(frozen=True, slots=True)
-class QueueFacts:
-    """All that is known of one queue at one moment."""
-
-    queue: QueueSnapshot
-    overview: OverviewReply
-    history: History
-    workers: Sequence[WorkerSnapshot]
-    """The processes that live, and serve it."""
 
 
 def alerts(
@@ -137,7 +100,7 @@ def _alert(condition: Condition, now: float, limits: Thresholds) -> Alert:
         name=condition.name,
         message=condition.message,
         severity=BY_NAME[condition.name].severity,
-        state="firing" if now - since >= lasts else "pending",
+        state="firing" if max(0.0, now - since) >= lasts else "pending",
         since=since or None,
         value=condition.value,
         limit=condition.limit,
@@ -252,8 +215,8 @@ def queue_conditions(facts: QueueFacts, limits: Thresholds) -> Iterable[Conditio
             waits *= rules.NO_WORKER_WITH_JOBS_SHARE
         yield Condition(rules.NO_WORKER, queue.name, "no worker", for_seconds=waits)
     yield from _stalls(facts, limits)
-    yield from _failing(facts, limits)
-    yield from _backlog(facts, limits)
+    yield from failing(facts, limits)
+    yield from backlog(facts, limits)
 
 
 def _stalls(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
@@ -327,72 +290,3 @@ def _moment(instant_ms: float | None, now: float) -> float:
     """Return a Unix second; 0 if it is unknown, or lies ahead."""
     passed = age(instant_ms, now)
     return 0.0 if passed is None else now - passed
-
-
-def _failing(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
-    name, rule = facts.queue.name, BY_NAME[rules.FAILING]
-    above, ends_at = limits.limit(rules.FAILING, name), limits.ends_at(rules.FAILING, name)
-    breach = failure_breach(facts.history, above, ends_at, rule.minimum)
-    if breach is not None:
-        limit = describe_limit(breach.value, above, ends_at, rule.unit)
-        message = f"{percent(breach.value)} of attempts failed, {limit}"
-        yield Condition(rules.FAILING, name, message, breach.since, breach.value, above)
-
-
-def _backlog(facts: QueueFacts, limits: Thresholds) -> Iterable[Condition]:
-    name = facts.queue.name
-    above, ends_at = limits.limit(rules.BACKLOG, name), limits.ends_at(rules.BACKLOG, name)
-    breach = depth_breach(facts.history, above, ends_at)
-    if breach is not None:
-        depth, since = facts.queue.depth, _backlog_since(facts, breach)
-        message = f"{depth} queued, {describe_limit(depth, above, ends_at)}"
-        yield Condition(rules.BACKLOG, name, message, since, depth, above)
-
-
-def _backlog_since(facts: QueueFacts, breach: Breach) -> float | None:
-    """Return when it began: if no process wrote the history, the first job too many is as old as the backlog.
-
-    Its age is by its producer's clock, so it counts back to the last point before the breach only: that is by
-    the server's.  None if neither is known.
-    """
-    before = bisect_left(facts.history.times, breach.since)
-    earliest = facts.history.times[before - 1] if before else 0.0
-    waited_seconds = age_of_job(facts.overview.first_excess, facts.overview.now)
-    since = breach.since
-    if waited_seconds is not None:
-        since = min(since, max(earliest, facts.overview.now - waited_seconds))
-    return since if since < facts.history.now.at else None
-
-
-@dataclass(slots=True)
-class LatencyEvaluator:
-    """The condition *slow* of one queue, and its baselines."""
-
-    readers: Mapping[str, LatencyReader]
-
-    @classmethod
-    def make(cls) -> LatencyEvaluator:
-        """Make one reader for each kind of duration."""
-        return cls({kind: LatencyReader(buckets) for kind, buckets in KINDS.items()})
-
-    def evaluate(
-        self, queue: str, history: History, last_week: Sequence[Point], limits: Thresholds
-    ) -> tuple[dict[str, float | None], list[Condition]]:
-        """Return the baseline by kind, seconds, and the condition of each kind that is slow."""
-        rule = BY_NAME[rules.SLOW]
-        above, ends_at = limits.limit(rules.SLOW, queue), limits.ends_at(rules.SLOW, queue)
-        baselines: dict[str, float | None] = {}
-        conditions = []
-        for kind, reader in self.readers.items():
-            pinned = limits.baselines.get(f"{queue}:{kind}")
-            baselines[kind], breach = reader.baseline(
-                history, last_week, pinned, (above, ends_at, rule.minimum)
-            )
-            if breach is not None:
-                times = breach.value / breach.baseline
-                message = (
-                    f"{kind} p95 {duration(breach.value)}, usually {duration(breach.baseline)}:"
-                    f" {times:.{0 if times >= 99.5 else 1}f} times, {describe_limit(times, above, ends_at)}"
-                )
-                conditions.append(Condition(rules.SLOW, queue, message, breach.since, times, above, kind))
-        return baselines, conditions

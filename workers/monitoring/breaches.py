@@ -1,6 +1,8 @@
 """Since when a figure of a queue breaches its limit, as a function of its history.  Pure.
 
-Every process reads the same history, so each finds the same moment, a restarted one too.
+Every process reads the same history, so each finds the same moment, a restarted one too.  The history has a
+point each ten seconds, which may not show that a breach ended and another began.  So the end that a process
+has seen is written down for all: nothing before it counts (``ended_at``, a Unix second).
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice, takewhile
 from statistics import median
 from typing import NamedTuple
 
@@ -37,28 +40,37 @@ class Breach(NamedTuple):
 
     since: float
     value: float
+    has_ended: bool = False
+    """Whether it ends with the figure now."""
 
 
-def find_breach(samples: Iterable[tuple[float, float | None]], above: float, ends_at: float) -> Breach | None:
-    """Follow (time, figure): a breach begins above ``above``, and ends at ``ends_at`` or at None."""
-    since, last = None, 0.0
-    for at, value in samples:
-        if value is None or value <= ends_at:
-            since = None
-        elif since is None and value > above:
-            since = at
-        last = value or 0.0
-    return None if since is None else Breach(since, last)
-
-
-def depth_breach(history: History, above: float, ends_at: float) -> Breach | None:
-    """Return the breach of the number of ready jobs."""
-    if history.now.depth <= ends_at:
+def find_breach(
+    samples: Iterable[tuple[float, float | None]], above: float, ends_at: float, ended_at: float = 0.0
+) -> Breach | None:
+    """Follow (time, figure), the newest first: a breach begins above ``above``, and ends at ``ends_at``."""
+    recent = takewhile(lambda sample: sample[0] > ended_at, samples)
+    now = next(recent, None)
+    if now is None:
         return None
-    return find_breach(((point.at, point.depth) for point in history.points), above, ends_at)
+    has_ended = now[1] is None or now[1] <= ends_at
+    since = None
+    for at, value in recent if has_ended else chain([now], recent):
+        if value is None or value <= ends_at:
+            break
+        if value > above:
+            since = at
+    return None if since is None else Breach(since, now[1] or 0.0, has_ended)
 
 
-def failure_breach(history: History, above: float, ends_at: float, minimum: int) -> Breach | None:
+def depth_breach(history: History, above: float, ends_at: float, ended_at: float = 0.0) -> Breach | None:
+    """Return the breach of the number of ready jobs."""
+    samples = ((point.at, point.depth) for point in reversed(history.points))
+    return find_breach(samples, above, ends_at, ended_at)
+
+
+def failure_breach(
+    history: History, above: float, ends_at: float, minimum: int, ended_at: float = 0.0
+) -> Breach | None:
     """Return the breach of the share of failed attempts in five minutes; None for fewer than ``minimum``."""
 
     def rate(moment: float) -> float | None:
@@ -69,17 +81,26 @@ def failure_breach(history: History, above: float, ends_at: float, minimum: int)
         share, ended_count = failure_rate(counters)
         return share if ended_count >= minimum else None
 
-    now = history.now.at
-    if (rate(now) or 0.0) <= ends_at:
-        return None
-    moments = {point.at for point in history.points if point.at >= now - _WALK_SECONDS}
-    # A point has what was before its step: after a burst of jobs nothing writes another one.
-    moments |= {end for end in map(_step_end, moments) if end < now}
-    return find_breach(((moment, rate(moment)) for moment in sorted(moments)), above, ends_at)
+    samples = ((moment, rate(moment)) for moment in _moments(history))
+    return find_breach(samples, above, ends_at, ended_at)
 
 
-def _step_end(moment: float) -> float:
-    return moment // FINE_SECONDS * FINE_SECONDS + FINE_SECONDS
+def _moments(history: History) -> Iterator[float]:
+    """Yield the moments of a history, the newest first, as far back as a failure rate is followed.
+
+    A point has what was before its step: after a burst of jobs nothing writes another one.  So the ends of
+    steps are moments, too.
+    """
+    later = now = history.now.at
+    yield now
+    for point in islice(reversed(history.points), 1, None):
+        if point.at < now - _WALK_SECONDS:
+            return
+        step_end = point.at // FINE_SECONDS * FINE_SECONDS + FINE_SECONDS
+        if step_end < later:
+            yield step_end
+        yield point.at
+        later = point.at
 
 
 class LatencyBreach(NamedTuple):
@@ -88,6 +109,8 @@ class LatencyBreach(NamedTuple):
     since: float
     value: float
     baseline: float
+    has_ended: bool = False
+    """Whether it ends with the figures now."""
 
 
 Buckets = Callable[[Counter[str]], Counter[int]]
@@ -107,6 +130,7 @@ class LatencyReader:
         last_week: Sequence[Point],
         pinned: float | None,
         limits: tuple[float, float, int],
+        ended_at: float = 0.0,
     ) -> tuple[float | None, LatencyBreach | None]:
         """Return the baseline in seconds, None if it is not known, and the breach, if there is one.
 
@@ -115,9 +139,11 @@ class LatencyReader:
         """
         above, ends_at, minimum = limits
         week = self._last_week(last_week)
-        baseline, breach, quiet_since = pinned, None, 0.0
+        baseline, breach, before, quiet_since = pinned, None, None, 0.0
         accepted: list[tuple[float, float]] = []
         for end in [*_minutes(history), history.now.at]:
+            if breach is not None and breach.since <= ended_at < end:
+                breach, quiet_since = None, ended_at
             value, count = self._percentile(history, end - RECENT_SECONDS, end)
             if breach is None:
                 accepted = self._accepted_minutes(history, accepted, end, quiet_since)
@@ -128,7 +154,7 @@ class LatencyReader:
             if before is not None and breach is None:
                 quiet_since = end
         self._forget(history.now.at)
-        return baseline, breach
+        return baseline, breach or (before and before._replace(has_ended=True))
 
     def _accepted_minutes(
         self, history: History, before: list[tuple[float, float]], end: float, quiet_since: float

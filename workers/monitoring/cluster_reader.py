@@ -21,14 +21,13 @@ from workers.engine.keys import ASK_MESSAGE, BEATS, CRON, LETTERS, OBSERVED, PRO
 from workers.engine.policy import TIMINGS, QueuePolicy
 from workers.engine.schedules import Schedule
 from workers.monitoring.alert_evaluation import (
-    Condition,
-    LatencyEvaluator,
-    QueueFacts,
     queue_conditions,
     schedule_conditions,
     worker_conditions,
 )
 from workers.monitoring.alert_rules import BACKLOG, FAILING, STALLED, Thresholds
+from workers.monitoring.conditions import Condition, QueueFacts, ended_moments
+from workers.monitoring.history_conditions import LatencyEvaluator
 from workers.monitoring.history_reader import HistoryReader
 from workers.monitoring.overview import OverviewReply, queue_snapshot
 from workers.monitoring.roster import (
@@ -128,7 +127,8 @@ class ClusterReader:
             for policy, overview in zip(self._policies, overviews, strict=True)
         ]
         workers = roster(evidence, chain.from_iterable(leases))
-        queues, conditions = self._queues(overviews, leases, workers, evidence)
+        ended = ended_moments(records.observed, now)
+        queues, conditions = self._queues(overviews, leases, workers, evidence, ended)
         conditions = [
             *worker_conditions(workers, now),
             *conditions,
@@ -205,11 +205,12 @@ class ClusterReader:
         leases: Sequence[Sequence[Lease]],
         workers: Sequence[WorkerSnapshot],
         evidence: Evidence,
+        ended: Mapping[str, float],
     ) -> tuple[list[QueueSnapshot], list[Condition]]:
         queues: list[QueueSnapshot] = []
         conditions: list[Condition] = []
         for policy, overview, queue_leases in zip(self._policies, overviews, leases, strict=True):
-            queue, problems = self._queue(policy, overview, queue_leases, workers, evidence)
+            queue, problems = self._queue(policy, overview, queue_leases, workers, evidence, ended)
             queues.append(queue)
             conditions += problems
         return queues, conditions
@@ -225,11 +226,12 @@ class ClusterReader:
         leases: Sequence[Lease],
         workers: Sequence[WorkerSnapshot],
         evidence: Evidence,
+        ended: Mapping[str, float],
     ) -> tuple[QueueSnapshot, list[Condition]]:
         reader = self._histories[policy.name]
         history = reader.add(overview.points, overview.point)
         baselines, conditions = self._latencies[policy.name].evaluate(
-            policy.name, history, reader.last_week, self._thresholds
+            policy.name, history, reader.last_week, self._thresholds, ended
         )
         queue = replace(
             queue_snapshot(policy, overview, history),
@@ -241,7 +243,7 @@ class ClusterReader:
             stalled_limit=self._thresholds.limit(STALLED, policy.name),
         )
         serving = [worker for worker in workers if worker.alive and policy.name in worker.queues]
-        facts = QueueFacts(queue, overview, history, serving)
+        facts = QueueFacts(queue, overview, history, serving, ended)
         return queue, [*queue_conditions(facts, self._thresholds), *conditions]
 
     async def _request_signs(self, workers: Sequence[str], now: int) -> dict[bytes, bytes]:

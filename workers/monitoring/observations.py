@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from storage.redis.scripts import Script, run_script
 from workers.engine.keys import OBSERVED
 from workers.monitoring import alert_rules as rules
-from workers.monitoring.alert_evaluation import Condition
+from workers.monitoring.conditions import ENDED, Condition
 from workers.monitoring.roster import number, text
 
 OBSERVE_SCRIPT = Script.load(__name__, "observe")
@@ -54,17 +54,19 @@ class Observations:
     async def complete(
         self, conditions: Sequence[Condition], stored: Mapping[bytes, bytes] | None, now: float
     ) -> list[Condition]:
-        """Return the conditions, each with a ``since``.
+        """Return the conditions, each with a ``since``; those that have ended are written down, and left out.
 
         ``stored`` is what Redis holds, None while it is down.  A condition of this process alone counts as
         lasting at the first call: a program that takes a single snapshot waits for nothing.
         """
+        ended = [f"{ENDED}{condition.key}" for condition in conditions if condition.has_ended]
+        conditions = [condition for condition in conditions if not condition.has_ended]
         open_ = [condition for condition in conditions if condition.since is None]
         self._remember(open_, now)
         starts = dict(self._seen)
         if stored is not None:
             starts |= await self._shared_moments(
-                [item.key for item in open_ if item.name in _SHARED], stored, now
+                [item.key for item in open_ if item.name in _SHARED], ended, stored, now
             )
         return [replace(item, since=starts[item.key]) if item.since is None else item for item in conditions]
 
@@ -78,16 +80,17 @@ class Observations:
         self._waits = True
 
     async def _shared_moments(
-        self, present: Sequence[str], stored: Mapping[bytes, bytes], now: float
+        self, present: Sequence[str], ended: Sequence[str], stored: Mapping[bytes, bytes], now: float
     ) -> dict[str, float]:
-        """Return the moments in Redis; written there if they differ from what is present."""
+        """Return the moments in Redis; written there if they differ from what is present, or has ended."""
         times = {text(key): (number(at) or 0.0) / 1000 for key, at in stored.items()}
-        over = [key for key in times if key not in present]
-        if not over and all(0 < times.get(key, 0.0) <= now for key in present):
+        over = [key for key in times if key not in present and not key.startswith(ENDED)]
+        if not (over or ended) and all(0 < times.get(key, 0.0) <= now for key in present):
             return {key: times[key] for key in present}
         try:
-            call = OBSERVE_SCRIPT.call([OBSERVED], [len(present), *present, *over])
+            there = [*present, *ended]
+            call = OBSERVE_SCRIPT.call([OBSERVED], [len(there), *there, *over, *ended])
             moments = await run_script(self._redis, call)
         except (RedisError, OSError):  # read-only, or full: this process has its own times
             return {}
-        return {key: int(at) / 1000 for key, at in zip(present, moments, strict=True)}
+        return {key: int(at) / 1000 for key, at in zip(there, moments, strict=True)}

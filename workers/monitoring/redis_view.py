@@ -18,10 +18,11 @@ from storage.redis.refusals import explain_refusal, reason, refusal_of
 from workers.engine.policy import QueuePolicy
 from workers.engine.probe import check_write
 from workers.engine.schedules import Schedule
-from workers.monitoring.alert_evaluation import Condition, alerts, server_conditions
+from workers.monitoring.alert_evaluation import alerts, server_conditions
 from workers.monitoring.alert_rules import REDIS_MEMORY, Thresholds
 from workers.monitoring.background_value import BackgroundValue
 from workers.monitoring.cluster_reader import ClusterReader, ClusterState
+from workers.monitoring.conditions import Condition
 from workers.monitoring.observations import Observations
 from workers.monitoring.overview import unread_queue, whole_number
 from workers.monitoring.roster import text

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from storage.database.engine import Database
 from storage.dead_letters.plans import PlanRepository
@@ -24,8 +25,9 @@ from workers.monitoring.alert_evaluation import sort_alerts, with_decisions
 from workers.monitoring.alert_rules import BLOCKED, DEFAULTS, Thresholds
 from workers.monitoring.background_value import BackgroundValue
 from workers.monitoring.cluster_reader import ClusterState
+from workers.monitoring.conditions import Condition
 from workers.monitoring.merging import merge_clusters
-from workers.monitoring.plans import PlanOverview, read_plans
+from workers.monitoring.plans import PlanOverview, read_plans, without_resumed
 from workers.monitoring.redis_view import RedisView
 from workers.monitoring.snapshot import Alert, DatabaseSnapshot, RedisOutage, Snapshot
 
@@ -144,9 +146,10 @@ class SnapshotReader:
                 view.wait_from_start()
         clusters = await self._read(outages or {}, keep_history=keep_history)
         cluster = merge_clusters(clusters, self._order)
-        main, plans = self._views[0], self._plan_overview.value
+        main, plans = self._views[0], await self._plans_now()
         blocked = {worker.id for worker in cluster.workers if worker.state == "blocked"}
-        alerts = await self._alerts(clusters, outages or {}, blocked)
+        conditions = () if plans is None else plans.conditions
+        alerts = await self._alerts(clusters, outages or {}, blocked, conditions)
         self._last_at = time.monotonic()
         self._last = Snapshot(
             taken_at=main.now,
@@ -184,18 +187,32 @@ class SnapshotReader:
                 await value.ready.wait()
         return clusters
 
+    async def _plans_now(self) -> PlanOverview | None:
+        """Return the plans, as far as they are known; one that has been resumed is not called stopped."""
+        overview = self._plan_overview.value
+        if overview is None or not overview.conditions or not self._views[0].is_up:
+            return overview
+        self._plan_overview.invalidate()  # one may have been cancelled, which only the database has
+        try:
+            return await without_resumed(self._redis, overview)
+        except (RedisError, OSError):
+            return overview
+
     async def _alerts(
-        self, clusters: Sequence[ClusterState], outages: Mapping[str, RedisOutage], blocked: Collection[str]
+        self,
+        clusters: Sequence[ClusterState],
+        outages: Mapping[str, RedisOutage],
+        blocked: Collection[str],
+        of_plans: Sequence[Condition],
     ) -> tuple[Alert, ...]:
         """Return all that is wrong, with since when, and what operators have decided.
 
-        ``blocked`` are the processes that no Redis has another opinion of.
+        ``blocked`` are the processes that no Redis has another opinion of, ``of_plans`` what is wrong with
+        plans.
         """
-        plans = self._plan_overview.value
         main, *others = zip(self._views, clusters, strict=True)
-        conditions = () if plans is None else plans.conditions
         database = self._database_snapshot()
-        alerts = await main[0].alerts(main[1], outages.get(main[0].url), database, conditions)
+        alerts = await main[0].alerts(main[1], outages.get(main[0].url), database, of_plans)
         for view, cluster in others:
             alerts += await view.alerts(cluster, outages.get(view.url))
         by_key = {(alert.name, alert.queue, alert.subject): alert for alert in reversed(alerts)}
@@ -218,7 +235,7 @@ class SnapshotReader:
         return await self._history.decisions(datetime.now(UTC))
 
     async def _read_plans(self) -> PlanOverview:
-        return PlanOverview({}, ()) if self._plans is None else await read_plans(self._redis, self._plans)
+        return PlanOverview({}) if self._plans is None else await read_plans(self._redis, self._plans)
 
     def _database_snapshot(self) -> DatabaseSnapshot:
         return DatabaseSnapshot(self._database.safe_url, self._dead_letters.error, self._writes.error)

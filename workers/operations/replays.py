@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import structlog
@@ -17,7 +16,7 @@ from storage.asyncio_tools import cancel_and_wait
 from storage.database.events import EventSink, ignore_event
 from storage.database.tables import POISON_DEATHS
 from storage.dead_letters.filters import LetterFilter
-from storage.dead_letters.plans import NewPlan, Plan, PlanItem, PlanRepository, PlanState
+from storage.dead_letters.plans import NewPlan, Plan, PlanItem, PlanRepository, PlanState, is_new
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import StorageError
 from workers.dead_letters.replay.replayer import Replayer
@@ -46,7 +45,6 @@ _MAX_SHOWN_GROUPS = 10
 """Groups that a preview names."""
 _REDIS_SECONDS = 2.0
 """Timeout of the question which plans a process runs now."""
-_NEW_SECONDS = 3.0
 CLOSE_GRACE_SECONDS = 3.0
 """How long an interrupted plan may take to write down how far it is."""
 _UNENDED: tuple[PlanState, ...] = ("frozen", "running", "paused", "halted")
@@ -346,7 +344,7 @@ class ReplayOperations:
             return [replace(plan, active=None if plan.state == "running" else False) for plan in plans]
         with_activity = []
         for plan in plans:
-            active = plan.id in active_ids or (plan.state == "running" and _is_new(plan))
+            active = plan.id in active_ids or (plan.state == "running" and is_new(plan.created_at))
             if plan.state == "running" and not active:
                 plan = await self._plans.get(plan.id) or plan
             with_activity.append(replace(plan, active=active))
@@ -360,11 +358,3 @@ def _check_resumable(plan: Plan, halt: float | None) -> None:
         raise ConflictError(
             f"plan {plan.id} has halted ({plan.note})", fix="resume it with a higher limit, up to 1 (100 %)"
         )
-
-
-def _is_new(plan: Plan) -> bool:
-    """Return whether it was made a moment ago.
-
-    A replay of one letter runs from the start, and holds no lock.
-    """
-    return timedelta(0) <= datetime.now(UTC) - plan.created_at < timedelta(seconds=_NEW_SECONDS)

@@ -212,7 +212,7 @@ class JobsScreen(PagedScreen[ListState[Listed], JobSummary], JobActions):
             of_filter = f" for {escape(query)} among those searched: {searches_on}, {shows_all}"
         nothing = f"  {job_text.EMPTY[self.state.filter.tab]}{of_filter}"
         last_done = self.page.last_done if isinstance(self.page, JobPage) else ()
-        done = job_text.last_done_lines(last_done, self.session.now)
+        done = job_text.last_done_lines(last_done, self.session.now, self.size.width)
         return "\n".join([nothing, *self._why_nothing_starts(), *done])
 
     def _why_nothing_starts(self) -> list[str]:

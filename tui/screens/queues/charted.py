@@ -70,8 +70,9 @@ class ChartedScreen(QueueActions):
     def update_snapshot(self, snapshot: Snapshot | None, error: str | None) -> None:
         """Show a snapshot, and fetch the details when they are due; none while another screen is shown."""
         super().update_snapshot(snapshot, error)
-        is_shown = snapshot is not None and self.is_current and not self.session.frozen
-        if is_shown and self.details.begin_if_due():
+        if snapshot is None or not self.is_current or self.session.frozen:
+            return
+        if self.details.begin_if_due(snapshot):
             self.fetch_details()
 
     @work(group="details")

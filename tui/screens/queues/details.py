@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from tui.session import READ_PAUSE_FACTOR, Session
+from workers.monitoring.snapshot import Snapshot
 from workers.operations.history import History, Series, series
 from workers.operations.operations import ALL_EVENTS, Event, EventFilter, FailureGroup, LetterFilter
 
-REFRESH_SECONDS = 10.0
+_REFRESH_SECONDS = 10.0
+"""After which they are fetched again, although nothing has changed by the snapshot."""
 _DAY_SECONDS = 86_400.0
 MAX_GROUPS = 20
 _MAX_EVENTS = 60
@@ -42,12 +44,22 @@ class Details:
     _series: dict[tuple[str, str, float, int], Series] = field(default_factory=dict)
     """Those of these histories, by queue, figure, range and steps: charts are drawn each second."""
     _next: float = 0.0
+    _next_of_change: float = 0.0
+    """The monotonic time before which a change does not make them due: a slow server has a rest."""
+    _state: object = None
+    """The state of their subjects when they were fetched, by the snapshot."""
     _fetching: bool = False
 
-    def begin_if_due(self) -> bool:
-        """Return whether they should be fetched now; two snapshots in the same moment begin one fetch."""
-        due = not self._fetching and time.monotonic() >= self._next
-        self._fetching = self._fetching or due
+    def begin_if_due(self, snapshot: Snapshot) -> bool:
+        """Return whether they should be fetched now; two snapshots in the same moment begin one fetch.
+
+        They are due after a while, and at once if the snapshot shows more than they do.
+        """
+        state, now = _state_of(snapshot), time.monotonic()
+        has_changed = state != self._state and now >= self._next_of_change
+        due = not self._fetching and (now >= self._next or has_changed)
+        if due:
+            self._fetching, self._state = True, state
         return due
 
     def series(self, queue: str, figure: str, seconds: float, steps: int) -> Series | None:
@@ -64,7 +76,7 @@ class Details:
     async def fetch(self, range_seconds: float) -> None:
         """Fetch all; what cannot be fetched stays as it was."""
         began = time.monotonic()
-        self._fetching, self._next = True, began + REFRESH_SECONDS
+        self._fetching, self._next = True, began + _REFRESH_SECONDS
         try:
             await self.fetch_histories(range_seconds)
             self.problem = ""
@@ -74,9 +86,10 @@ class Details:
                 await self._fetch_events(range_seconds)
         finally:
             self._fetching, self.were_read = False, True
-            took = time.monotonic() - began
+            rest = READ_PAUSE_FACTOR * (time.monotonic() - began)
+            self._next_of_change = time.monotonic() + rest
             if self._next:  # not invalidated in the meantime
-                self._next = time.monotonic() + max(REFRESH_SECONDS, READ_PAUSE_FACTOR * took)
+                self._next = time.monotonic() + max(_REFRESH_SECONDS, rest)
 
     async def fetch_histories(self, range_seconds: float) -> None:
         """Fetch the histories: those of up to three hours are in memory."""
@@ -114,6 +127,17 @@ class Details:
 
     def _keep_problem(self, message: str) -> None:
         self.problem = message
+
+
+def _state_of(snapshot: Snapshot) -> object:
+    """Return all of a snapshot that becomes an event, and how many letters there are."""
+    return (
+        snapshot.dead_letters,
+        snapshot.plans,
+        [queue.paused for queue in snapshot.queues],
+        {(worker.id, worker.state) for worker in snapshot.workers},
+        {(alert.name, alert.queue, alert.subject) for alert in snapshot.alerts if alert.fires},
+    )
 
 
 def _ignore(message: str) -> None:

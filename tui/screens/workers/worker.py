@@ -144,6 +144,8 @@ class WorkerScreen(WorkerActions, JobActions):
         parts = [f"by {self.order}" if self.order is not None else ""]
         parts.append(f"{len(table.marks):,} marked" if table.marks else "")
         self.query_one("#worker-jobs-title", Rule).show("Jobs in flight", " · ".join(filter(None, parts)))
+        if self._worker is not None:
+            self._show_forecast(self._worker)
 
     def _show(self) -> None:
         worker = self._worker
@@ -155,12 +157,18 @@ class WorkerScreen(WorkerActions, JobActions):
         own = "this process" if self._is_own(worker) else ""
         title.show(escape(worker.name), "has ended: these are its last figures" if self._ended else own)
         facts.show(worker_page.facts(worker, key_name(self, "workers.undo-drain")))
-        forecast = self.query_one("#worker-jobs", Line)
-        forecast.show(worker_page.jobs(worker, self.forecasts(worker)))
-        forecast.display = not worker.held or worker.state in ("draining", "dead")
+        self._show_forecast(worker)
         if not self._ended:
             self.query_one("#worker-settings", Line).show(self.settings_text(worker.id))
             self.query_one("#worker-log", Line).show(self.log_text(worker.id))
+
+    def _show_forecast(self, worker: Worker) -> None:
+        """Show what becomes of its jobs; that it holds none only if none is listed: one may be newer."""
+        forecast = self.query_one("#worker-jobs", Line)
+        forecast.show(worker_page.jobs(worker, self.forecasts(worker)))
+        is_listed = bool(self.table.items)
+        is_ending = bool(worker.held) and worker.state in ("draining", "dead")
+        forecast.display = is_ending or not (worker.held or is_listed)
 
     def on_markable_table_marks_changed(self) -> None:
         """Count the marks in the title."""

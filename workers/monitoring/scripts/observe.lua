@@ -1,5 +1,6 @@
 -- Records since when a condition lasts that no step of a queue writes down: for instance, no worker serves it.
--- The first process that observes it writes the moment; all others read it.
+-- The first process that observes it writes the moment; all others read it.  It also has when a condition was
+-- seen to have ended: such a field, both over and there, gets the moment now.
 --
 -- KEYS  1 observed  hash  condition -> server time at which it was first observed, ms
 -- ARGV  1 number of conditions that are there  then these  then those that are over

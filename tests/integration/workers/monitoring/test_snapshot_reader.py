@@ -113,6 +113,43 @@ async def test_a_snapshot_with_alerts_is_a_reason_to_check_them_for_half_a_minut
     assert not seen.observer.saw_alerts
 
 
+async def test_a_backlog_that_ends_and_returns_at_once_is_new_to_every_process_and_to_a_single_snapshot(
+    seen: Seen, redis: Redis, redis_url: str, database: Database
+) -> None:
+    """The history has a point each ten seconds: it shows none of that."""
+    table = cast(DeadLetterRepository, Table())
+
+    def make() -> SnapshotReader:
+        policies = [DEFAULT_POLICIES[COLOR]]
+        return SnapshotReader(
+            redis, redis_url, policies, database, table, environment="test", weather_provider="offline"
+        )
+
+    async def backlogs(reader: SnapshotReader) -> list[tuple[str, float | None]]:
+        alerts = (await reader.take()).alerts
+        return [(alert.state, alert.since) for alert in alerts if alert.name == "backlog"]
+
+    seconds, _ = await redis.time()
+    for at_ms in ((seconds - 90) * 1000, (seconds - 10) * 1000):
+        await redis.zadd(f"{KEYS.history}10", {json.dumps([at_ms, 120, 0]): at_ms})
+    jobs = [f"saq:job:{COLOR}:{number}" for number in range(120)]
+    await redis.rpush(KEYS.queued, *jobs)
+    other, single = make(), make()
+    try:
+        for reader in (seen.observer, other):
+            assert [state for state, _ in await backlogs(reader)] == ["firing"]
+        await redis.ltrim(KEYS.queued, 0, 79)
+        assert await backlogs(seen.observer) == []
+        for depth, states in ((90, []), (120, ["pending"])):
+            await redis.rpush(KEYS.queued, *jobs[await redis.llen(KEYS.queued) : depth])
+            found = [await backlogs(reader) for reader in (seen.observer, other, single)]
+            assert [state for state, _ in found[0]] == states
+            assert found == [found[0]] * 3
+    finally:
+        await other.close()
+        await single.close()
+
+
 @pytest.mark.slow
 async def test_a_hanging_database_is_unavailable_and_delays_no_snapshot(
     seen: Seen, monkeypatch: pytest.MonkeyPatch

@@ -15,7 +15,7 @@ from sqlalchemy import update
 
 from storage.database.engine import Database
 from storage.database.tables import PlanRow
-from storage.dead_letters.plans import PlanRepository
+from storage.dead_letters.plans import PlanRepository, UnfinishedPlan
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.redis.lock import ExpiringLock
 from tests.support.engine import MakeBench
@@ -26,6 +26,7 @@ from tests.support.waiting import eventually
 from workers.engine.keys import PLAN
 from workers.engine.policy import DEFAULT_POLICIES
 from workers.errors import ConflictError
+from workers.monitoring.plans import read_plans
 from workers.operations.operations import ALL_DEAD, Operations, ReplayOptions
 
 QUEUE = "color-extraction"
@@ -149,6 +150,54 @@ async def test_a_plan_is_never_seen_interrupted_while_it_begins_and_ends(
     ended.set()
     await asyncio.gather(*watching)
     assert seen <= {"frozen", "running", "done"}
+
+
+async def _interrupted(operations: Operations, database: Database) -> int:
+    """A plan that is marked as running, and that no process runs."""
+    await write(DeadLetterRepository(database), 3)
+    plan = await operations.replays.create_plan(ALL_DEAD)
+    await PlanRepository(database).transition(plan.id, "running", from_states=["frozen"])
+    async with database.begin() as connection:
+        await connection.execute(update(PlanRow).values(created_at=NOW - timedelta(hours=1)))
+    return plan.id
+
+
+async def _plan_alerts(operations: Operations) -> tuple[list[str], dict[str, int]]:
+    snapshot = await operations.snapshot()
+    assert snapshot.plans is not None
+    names = [f"{alert.name} {alert.state}" for alert in snapshot.alerts if alert.name.startswith("plan_")]
+    return names, {state: count for state, count in snapshot.plans.items() if count}
+
+
+async def test_a_plan_that_runs_again_is_not_interrupted_in_any_process_from_that_moment_on(
+    operations: Operations, redis: Redis, redis_url: str, database: Database
+) -> None:
+    plan_id = await _interrupted(operations, database)
+    other = operations_on(redis_url, database)
+    try:
+        for shown in (operations, other):
+            assert await _plan_alerts(shown) == (["plan_interrupted firing"], {"interrupted": 1})
+        lock = ExpiringLock(redis, f"{PLAN}{plan_id}")
+        assert await lock.acquire_or_renew()
+        for shown in (operations, other):
+            assert await _plan_alerts(shown) == ([], {"running": 1})
+    finally:
+        await other.close()
+
+
+async def test_a_plan_that_ends_while_the_plans_are_read_is_not_interrupted(
+    operations: Operations, redis: Redis, database: Database
+) -> None:
+    plan_id = await _interrupted(operations, database)
+
+    class EndsMeanwhile(PlanRepository):
+        async def unfinished_plans(self, limit: int = 20) -> list[UnfinishedPlan]:
+            plans = await super().unfinished_plans(limit)
+            await self.transition(plan_id, "done", from_states=["running"])
+            return plans
+
+    overview = await read_plans(redis, EndsMeanwhile(database))
+    assert (overview.conditions, dict(overview.counts)["done"]) == ([], 1)
 
 
 async def test_a_plan_is_unknown_while_redis_is_silent(tmp_path: Path, database: Database) -> None:

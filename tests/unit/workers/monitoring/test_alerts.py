@@ -15,9 +15,10 @@ from workers.engine.histogram import bucket
 from workers.engine.history import History, Point, run_buckets
 from workers.engine.schedules import Schedule
 from workers.monitoring import alert_rules as rules
-from workers.monitoring.alert_evaluation import Condition, alerts, queue_conditions, schedule_conditions
+from workers.monitoring.alert_evaluation import alerts, queue_conditions, schedule_conditions
 from workers.monitoring.alert_rules import BY_NAME, DEFAULTS, RULES, Thresholds
-from workers.monitoring.breaches import LatencyReader, depth_breach, failure_breach, find_breach
+from workers.monitoring.breaches import Breach, LatencyReader, depth_breach, failure_breach, find_breach
+from workers.monitoring.conditions import Condition
 from workers.monitoring.descriptions import describe_limit
 from workers.monitoring.snapshot import DatabaseSnapshot, QueueSnapshot, RedisSnapshot, WorkerSnapshot
 
@@ -96,8 +97,8 @@ def test_a_breach_begins_above_the_limit_and_ends_at_the_lower_one(depths: list[
     breached = False
     for depth in depths:
         breached = depth > 100 or (breached and depth > 80)
-    assert (breach is not None) == breached
-    if breach is not None:
+    assert (breach is not None and not breach.has_ended) == breached
+    if breached and breach is not None:
         began = round((breach.since - NOW) / 10) + len(depths) - 1
         assert depths[began] > 100
         assert all(depth > 80 for depth in depths[began:])
@@ -132,8 +133,8 @@ def test_fewer_than_twenty_attempts_are_no_alert(steps: list[tuple[int, int]]) -
 
 
 def test_an_unknown_figure_ends_a_breach() -> None:
-    assert find_breach([(1, 9.0), (2, None)], 5, 4) is None
-    assert find_breach([(1, 9.0), (2, None), (3, 4.5)], 5, 4) is None
+    assert find_breach(iter([(2, None), (1, 9.0)]), 5, 4) == Breach(1, 0.0, has_ended=True)
+    assert find_breach(iter([(3, 4.5), (2, None), (1, 9.0)]), 5, 4) is None
 
 
 def test_a_failing_queue_is_pending_for_a_minute_and_then_fires() -> None:
@@ -274,6 +275,11 @@ def test_a_duration_of_the_settings_decides_when_a_breach_fires() -> None:
     (failing,) = alerts([Condition("failing", QUEUE.name, "", NOW - 59)], NOW, limits)
     assert (backlog.state, failing.state) == ("firing", "pending")
     assert limits.settings(QUEUE.name) == {"no_worker alert after": 60, "backlog alert after": 0}
+
+
+def test_what_fires_at_once_fires_though_its_moment_was_written_after_the_state_was_read() -> None:
+    (alert,) = alerts([Condition(rules.PLAN_HALTED, None, "halted", NOW + 0.004)], NOW)
+    assert alert.state == "firing"
 
 
 def test_a_backlog_is_as_old_as_the_first_job_too_many() -> None:
