@@ -84,10 +84,10 @@ _ONLY_WIDE = ("worker", "progress", "last", "expression", "missed", "function", 
 _MIN_FLEXIBLE = 14
 _COMPACT_SCHEDULE_CHARS = 12
 _MAX_KEY_CHARS = 48
+"""Columns of a key: more would only be a gap between it and its queue."""
 _MIN_KEY_CHARS = 8
 _DONE_CHARS = 47
 """Columns before the key of a job that was done last."""
-"""Columns of a key: more would only be a gap between it and its queue."""
 
 
 def tab_bar(
