@@ -36,9 +36,9 @@ def run_operation(
     With ``database`` optional, an operation that needs Redis alone runs while the database is unavailable;
     with ``redis`` optional it is the other way round.
     """
-    from app.cli.settings import load_settings
+    from app.cli.settings import load_command_settings
 
-    settings, policies = load_settings(data_dir)
+    settings, policies = load_command_settings(data_dir)
     with without_collector():
         from app.process.composition import open_appliance
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import structlog
 
-from app.errors import UnavailableError, UsageError
+from app.errors import UNREACHABLE_FIX, UnavailableError, UsageError
 from app.settings import DATABASE_FILE, Settings
 from storage.asyncio_tools import cancel_and_wait
 from storage.database.engine import Database
@@ -97,7 +97,9 @@ async def _wait_for(database: Database, timeout: float) -> None:
         given_up = has_waited and not isinstance(error, DirectConnectionError | MigrationError)
         prefix = f"given up after {timeout:g} s: " if given_up else ""
         problem, field = f"{prefix}{error.problem}", _field(error)
-        raise UnavailableError(problem, field=field, fix=error.fix) from None
+        lasts = database.dialect == "sqlite" or isinstance(error, PermanentDatabaseError | MigrationError)
+        fix = error.fix or ("" if lasts else UNREACHABLE_FIX)
+        raise UnavailableError(problem, field=field, fix=fix) from None
 
 
 def _field(error: StorageError) -> str:
