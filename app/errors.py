@@ -12,8 +12,6 @@ from storage.errors import ApplianceError, Kind
 
 EXIT_CODES: Final = {Kind.USAGE: 2}
 """Exit codes of commands by the kind of their error; 1 for every other."""
-UNREACHABLE_FIX: Final = "see whether it runs and answers, or correct the URL"
-"""How to fix that a server of a URL does not answer."""
 INTERRUPTED: Final = 130
 """Exit code of a command that ctrl-C ended."""
 

@@ -10,11 +10,12 @@ from urllib.parse import quote
 
 import structlog
 
-from app.errors import UNREACHABLE_FIX, UnavailableError, UsageError
+from app.errors import UnavailableError, UsageError
 from app.settings import DATABASE_FILE, Settings
 from storage.asyncio_tools import cancel_and_wait
 from storage.database.engine import Database
 from storage.errors import (
+    UNREACHABLE_FIX,
     DatabaseUnavailableError,
     DirectConnectionError,
     DirectUrlError,

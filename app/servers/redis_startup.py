@@ -19,12 +19,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from app.errors import UNREACHABLE_FIX, AppError, UnavailableError, UsageError
+from app.errors import AppError, UnavailableError, UsageError
 from app.servers.embedded_valkey import EmbeddedServer, EmbeddedServerError
 from app.servers.redis_tls import diagnose_tls
 from app.settings import Settings
 from storage.backoff import Backoff
-from storage.errors import one_line
+from storage.errors import UNREACHABLE_FIX, one_line
 from storage.redis.client import make_client, redact_url
 from storage.redis.refusals import CLUSTER_MODE, Refusal, fix_of, problem_of, refusal_of
 from workers.engine.probe import check_reads, check_rights

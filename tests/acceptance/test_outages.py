@@ -150,6 +150,23 @@ async def test_commands_do_not_wait_for_an_embedded_server_that_is_frozen(
             assert f"(pid {pid}) does not answer" in warning["cause"]
 
 
+async def test_a_silent_redis_of_one_queue_gives_its_commands_one_line(
+    program: Program, stack: ExitStack
+) -> None:
+    own = {"COUTURECAST_COLOR_EXTRACTION_REDIS_URL": f"redis://me:hidden@127.0.0.1:{_listen(stack)}/0"}
+    for done in await many(program, ("pause", QUEUE), ("enqueue", QUEUE, "--data", JOB), **own):
+        error = _error(done)
+        assert error.startswith("error: Redis does not answer: ")
+        assert error.endswith(": couturecast-tui doctor names the server and what to do")
+    other = program.run("pause", "moderation-review", **own)
+    assert (other.code, other.errors) == (0, [])
+
+
+def test_a_silent_redis_of_the_cache_gives_its_commands_one_line(program: Program, stack: ExitStack) -> None:
+    done = program.run("cache", "stats", CACHE_REDIS_URL=f"redis://me:hidden@127.0.0.1:{_listen(stack)}/0")
+    assert _error(done) == f"error: the cache's Redis does not answer: no reply in time: {FIX}"
+
+
 async def test_a_start_waits_for_longer_than_a_command(program: Program) -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
     starting = asyncio.create_task(program.start(REDIS_URL=url, **PATIENT))
