@@ -197,8 +197,14 @@ class EmbeddedServer:
         is_silent = self._silent_since is not None and (
             time.monotonic() - self._silent_since >= self._silent_seconds
         )
-        if is_silent or time.monotonic() > deadline:
+        if is_silent:
             raise self._no_answer()
+        if time.monotonic() > deadline:
+            raise EmbeddedServerError(
+                f"the embedded Redis in {self.directory} (pid {self._pid()}) is not ready after"
+                f" {START_SECONDS:g} s",
+                fix=f"wait until it has loaded its data, see {self._log}",
+            )
         time.sleep(_POLL_SECONDS)
 
     def _no_answer(self) -> EmbeddedServerError:
