@@ -209,7 +209,9 @@ class RedisView:
                     keep_history=keep_history and not unwritable,
                 )
         except (RedisError, OSError) as error:
-            self._failure = self._describe_failure(error)
+            is_ours = isinstance(error, TimeoutError) and not str(error) and seconds is not None
+            cause = TimeoutError(f"no reply within {seconds:g} s") if is_ours else error
+            self._failure = self._describe_failure(cause)
             self._failed_at = time.monotonic()
             self._info.invalidate()
             return self._last_figures()
