@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, Final
+
+UNREACHABLE_FIX: Final = "see whether it runs and answers, or correct the URL"
+"""How to fix that a server of a URL does not answer."""
 
 
 class Kind(Enum):

@@ -63,7 +63,7 @@ def list_letters(
         output.print_page_note(page.next)
         return 0
 
-    run_operation(data_dir, run)
+    run_operation(data_dir, run, redis="optional")
 
 
 @commands.command("show")
@@ -91,7 +91,7 @@ def show_letter(
         output.print_json(asdict(letter) | {"lineage": members})
         return 0
 
-    run_operation(data_dir, run)
+    run_operation(data_dir, run, redis="optional")
 
 
 @commands.command("groups")
@@ -116,7 +116,7 @@ def list_groups(
             output.print_text(groups_text(groups, width=terminal_width()))
         return 0
 
-    run_operation(data_dir, run)
+    run_operation(data_dir, run, redis="optional")
 
 
 @commands.command("discard")
@@ -134,7 +134,7 @@ def discard(
     """Hide dead letters; restore undoes it."""
     selection = parse_selection(ids, filter_options, all_)
     options = bulk_options(selection, dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
-    run_operation(data_dir, lambda operations: _discard(operations, selection, options))
+    run_operation(data_dir, lambda operations: _discard(operations, selection, options), redis="optional")
 
 
 async def _discard(operations: Operations, selection: Selection, options: BulkOptions) -> int:
@@ -174,7 +174,7 @@ def restore(
     """Undo a discard: the letters are dead again, and shown."""
     selection = parse_selection(ids, filter_options, all_, state="discarded")
     options = bulk_options(selection, dry_run=dry_run, yes=yes, reason=reason, as_json=as_json)
-    run_operation(data_dir, lambda operations: _restore(operations, selection, options))
+    run_operation(data_dir, lambda operations: _restore(operations, selection, options), redis="optional")
 
 
 async def _restore(operations: Operations, selection: Selection, options: BulkOptions) -> int:
@@ -233,10 +233,11 @@ def export(
     selection = parse_selection(ids, filter_options, all_)
     pieces = partial(_escaped_export, selection=selection, form=form, reveal=reveal)
     if file is None:
-        run_operation(data_dir, lambda operations: _print_export(pieces(operations)))
+        run_operation(data_dir, lambda operations: _print_export(pieces(operations)), redis="optional")
     run_operation(
         data_dir,
         lambda operations: _write_export(pieces(operations), form, file, force=force, as_json=as_json),
+        redis="optional",
     )
 
 

@@ -63,9 +63,15 @@ def list_events(
 
     if follow:
         first = limit or (_FIRST_EVENTS if since is None else 1_000)
-        run_operation(data_dir, lambda running: _follow(running, event_filter, first, as_json=as_json))
+        run_operation(
+            data_dir,
+            lambda running: _follow(running, event_filter, first, as_json=as_json),
+            redis="optional",
+        )
     run_operation(
-        data_dir, lambda running: _list(running, event_filter, limit or 50, cursor, as_json=as_json)
+        data_dir,
+        lambda running: _list(running, event_filter, limit or 50, cursor, as_json=as_json),
+        redis="optional",
     )
 
 

@@ -112,7 +112,9 @@ def replay(
     if one is not None and not dry_run:
         run_operation(data_dir, lambda operations: _replay_one(operations, one, kwargs, options, wait=wait))
     run_operation(
-        data_dir, lambda operations: _replay_many(operations, selection, plan_options, options, wait=wait)
+        data_dir,
+        lambda operations: _replay_many(operations, selection, plan_options, options, wait=wait),
+        redis="optional" if dry_run else "required",
     )
 
 
@@ -207,7 +209,7 @@ def list_plans(
                 output.print_note(f"plan {plan.id} is interrupted: resume it with {resume_command(plan)}")
         return 0
 
-    run_operation(data_dir, run)
+    run_operation(data_dir, run, redis="optional")
 
 
 @commands.command("plan")
@@ -238,8 +240,11 @@ def show_plan(
             lambda operations: _show_items(
                 operations, plan_id, state=state, limit=limit, after=cursor or 0, as_json=as_json
             ),
+            redis="optional",
         )
-    run_operation(data_dir, lambda operations: _show_plan(operations, plan_id, as_json=as_json))
+    run_operation(
+        data_dir, lambda operations: _show_plan(operations, plan_id, as_json=as_json), redis="optional"
+    )
 
 
 async def _show_plan(operations: Operations, plan_id: int, *, as_json: bool) -> int:
@@ -330,7 +335,7 @@ def _stop(
         output.print_result(text, _plan_document(plan), as_json=as_json)
         return 0
 
-    run_operation(data_dir, run)
+    run_operation(data_dir, run, redis="optional")
 
 
 async def _print_result(

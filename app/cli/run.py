@@ -41,11 +41,11 @@ def run(
     It is in no queue: no timeout ends it, nothing retries it, and it becomes no dead letter.  Its
     handler really stores and enqueues.  breakpoint() stops in the handler.
     """
-    from app.cli.settings import load_settings
+    from app.cli.settings import load_command_settings
     from app.process.interrupts import raise_on_interrupt
 
     arguments = json_object(data, "--data")
-    settings, policies = load_settings(data_dir)
+    settings, policies = load_command_settings(data_dir)
     raise_on_interrupt()
     running = _run(settings, policies, queue, arguments, key, as_json=as_json)
     raise typer.Exit(asyncio.run(running))

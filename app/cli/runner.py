@@ -16,7 +16,7 @@ import typer
 from app.errors import AppError, explain_shortage
 from app.imports import without_collector
 from app.process.interrupts import raise_on_interrupt
-from storage.errors import ApplianceError
+from storage.errors import ApplianceError, one_line
 
 if TYPE_CHECKING:
     from app.servers.database_startup import DatabaseUse
@@ -36,9 +36,9 @@ def run_operation(
     With ``database`` optional, an operation that needs Redis alone runs while the database is unavailable;
     with ``redis`` optional it is the other way round.
     """
-    from app.cli.settings import load_settings
+    from app.cli.settings import load_command_settings
 
-    settings, policies = load_settings(data_dir)
+    settings, policies = load_command_settings(data_dir)
     with without_collector():
         from app.process.composition import open_appliance
 
@@ -54,13 +54,27 @@ async def _translate_errors(operation: Awaitable[int]) -> int:
     """Turn the errors of libraries and of the system into ours."""
     from redis.exceptions import RedisError
 
-    from storage.redis.refusals import explain
-
     try:
         return await operation
     except (ApplianceError, BrokenPipeError):  # a broken pipe is that of standard output
         raise
     except RedisError as error:
-        raise AppError(explain(error)) from None
+        raise _redis_error(error) from None
     except OSError as error:
-        raise (explain_shortage(error) or AppError(explain(error))) from None
+        raise (explain_shortage(error) or _redis_error(error)) from None
+
+
+def _redis_error(error: Exception) -> AppError:
+    """Return the error about a Redis that refuses, or that answered at first and does not any more."""
+    from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import TimeoutError as RedisTimeoutError
+
+    from storage.redis.refusals import explain, refusal_of
+
+    no_answer = (RedisConnectionError, RedisTimeoutError, ConnectionError, TimeoutError)
+    if not isinstance(error, no_answer) or refusal_of(error) is not None:
+        return AppError(explain(error))
+    cause = one_line(error).rstrip(".") if str(error) else "no reply in time"
+    return AppError(
+        f"Redis does not answer: {cause}", fix="couturecast-tui doctor names the server and what to do"
+    )

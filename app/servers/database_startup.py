@@ -15,6 +15,7 @@ from app.settings import DATABASE_FILE, Settings
 from storage.asyncio_tools import cancel_and_wait
 from storage.database.engine import Database
 from storage.errors import (
+    UNREACHABLE_FIX,
     DatabaseUnavailableError,
     DirectConnectionError,
     DirectUrlError,
@@ -97,7 +98,9 @@ async def _wait_for(database: Database, timeout: float) -> None:
         given_up = has_waited and not isinstance(error, DirectConnectionError | MigrationError)
         prefix = f"given up after {timeout:g} s: " if given_up else ""
         problem, field = f"{prefix}{error.problem}", _field(error)
-        raise UnavailableError(problem, field=field, fix=error.fix) from None
+        lasts = database.dialect == "sqlite" or isinstance(error, PermanentDatabaseError | MigrationError)
+        fix = error.fix or ("" if lasts else UNREACHABLE_FIX)
+        raise UnavailableError(problem, field=field, fix=fix) from None
 
 
 def _field(error: StorageError) -> str:

@@ -19,6 +19,7 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -42,6 +43,11 @@ START_SECONDS = 30.0
 """Timeout of a server's start, which includes loading the append-only file."""
 STOP_SECONDS = 15.0
 """Timeout of a server's end, which includes writing its data."""
+_LOCK_SHARE = 1.5
+"""Timeout of the lock by that of silence: who has it may wait for the same server."""
+_REPLY_SECONDS = 5.0
+_SHORT_REPLY_SECONDS = 1.0
+"""Timeout of a reply after a wait that took long already."""
 _POLL_SECONDS = 0.01
 _DATA_FILE = re.compile(r"(?:append only file|AOF file|RDB file) (appendonly\.aof[\w.]*\.(?:aof|rdb))\b")
 """The name of a file in the server's message that it cannot load it."""
@@ -55,13 +61,17 @@ class EmbeddedServerError(AppError):
 class EmbeddedServer:
     """The server of one data directory.  Its methods block: call them in a thread if an event loop runs.
 
-    Use it as a context manager, or by `acquire` and `release`.
+    Use it as a context manager, or by `acquire` and `release`.  ``silent_seconds`` is how long `acquire`
+    waits for a server that lives and answers nothing; one that is loading its data answers.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, silent_seconds: float = START_SECONDS) -> None:
         self.directory = data_dir / "valkey"
         self.socket = _socket_path(self.directory)
         self.url = f"unix://{quote(str(self.socket))}"
+        self._silent_seconds = silent_seconds
+        self._silent_since: float | None = None
+        """When it was first asked and sent no reply, by the monotonic clock; None after any other outcome."""
         self._user_lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -81,7 +91,7 @@ class EmbeddedServer:
         """
         make_private_dir(self.directory)
         make_private_dir(self.socket.parent)
-        with self._start_lock():
+        with self._start_lock(_LOCK_SHARE * self._silent_seconds):
             user_lock = self._open_lock("users")
             fcntl.flock(user_lock, fcntl.LOCK_SH)
             try:
@@ -184,12 +194,24 @@ class EmbeddedServer:
             raise EmbeddedServerError(
                 f"the embedded Redis did not start: {self._last_log_line()}", fix=f"see {self._log}"
             )
+        is_silent = self._silent_since is not None and (
+            time.monotonic() - self._silent_since >= self._silent_seconds
+        )
+        if is_silent:
+            raise self._no_answer()
         if time.monotonic() > deadline:
             raise EmbeddedServerError(
-                f"the embedded Redis in {self.directory} (pid {self._pid()}) does not answer",
-                fix=f"see {self._log}, end that process and start again",
+                f"the embedded Redis in {self.directory} (pid {self._pid()}) is not ready after"
+                f" {START_SECONDS:g} s",
+                fix=f"wait until it has loaded its data, see {self._log}",
             )
         time.sleep(_POLL_SECONDS)
+
+    def _no_answer(self) -> EmbeddedServerError:
+        return EmbeddedServerError(
+            f"the embedded Redis in {self.directory} (pid {self._pid()}) does not answer",
+            fix=f"see {self._log}, end that process and start again",
+        )
 
     def _has_died(self) -> bool:
         """Return whether the server that this process started has ended."""
@@ -230,14 +252,19 @@ class EmbeddedServer:
             unix_socket_path=str(self.socket), socket_timeout=timeout, retry=Retry(NoBackoff(), 0)
         )
 
-    def _answers(self) -> bool:
+    def _answers(self, timeout: float = _REPLY_SECONDS) -> bool:
         """Return whether the server answers and has loaded its data."""
+        asked_at, silent_since = time.monotonic(), self._silent_since
+        self._silent_since = None
         if not self.socket.exists():
             return False
         try:
-            with self._client(5.0) as client:
+            with self._client(min(self._silent_seconds, timeout)) as client:
                 return bool(client.ping())
-        except (redis.ConnectionError, redis.TimeoutError):  # BusyLoadingError is a ConnectionError
+        except redis.ConnectionError:  # BusyLoadingError is one, too
+            return False
+        except redis.TimeoutError:
+            self._silent_since = silent_since or asked_at
             return False
 
     def _is_alive(self) -> bool:
@@ -264,8 +291,18 @@ class EmbeddedServer:
                 )
             time.sleep(_POLL_SECONDS)
 
-    def _start_lock(self) -> _FileLock:
-        return _FileLock(self._open_lock("start"), START_SECONDS + STOP_SECONDS, self.directory)
+    def _start_lock(self, seconds: float = _LOCK_SHARE * START_SECONDS) -> _FileLock:
+        return _FileLock(self._open_lock("start"), seconds, self._explain_busy)
+
+    def _explain_busy(self, seconds: float) -> EmbeddedServerError:
+        """Return why another process has had the lock for so long: perhaps it waits for a silent server."""
+        if not self._answers(_SHORT_REPLY_SECONDS) and self._silent_since is not None:
+            return self._no_answer()
+        return EmbeddedServerError(
+            f"another process has been starting or stopping the embedded Redis in {self.directory} "
+            f"for {seconds:g} s",
+            fix="wait until it has done so, or end it and start again",
+        )
 
     def _open_lock(self, name: str) -> int:
         try:
@@ -300,21 +337,18 @@ class EmbeddedServer:
 class _FileLock:
     """Holds a kernel lock during a block and closes its file afterwards."""
 
-    def __init__(self, lock: int, timeout: float, directory: Path) -> None:
+    def __init__(self, lock: int, timeout: float, explain: Callable[[float], EmbeddedServerError]) -> None:
+        """``explain`` returns the error after ``timeout`` seconds."""
         self._lock = lock
         self._timeout = timeout
-        self._directory = directory
+        self._explain = explain
 
     def __enter__(self) -> None:
         deadline = time.monotonic() + self._timeout
         while not _try_lock(self._lock):
             if time.monotonic() > deadline:
                 os.close(self._lock)
-                raise EmbeddedServerError(
-                    f"another process has been starting or stopping the embedded Redis in {self._directory} "
-                    f"for {self._timeout:g} s",
-                    fix="end it and start again",
-                )
+                raise self._explain(self._timeout)
             time.sleep(_POLL_SECONDS)
 
     def __exit__(self, *error: object) -> None:

@@ -20,11 +20,11 @@ from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.errors import AppError, UnavailableError, UsageError
-from app.servers.embedded_valkey import EmbeddedServer
+from app.servers.embedded_valkey import EmbeddedServer, EmbeddedServerError
 from app.servers.redis_tls import diagnose_tls
 from app.settings import Settings
 from storage.backoff import Backoff
-from storage.errors import one_line
+from storage.errors import UNREACHABLE_FIX, one_line
 from storage.redis.client import make_client, redact_url
 from storage.redis.refusals import CLUSTER_MODE, Refusal, fix_of, problem_of, refusal_of
 from workers.engine.probe import check_reads, check_rights
@@ -33,6 +33,10 @@ log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = (0.1, 2.0)
 """First and longest pause between two attempts."""
+_MIN_ATTEMPT_SECONDS = 5.0
+"""Shortest timeout of one attempt."""
+_OPTIONAL_SECONDS = 1.0
+"""How long an embedded server that is not required may be silent."""
 _SUPERVISE_SECONDS = 1.0
 """Pause between two checks that the embedded server lives."""
 REDIS_VARIABLE = "REDIS_URL"
@@ -49,7 +53,7 @@ async def open_redis(settings: Settings, data_dir: Path, stack: AsyncExitStack, 
     It answers, unless it is optional.  Raises AppError.
     """
     if settings.redis_url is None:
-        return await _open_embedded(data_dir, stack)
+        return await _open_embedded(data_dir, stack, settings.start_timeout, use)
     url = settings.redis_url.get_secret_value()
     if use != "optional":
         await wait_for_redis(url, settings.start_timeout, works=use == "works")
@@ -64,11 +68,18 @@ def existing_redis_url(settings: Settings) -> str | None:
     return server.url if server.socket.exists() else None
 
 
-async def _open_embedded(data_dir: Path, stack: AsyncExitStack) -> str:
-    server = EmbeddedServer(data_dir)
+async def _open_embedded(data_dir: Path, stack: AsyncExitStack, timeout: float, use: RedisUse) -> str:
+    silent_seconds = _OPTIONAL_SECONDS if use == "optional" else max(timeout, _MIN_ATTEMPT_SECONDS)
+    server = EmbeddedServer(data_dir, silent_seconds=silent_seconds)
     joining = asyncio.create_task(asyncio.to_thread(server.acquire))
     stack.push_async_callback(_stop_embedded, server, joining)
-    await asyncio.shield(joining)
+    try:
+        await asyncio.shield(joining)
+    except EmbeddedServerError as error:
+        if use != "optional":
+            raise
+        log.warning("Redis is unavailable: going on without it", cause=str(error))
+        return server.url
     supervisor = asyncio.create_task(_supervise_embedded(server))
     stack.callback(supervisor.cancel)
     return server.url
@@ -96,13 +107,17 @@ async def wait_for_redis(url: str, timeout: float, *, works: bool, variable: str
 
     ``variable`` names the URL.  Raises UsageError, UnavailableError.
     """
+    seconds = max(timeout, _MIN_ATTEMPT_SECONDS)
 
     async def check() -> None:
         client = make_client(url)  # a new one: after a failover the URL may lead to another server
         try:
-            await check_reads(client)
-            if works:
-                await check_rights(client)
+            async with asyncio.timeout(seconds):
+                await check_reads(client)
+                if works:
+                    await check_rights(client)
+        except TimeoutError:
+            raise TimeoutError("no reply in time") from None
         finally:
             await client.aclose()
 
@@ -144,8 +159,9 @@ async def _explain(
     refusal = await _refusal(url, error)
     if refusal is None:
         await _raise_if_lasting(url, error, variable, first=first)
-        cause = one_line(error)
-        return cause, _failure(variable, f"{server} does not answer, given up after {timeout:g} s: {cause}")
+        cause = one_line(error).rstrip(".")
+        problem = f"{server} does not answer, given up after {timeout:g} s: {cause}"
+        return cause, _failure(variable, problem, UNREACHABLE_FIX)
     problem, fix = problem_of(error, refusal), fix_of(error, refusal, user)
     if not refusal.passes:
         raise UsageError(f"{server}: {problem}", field=variable, fix=fix) from None

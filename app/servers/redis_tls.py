@@ -14,7 +14,7 @@ from storage.redis.client import redact_url
 
 log = structlog.get_logger(__name__)
 
-_PROBE_TIMEOUT_SECONDS = 3.0
+_PROBE_TIMEOUT_SECONDS = 2.0
 _VERIFY = "CERTIFICATE_VERIFY_FAILED"
 
 

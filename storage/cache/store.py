@@ -40,7 +40,7 @@ from storage.cache.entries import (
     version_key,
 )
 from storage.cache.stats import CacheStats, LastHour, count_call, minute_key, parse_counts
-from storage.errors import CacheUnavailableError, InvalidCursorError, one_line
+from storage.errors import UNREACHABLE_FIX, CacheUnavailableError, InvalidCursorError, one_line
 from storage.redis.info import ServerInfo
 from storage.redis.refusals import fix_of, problem_of, refusal_of
 from storage.redis.scripts import Argument, PipelineExecutor, Script, ScriptCall, run_scripts
@@ -295,7 +295,9 @@ class RedisCacheStore:
             return await request
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             self._retry_at = time.monotonic() + _BACKOFF_SECONDS
-            raise CacheUnavailableError(f"the cache's Redis does not answer: {one_line(error)}") from error
+            cause = one_line(error) if str(error) else "no reply in time"
+            problem = f"the cache's Redis does not answer: {cause}"
+            raise CacheUnavailableError(problem, fix=UNREACHABLE_FIX) from error
 
 
 def _raise_refusal(reply: object) -> None:

@@ -43,6 +43,8 @@ from storage.files import create_private_file
 log = structlog.get_logger(__name__)
 
 _BUSY_SECONDS = 10
+_MIN_ATTEMPT_SECONDS = 5.0
+"""Shortest timeout of one attempt to reach the database at start."""
 _FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS = 0.1, 2.0
 _MIGRATION_LOCK = 0x636F7574757265
 """Any number that no other program uses: the key of Postgres' advisory lock."""
@@ -187,11 +189,11 @@ class Database:
 
     async def _wait_until_available(self, timeout: float, on_waiting: Callable[[str], None]) -> None:
         deadline, backoff = time.monotonic() + timeout, Backoff(_FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS)
+        seconds = max(timeout, _MIN_ATTEMPT_SECONDS)
         while True:
             target = self._target
             try:
-                await self._ping()
-                await self._recognise_pooler()
+                await self._try_once(seconds)
             except PermanentDatabaseError:
                 raise
             except DatabaseUnavailableError as error:
@@ -204,6 +206,19 @@ class Database:
                 await asyncio.sleep(delay)
             else:
                 return
+
+    async def _try_once(self, seconds: float) -> None:
+        """Raises DatabaseUnavailableError if the database does not answer in time.
+
+        SQLite has a timeout of its own: a connection to it that is cancelled while it opens would never end.
+        """
+        try:
+            async with asyncio.timeout(None if self._target is None else seconds):
+                await self._ping()
+                await self._recognise_pooler()
+        except TimeoutError:
+            cause = f"nothing within {seconds:g} s"
+            raise DatabaseUnavailableError(f"{self.safe_url} does not answer: {cause}", cause=cause) from None
 
     def mark_unavailable(self, error: DatabaseUnavailableError) -> None:
         """Let every operation raise DatabaseUnavailableError with these parts until `start` has succeeded."""

@@ -334,6 +334,9 @@ class Terminal:
 OpenTerminal = Callable[..., Terminal]
 
 
-async def many(program: Program, *runs: tuple[str, ...], stdin: bytes | None = None) -> list[Done]:
+async def many(
+    program: Program, *runs: tuple[str, ...], stdin: bytes | None = None, **environment: str
+) -> list[Done]:
     """Commands at the same time, on one data directory."""
-    return await asyncio.gather(*(asyncio.to_thread(program.run, *words, stdin=stdin) for words in runs))
+    calls = (asyncio.to_thread(program.run, *words, stdin=stdin, **environment) for words in runs)
+    return await asyncio.gather(*calls)

@@ -203,6 +203,12 @@ class PostgresServer:
         """End it at once, cutting off its clients."""
         self._run("pg_ctl", "-w", "-m", "immediate", "stop")
 
+    def pids(self) -> list[int]:
+        """Return the ids of its processes."""
+        main = int((self._data / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+        return [main, *map(int, children)]
+
     def create(self, name: str, template: str = "template1") -> str:
         """A new database, a copy of another that nobody uses; its URL."""
         self._run_plain("createdb", "-h", str(self._directory), "-U", "postgres", "-T", template, name)

@@ -33,6 +33,8 @@ _RECOVERY_SECONDS = 10.0
 that is being opened may take its timeout of 5 s, and the next one comes 2 s later."""
 _REWRITE_SECONDS = 10.0
 """Once Redis takes writes again: within this, living processes send heartbeats and publish their presence."""
+_FIRST_SECONDS = 2.5
+"""Timeout of the first reading if the try to write before it had no reply in time."""
 _SILENT_SECONDS = 5.0
 """Between two readings of one of several servers that is silent: each takes all of its timeout."""
 _OWN_CODES = frozenset({"NOPERM", "NOAUTH", "UNKNOWN"})
@@ -121,7 +123,9 @@ class RedisView:
             await self._refusal.ready.wait()
         self._info.refresh_if_due()
         unwritable = self._takes_no_writes(outage)
-        cluster = await self._cluster_or_last(keep_history=keep_history)
+        was_silent = is_first and self._refusal.error is not None
+        seconds = _FIRST_SECONDS if was_silent and self._read_seconds is None else self._read_seconds
+        cluster = await self._cluster_or_last(seconds, keep_history=keep_history)
         if is_first:
             await self._info.ready.wait()
         return self._without_ready_workers(cluster) if unwritable and self.is_up else cluster
@@ -193,20 +197,22 @@ class RedisView:
             eviction_policy=str(info.get("maxmemory_policy") or "") or None,
         )
 
-    async def _cluster_or_last(self, *, keep_history: bool) -> ClusterState:
+    async def _cluster_or_last(self, seconds: float | None, *, keep_history: bool) -> ClusterState:
         moment = time.monotonic()
         unwritable = moment - self._unwritable_at < _REWRITE_SECONDS
         if self._is_silent and moment - self._failed_at < _SILENT_SECONDS:
             return self._last_figures()
         try:
-            async with asyncio.timeout(self._read_seconds):
+            async with asyncio.timeout(seconds):
                 cluster = await self.reader.read(
                     recovering=not self.is_up or moment - self._answers_since < _RECOVERY_SECONDS,
                     unwritable=unwritable,
                     keep_history=keep_history and not unwritable,
                 )
         except (RedisError, OSError) as error:
-            self._failure = self._describe_failure(error)
+            is_ours = isinstance(error, TimeoutError) and not str(error) and seconds is not None
+            cause = TimeoutError(f"no reply within {seconds:g} s") if is_ours else error
+            self._failure = self._describe_failure(cause)
             self._failed_at = time.monotonic()
             self._info.invalidate()
             return self._last_figures()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 import structlog
 from sqlalchemy import text
 
+from storage.database import engine
 from storage.database.engine import Database
 from storage.dead_letters.repository import DeadLetterRepository
 from storage.errors import DatabaseUnavailableError
@@ -91,6 +93,23 @@ async def test_a_pooler_added_later_is_recognised_by_its_first_error(postgres_ur
     await _lose_statements(database)
     assert "DIRECT_URL" in str(database.no_session_reason)
     await database.close()
+
+
+async def test_a_start_does_not_wait_for_a_pooler_whose_connections_are_taken(
+    pooler: TransactionPooler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the connection and answers no statement."""
+    monkeypatch.setattr(engine, "_MIN_ATTEMPT_SECONDS", 0.5)
+    database, others = (Database(pooler.url("pgbouncer=true")) for _ in range(2))
+    async with AsyncExitStack() as transactions:
+        for _ in range(3):
+            other = await transactions.enter_async_context(others.connect())
+            await other.execute(text("SELECT 1"))
+        with pytest.raises(DatabaseUnavailableError, match=r"does not answer: nothing within 0\.5 s"):
+            await database.start(timeout=0.0)
+    await database.start()
+    await database.close()
+    await others.close()
 
 
 async def test_without_a_pooler_statements_are_prepared(postgres_url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -167,3 +168,10 @@ async def test_a_connected_process_whose_presence_has_expired_still_serves(
         await eventually(is_over, within=20, what="its presence is published again")
     finally:
         await _end(process)
+
+
+async def test_a_single_snapshot_does_not_wait_for_a_silent_redis_twice(database: Database) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        snapshot = await _look_once(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", database)
+    assert snapshot.redis.error == "TimeoutError: no reply within 2.5 s"  # and not the timeout of a command
+    assert snapshot.redis.timed_out
