@@ -13,6 +13,9 @@ seconds       kept for     points
 
 A point has about 600 bytes, or 2.3 kB if every bucket of both histograms is in use.  So a queue's history
 takes 1.3 MB of Redis, and 5 MB at most.  A queue on which nothing happens writes nothing.
+
+A process keeps up to 570 points of each queue in memory, of 2 kB if they share the names of the counters.
+With names of their own they took 5 kB, and four queues 12 MB after three hours.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any
 
 from storage.redis.scripts import read_script
@@ -52,7 +56,7 @@ class Point:
         """Return a point as history.lua writes it; None if another program wrote it."""
         try:
             at_ms, depth, in_flight, *flat = wire.load(member)
-            counters = dict(zip(flat[::2], flat[1::2], strict=True))
+            counters = dict(zip(map(intern, flat[::2]), flat[1::2], strict=True))
             numbers = (at_ms, depth, in_flight, *counters.values())
         except (ValueError, TypeError, AttributeError, RecursionError):
             return None

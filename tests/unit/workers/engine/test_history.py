@@ -26,9 +26,17 @@ def test_what_another_program_wrote_is_not_a_point() -> None:
         b'[1,2,3,"a"]',
         b"[1,2,-3]",
         b'[1,2,3,"a",1.5]',
+        b"[1,2,3,4,5]",
     ):
         assert Point.parse(member) is None
     assert Point.parse(b'[1500,2,3,"completed",7]') == Point(1.5, 2, 3, {"completed": 7})
+
+
+def test_points_share_the_names_of_their_counters() -> None:
+    points = [Point.parse(b'[1500,2,3,"completed",7,"w12",5]') for _ in range(2)]
+    names = [id(name) for point in points if point is not None for name in point.counters]
+    assert len(names) == 4
+    assert len(set(names)) == 2
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 9)), min_size=1, max_size=30), st.data())
