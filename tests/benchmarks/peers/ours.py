@@ -36,9 +36,7 @@ class CoutureCast(Tool):
         await self._database.start()
 
     async def enqueue(self, jobs: Sequence[dict[str, Any]]) -> None:
-        done = await self._queue.enqueue_many(
-            [self._job(arguments) for arguments in jobs]
-        )
+        done = await self._queue.enqueue_many([self._job(arguments) for arguments in jobs])
         assert all(done)
 
     async def enqueue_later(self, job: dict[str, Any], seconds: float) -> None:
