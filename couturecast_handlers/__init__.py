@@ -68,7 +68,9 @@ class Queue:
         self.name = name
         self._ask = ask
 
-    def enqueue(self, function: str, *, key: str | None = None, scheduled: float = 0, **kwargs: Any) -> Any:
+    def enqueue(
+        self, /, function: str, *, key: str | None = None, scheduled: float = 0, **kwargs: Any
+    ) -> Any:
         """Enqueue a job of ``function``, which names its queue; its key, or None if one with it waits.
 
         ``scheduled``: Unix time before which it does not start.  Awaited in an ``async def`` handler.
@@ -80,7 +82,7 @@ class Queue:
         )
 
 
-def run_for_test(function: Callable[..., Any], *, attempt: int = 1, **payload: Any) -> Any:
+def run_for_test(function: Callable[..., Any], /, *, attempt: int = 1, **payload: Any) -> Any:
     """Run a handler as a job with this payload, without an appliance; returns its result.
 
     Raises what the handler raises, and TypeError for a payload or a result that JSON does not have.
@@ -88,18 +90,20 @@ def run_for_test(function: Callable[..., Any], *, attempt: int = 1, **payload: A
     """
     import asyncio
 
-    is_async = asyncio.iscoroutinefunction(function)
+    from couturecast_handlers.importing import is_async
+
+    awaits = is_async(function)
 
     async def answer() -> str:
         return "test"
 
     def ask(_verb: str, _fields: dict[str, Any]) -> Any:
-        return answer() if is_async else "test"
+        return answer() if awaits else "test"
 
     job = Job("test", getattr(function, "__name__", "test"), payload, attempt, {}, "test", ask)
     context = {"job": job, "queue": Queue("test", ask)}
     result = function(context, **json.loads(json.dumps(payload)))
-    if is_async:
+    if awaits:
         result = asyncio.run(result)
     json.dumps(result)
     return result

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -134,6 +135,29 @@ def generator_exit(_ctx):
 
 def return_too_much(_ctx):
     return "x" * (70 << 20)
+
+
+def return_too_deep(_ctx):
+    sys.setrecursionlimit(100_000)
+    nested = None
+    for _ in range(5_000):
+        nested = [nested]
+    return nested
+
+
+def ignore_everything(_ctx):
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(10)
+
+
+def crash(_ctx):
+    faulthandler.enable(sys.__stderr__)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def print_a_long_line(_ctx):
+    os.write(1, b"long" * 10_000 + b"\n")
 
 
 def replace_json(_ctx):

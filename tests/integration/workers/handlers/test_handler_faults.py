@@ -6,8 +6,10 @@ import asyncio
 from contextlib import suppress
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.handler_pools import ODD, OpenPool, run, run_as_the_engine
+from tests.support.waiting import eventually
 from workers.engine.remote_error import RemoteError
 from workers.errors import HandlerProcessDiedError
 
@@ -121,3 +123,36 @@ async def test_a_result_that_is_too_large_is_an_error_that_says_so(open_pool: Op
     pool = await open_pool(f"{ODD}:dispatch")
     with pytest.raises(RemoteError, match=r"written as JSON: it has 70 MB, 32 MB are possible$"):
         await run(pool, what="return_too_much")
+
+
+async def test_a_process_that_is_being_killed_gets_no_job(open_pool: OpenPool) -> None:
+    pool = await open_pool(f"{ODD}:dispatch")
+    assert await run_as_the_engine(pool, 0.2, "odd", what="ignore_everything") == ("timeout", None)
+    assert await run(pool, "good", what="good", value=1) == 1  # HandlerInterruptedError would be raised
+
+
+async def test_a_result_that_cannot_be_read_is_an_error_that_says_why(open_pool: OpenPool) -> None:
+    pool = await open_pool(f"{ODD}:dispatch")
+    with pytest.raises(
+        HandlerProcessDiedError, match="sent cannot be read: maximum recursion depth exceeded"
+    ):
+        await run(pool, what="return_too_deep")
+
+
+async def test_of_a_crash_the_stack_of_the_handler_is_in_the_error(open_pool: OpenPool) -> None:
+    pool = await open_pool(f"{ODD}:dispatch")
+    with pytest.raises(HandlerProcessDiedError) as caught:
+        await run(pool, what="crash")
+    message = str(caught.value)
+    assert "signal SIGSEGV" in message
+    assert "odd_handlers.py" in message
+    assert " in crash" in message
+    assert "couturecast_handlers" not in message
+
+
+async def test_a_long_line_that_is_printed_past_python_is_cut(open_pool: OpenPool) -> None:
+    pool = await open_pool(f"{ODD}:dispatch")
+    with capture_logs() as lines:
+        await run(pool, what="print_a_long_line")
+        await eventually(lambda: any("long" in line["event"] for line in lines))
+    assert max(len(line["event"]) for line in lines) == 500

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import couturecast_handlers
-from couturecast_handlers import PermanentError, run_for_test
+from couturecast_handlers import PermanentError, Queue, run_for_test
 
 FILES = sorted(Path(couturecast_handlers.__file__).parent.glob("*.py"))
 
@@ -87,3 +87,27 @@ def test_a_team_tests_its_handler_without_an_appliance() -> None:
         run_for_test(extract, item_id="dress-1", fails=True)
     with pytest.raises(TypeError):
         run_for_test(extract, item_id=object())
+
+
+class Extractor:
+    """A handler that is an object."""
+
+    async def __call__(self, ctx: dict[str, Any], **payload: Any) -> dict[str, Any]:
+        await ctx["job"].update(progress=0.5)
+        await ctx["queue"].enqueue("fan_out_alert", **payload)
+        return payload
+
+
+def test_an_object_that_can_be_awaited_when_it_is_called_is_tested_like_a_function() -> None:
+    assert run_for_test(Extractor(), item_id="a") == {"item_id": "a"}
+
+
+def test_a_field_of_a_payload_may_be_called_as_the_first_argument_of_ours() -> None:
+    payload = {"function": "a", "job": 1, "queue": 2}
+    assert run_for_test(lambda _ctx, **fields: fields, **payload) == payload
+
+
+def test_a_job_with_a_field_self_can_be_enqueued() -> None:
+    asked: list[Any] = []
+    Queue("test", lambda verb, fields: asked.append((verb, fields["kwargs"]))).enqueue("f", self=1)
+    assert asked == [("enqueue", {"self": 1})]
