@@ -81,11 +81,10 @@ class _Lines:
         """Leave the streams to themselves: in a forked process nobody sends lines, or frees the lock."""
         self.is_open = False
 
-    def add(self, level: str, text: str) -> None:
+    def add(self, level: str, text: str, number: int) -> None:
         if not self.is_open:
             self._raw.write(f"{text}\n")
             return
-        number = self.job_number()
         with self._lock:
             lines = self._waiting.setdefault(number, collections.deque())
             lines.append([time(), level, text[:_MAX_LINE_CHARS]])
@@ -148,7 +147,7 @@ class _Stream(io.TextIOBase):
         number = self._lines.job_number()
         *whole, rest = (self.partial.pop(number, "") + str(text)).split("\n")
         for line in whole[-_MAX_LINES:]:
-            self._lines.add(self._level, line)
+            self._lines.add(self._level, line, number)
         if rest:
             self.partial[number] = rest[-_MAX_LINE_CHARS:]
         return len(text)
@@ -157,7 +156,7 @@ class _Stream(io.TextIOBase):
         """Write what is left as a line: the job has ended."""
         rest = self.partial.pop(number, "")
         if rest:
-            self._lines.add(self._level, rest)
+            self._lines.add(self._level, rest, number)
 
 
 class _Buffer(io.BufferedIOBase):
@@ -193,4 +192,4 @@ class _LogHandler(logging.Handler):
                 text += f": {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
         except Exception:  # of what a handler logs
             text = f"a line of {record.name} that cannot be formatted"
-        self._lines.add(record.levelname.lower(), text)
+        self._lines.add(record.levelname.lower(), text, self._lines.job_number())
