@@ -58,7 +58,17 @@ class Job:
             if not isinstance(fields["meta"], dict):
                 raise TypeError(f"update: meta: use a dict, not {type(fields['meta']).__name__}")
             self.meta = fields["meta"]
+        if "progress" in fields:
+            _check_number("update: progress: use a number from 0 to 1", fields["progress"], 1)
         return self._ask("update", fields)
+
+
+def _check_number(fix: str, value: Any, most: float) -> None:
+    """Raises TypeError or ValueError if ``value`` is no number from 0 to ``most``; NaN is none."""
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{fix}, not {type(value).__name__}")
+    if not 0 <= value <= most:
+        raise ValueError(f"{fix}, not {value}")
 
 
 class Queue:
@@ -77,6 +87,7 @@ class Queue:
         """
         if key is not None and not isinstance(key, str):
             raise TypeError(f"enqueue: key: use a string, not {type(key).__name__}")
+        _check_number("enqueue: scheduled: use a Unix time, in seconds", scheduled, float("inf"))
         return self._ask(
             "enqueue", {"function": function, "key": key, "scheduled": scheduled, "kwargs": kwargs}
         )

@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,24 +61,33 @@ def extract_plainly(ctx: dict[str, Any], item_id: str) -> dict[str, Any]:
     return {"item_id": item_id, "attempt": ctx["job"].attempts}
 
 
-def asks_wrongly(ctx: dict[str, Any], verb: str) -> None:
-    """A handler that asks for what no job has."""
-    if verb == "update":
-        ctx["job"].update(meta=["no dict"])
-    else:
-        ctx["queue"].enqueue("fan_out_alert", key=5)
-
-
 @pytest.mark.parametrize(
-    ("verb", "says"),
+    ("verb", "fields", "says"),
     [
-        ("update", "^update: meta: use a dict, not list$"),
-        ("enqueue", "^enqueue: key: use a string, not int$"),
+        ("update", {"meta": ["no dict"]}, "update: meta: use a dict, not list"),
+        ("update", {"progress": "half"}, "update: progress: use a number from 0 to 1, not str"),
+        ("update", {"progress": 50}, "update: progress: use a number from 0 to 1, not 50"),
+        ("update", {"progress": float("nan")}, "update: progress: use a number from 0 to 1, not nan"),
+        ("enqueue", {"key": 5}, "enqueue: key: use a string, not int"),
+        (
+            "enqueue",
+            {"scheduled": datetime.now(UTC)},
+            "enqueue: scheduled: use a Unix time, in seconds, not datetime",
+        ),
+        (
+            "enqueue",
+            {"scheduled": float("nan")},
+            "enqueue: scheduled: use a Unix time, in seconds, not nan",
+        ),
     ],
 )
-def test_what_a_handler_asks_wrongly_is_one_line(verb: str, says: str) -> None:
-    with pytest.raises(TypeError, match=says):
-        run_for_test(asks_wrongly, verb=verb)
+def test_what_a_handler_asks_wrongly_is_one_line(verb: str, fields: dict[str, Any], says: str) -> None:
+    def asks(ctx: dict[str, Any]) -> None:
+        ctx["job"].update(**fields) if verb == "update" else ctx["queue"].enqueue("fan_out_alert", **fields)
+
+    with pytest.raises((TypeError, ValueError)) as caught:
+        run_for_test(asks)
+    assert str(caught.value) == says
 
 
 def test_a_team_tests_its_handler_without_an_appliance() -> None:
