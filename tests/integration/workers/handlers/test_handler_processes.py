@@ -164,12 +164,16 @@ async def test_the_stack_of_a_job_shows_where_it_stands(
             "'unprintable:f' cannot be imported: OddError: see what it does when it is imported",
         ),
         ("exits:f", "its process ended with exit code 5 while it was imported: good bye"),
+        ("partly:f", "No module named 'parts.missing': add it to "),
     ],
 )
 async def test_what_cannot_be_imported_is_one_line(
     open_pool: OpenPool, team: Path, name: str, says: str
 ) -> None:
     (team / "broken.py").write_text("def f(:\n")
+    (team / "parts").mkdir()
+    (team / "parts" / "__init__.py").touch()
+    (team / "partly.py").write_text("import parts.missing\n")
     (team / "exits.py").write_text("import os\nos.write(2, b'good bye')\nos._exit(5)\n")
     (team / "unprintable.py").write_text(
         "class OddError(Exception):\n    def __str__(self): raise SystemExit\nraise OddError\n"
