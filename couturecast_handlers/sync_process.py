@@ -25,6 +25,8 @@ class SyncProcess(Process):
         self._number = 0
         super().__init__(*arguments)
         self._cancelled = 0
+        self._is_asking = False
+        """Whether the main thread sends a request, half of which would break all that follow."""
         self._main = get_ident()
         signal.signal(_CANCEL, self._on_cancel)
 
@@ -45,6 +47,10 @@ class SyncProcess(Process):
         signal.pthread_kill(self._main, _CANCEL)
 
     def _on_cancel(self, *_: Any) -> None:
+        if not self._is_asking:
+            self._raise_if_cancelled()
+
+    def _raise_if_cancelled(self) -> None:
         if self._number and self._number == self._cancelled:
             raise JobCancelledError
 
@@ -81,7 +87,15 @@ class SyncProcess(Process):
 
     def _ask(self, number: int, verb: str, fields: dict[str, Any]) -> Any:
         answers: SimpleQueue[dict[str, Any]] = SimpleQueue()
-        self.ask(number, verb, fields, answers.put)
+        if get_ident() == self._main:
+            self._is_asking = True
+            try:
+                self.ask(number, verb, fields, answers.put)
+            finally:
+                self._is_asking = False
+            self._raise_if_cancelled()
+        else:
+            self.ask(number, verb, fields, answers.put)
         while True:
             try:
                 return result_of(answers.get(timeout=_WAIT_SECONDS))

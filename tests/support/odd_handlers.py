@@ -145,6 +145,10 @@ def return_too_deep(_ctx):
     return nested
 
 
+def update_much(ctx):
+    ctx["job"].update(meta={"text": "x" * (4 << 20)})
+
+
 def ignore_everything(_ctx):
     while True:
         with contextlib.suppress(BaseException):

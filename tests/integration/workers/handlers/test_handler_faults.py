@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import socket
+import struct
+import termios
 from contextlib import suppress
 
 import pytest
@@ -129,6 +133,29 @@ async def test_a_process_that_is_being_killed_gets_no_job(open_pool: OpenPool) -
     pool = await open_pool(f"{ODD}:dispatch")
     assert await run_as_the_engine(pool, 0.2, "odd", what="ignore_everything") == ("timeout", None)
     assert await run(pool, "good", what="good", value=1) == 1  # HandlerInterruptedError would be raised
+
+
+async def test_a_cancellation_does_not_cut_off_what_is_being_sent(open_pool: OpenPool) -> None:
+    pool = await open_pool(f"{ODD}:dispatch")
+    (process,) = pool.processes
+    transport, received = process._jobs._transport, process._launched
+    assert transport is not None
+    assert received is not None
+    transport.pause_reading()
+    running = asyncio.create_task(run(pool, what="update_much"))
+    await eventually(lambda: bytes_to_read(received.jobs) > 100_000)  # it waits amid its message
+    running.cancel()
+    await eventually(lambda: any(call.is_cancelled for call in process._calls.values()))
+    transport.resume_reading()
+    await asyncio.wait({running})
+    assert running.cancelled()
+    assert await run(pool, "good", what="good", value=1) == 1
+    assert pool.processes == [process]
+
+
+def bytes_to_read(connection: socket.socket) -> int:
+    found = fcntl.ioctl(connection.fileno(), termios.FIONREAD, struct.pack("i", 0))
+    return int(struct.unpack("i", found)[0])
 
 
 async def test_a_result_that_cannot_be_read_is_an_error_that_says_why(open_pool: OpenPool) -> None:
