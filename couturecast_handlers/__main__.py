@@ -62,6 +62,12 @@ def _leave_signals_to_the_appliance() -> None:
     )
 
 
+def _refuse_to_stop(*_: object, **__: object) -> None:
+    raise RuntimeError(
+        "breakpoint() needs a terminal: run the job with couturecast-tui run QUEUE --data JSON"
+    )
+
+
 def _main() -> None:
     queue, name, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     _set_up_process()
@@ -88,6 +94,8 @@ def _main() -> None:
     start = process.Start(queue, jobs, control, culprit, foreground, output)
     if not foreground:
         _leave_signals_to_the_appliance()
+        if "PYTHONBREAKPOINT" not in os.environ:
+            sys.breakpointhook = _refuse_to_stop
     try:
         function = importing.import_function(name)
     except importing.RefusedError as error:

@@ -149,6 +149,10 @@ def update_much(ctx):
     ctx["job"].update(meta={"text": "x" * (4 << 20)})
 
 
+def stop_here(_ctx):
+    breakpoint()
+
+
 def ignore_everything(_ctx):
     while True:
         with contextlib.suppress(BaseException):

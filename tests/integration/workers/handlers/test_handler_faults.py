@@ -116,6 +116,14 @@ async def test_a_coroutine_that_ignores_its_cancellation_is_ended_with_its_proce
     assert (culprit, other) == (("timeout", None), ("done", 1))
 
 
+async def test_a_breakpoint_in_the_background_is_an_error_that_says_where_it_stops(
+    open_pool: OpenPool,
+) -> None:
+    pool = await open_pool(f"{ODD}:dispatch")
+    with pytest.raises(RemoteError, match=r"^breakpoint\(\) needs a terminal: run the job with "):
+        await run(pool, what="stop_here")
+
+
 async def test_a_process_that_has_lost_a_socket_takes_no_more_jobs(open_pool: OpenPool) -> None:
     pool = await open_pool(f"{ODD}:dispatch")
     with suppress(HandlerProcessDiedError):  # its process may notice before it sends the result
