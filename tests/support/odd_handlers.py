@@ -176,7 +176,7 @@ def replace_json(_ctx):
 def replace_control(_ctx):
     """What joins it to the appliance, the last of its sockets, becomes something else."""
     sockets = []
-    for file in range(3, 64):
+    for file in sorted(map(int, os.listdir("/proc/self/fd"))):
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/self/fd/{file}").startswith("socket:"):
                 sockets.append(file)
