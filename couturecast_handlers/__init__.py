@@ -58,7 +58,17 @@ class Job:
             if not isinstance(fields["meta"], dict):
                 raise TypeError(f"update: meta: use a dict, not {type(fields['meta']).__name__}")
             self.meta = fields["meta"]
+        if "progress" in fields:
+            _check_number("update: progress: use a number from 0 to 1", fields["progress"], 1)
         return self._ask("update", fields)
+
+
+def _check_number(fix: str, value: Any, most: float) -> None:
+    """Raises TypeError or ValueError if ``value`` is no number from 0 to ``most``; NaN is none."""
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{fix}, not {type(value).__name__}")
+    if not 0 <= value <= most:
+        raise ValueError(f"{fix}, not {value}")
 
 
 class Queue:
@@ -68,19 +78,22 @@ class Queue:
         self.name = name
         self._ask = ask
 
-    def enqueue(self, function: str, *, key: str | None = None, scheduled: float = 0, **kwargs: Any) -> Any:
+    def enqueue(
+        self, /, function: str, *, key: str | None = None, scheduled: float = 0, **kwargs: Any
+    ) -> Any:
         """Enqueue a job of ``function``, which names its queue; its key, or None if one with it waits.
 
         ``scheduled``: Unix time before which it does not start.  Awaited in an ``async def`` handler.
         """
         if key is not None and not isinstance(key, str):
             raise TypeError(f"enqueue: key: use a string, not {type(key).__name__}")
+        _check_number("enqueue: scheduled: use a Unix time, in seconds", scheduled, float("inf"))
         return self._ask(
             "enqueue", {"function": function, "key": key, "scheduled": scheduled, "kwargs": kwargs}
         )
 
 
-def run_for_test(function: Callable[..., Any], *, attempt: int = 1, **payload: Any) -> Any:
+def run_for_test(function: Callable[..., Any], /, *, attempt: int = 1, **payload: Any) -> Any:
     """Run a handler as a job with this payload, without an appliance; returns its result.
 
     Raises what the handler raises, and TypeError for a payload or a result that JSON does not have.
@@ -88,18 +101,20 @@ def run_for_test(function: Callable[..., Any], *, attempt: int = 1, **payload: A
     """
     import asyncio
 
-    is_async = asyncio.iscoroutinefunction(function)
+    from couturecast_handlers.importing import is_async
+
+    awaits = is_async(function)
 
     async def answer() -> str:
         return "test"
 
     def ask(_verb: str, _fields: dict[str, Any]) -> Any:
-        return answer() if is_async else "test"
+        return answer() if awaits else "test"
 
     job = Job("test", getattr(function, "__name__", "test"), payload, attempt, {}, "test", ask)
     context = {"job": job, "queue": Queue("test", ask)}
     result = function(context, **json.loads(json.dumps(payload)))
-    if is_async:
+    if awaits:
         result = asyncio.run(result)
     json.dumps(result)
     return result

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 
 _PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29  # prctl(2)
 _OLDEST = (3, 9)
@@ -61,6 +62,12 @@ def _leave_signals_to_the_appliance() -> None:
     )
 
 
+def _refuse_to_stop(*_: object, **__: object) -> None:
+    raise RuntimeError(
+        "breakpoint() needs a terminal: run the job with couturecast-tui run QUEUE --data JSON"
+    )
+
+
 def _main() -> None:
     queue, name, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     _set_up_process()
@@ -70,6 +77,7 @@ def _main() -> None:
     sys.path.insert(0, os.path.dirname(here))
     from couturecast_handlers import importing, process, wire
     from couturecast_handlers.async_process import AsyncProcess
+    from couturecast_handlers.output import Output
     from couturecast_handlers.sync_process import SyncProcess
 
     # The folder of this package is full of the appliance's own.
@@ -80,10 +88,14 @@ def _main() -> None:
         os.set_inheritable(descriptor, False)
     jobs, control = (socket.socket(fileno=descriptor) for descriptor in descriptors[:2])
     culprit = memoryview(mmap.mmap(descriptors[2], mmap.PAGESIZE)).cast("q")
-    start = process.Start(queue, jobs, control, culprit, options.get("foreground", False))
-    if not start.foreground:
-        _leave_signals_to_the_appliance()
     writer = wire.Writer(jobs)
+    foreground = options.get("foreground", False)
+    output = None if foreground else Output(writer)
+    start = process.Start(queue, jobs, control, culprit, foreground, output)
+    if not foreground:
+        _leave_signals_to_the_appliance()
+        if "PYTHONBREAKPOINT" not in os.environ:
+            sys.breakpointhook = _refuse_to_stop
     try:
         function = importing.import_function(name)
     except importing.RefusedError as error:
@@ -100,4 +112,8 @@ def _main() -> None:
 if __name__ == "__main__":
     if sys.version_info < _OLDEST:
         sys.exit(f"Python {sys.version.split()[0]} is too old for handlers: 3.9 or newer is needed")
-    _main()
+    try:
+        _main()
+    except BaseException:
+        traceback.print_exc(file=sys.__stderr__)
+        os._exit(1)  # not by the interpreter, which would wait for the threads of the team

@@ -54,6 +54,10 @@ class AsyncProcess(Process):
             if self.loop.is_closed():
                 os._exit(1)
 
+    def job_number(self) -> int:
+        """Return the job of this context."""
+        return current_job.get()
+
     def cancel(self, number: int) -> None:
         """Cancel the job's task."""
         self.loop.call_soon_threadsafe(self._cancel, number)

@@ -40,6 +40,10 @@ def _fix(error: BaseException, module_name: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         if module_name == error.name or module_name.startswith(f"{error.name}."):
             return "name its folder in COUTURECAST_HANDLERS_PATH, or correct COUTURECAST_HANDLERS"
+        package = sys.modules.get(error.name.rpartition(".")[0])
+        if package is not None:
+            folders = ", ".join(getattr(package, "__path__", ()))
+            return f"add it to {folders or package.__name__}, or correct the import"
         return f"install {error.name} for {sys.executable}, or name another with COUTURECAST_HANDLERS_PYTHON"
     if isinstance(error, SyntaxError):
         return f"correct line {error.lineno} of {error.filename}"

@@ -6,10 +6,13 @@ import collections
 import contextvars
 import io
 import logging
+import os
 import sys
-import threading
-import time
-from typing import Any
+from _thread import allocate_lock, start_new_thread
+from collections.abc import Callable
+from queue import SimpleQueue
+from time import sleep, time
+from typing import Any, TextIO
 
 from couturecast_handlers.wire import Writer
 
@@ -24,12 +27,25 @@ current_job: contextvars.ContextVar[int] = contextvars.ContextVar("job", default
 
 
 class Output:
-    """Takes the place of the streams and of the root logger's handler."""
+    """Takes the place of the streams and of the root logger's handler.
+
+    It does so before the team's modules are imported: what they set up then, such as a handler of their log,
+    keeps its streams.  Until `begin`, and in a process that a handler forks, these are the process' own.
+    """
 
     def __init__(self, writer: Writer) -> None:
-        self._lines = _Lines(writer)
-        self._streams = _Stream(self._lines, "info", 1), _Stream(self._lines, "error", 2)
-        sys.stdout, sys.stderr = self._streams
+        out, err = sys.stdout, sys.stderr
+        self._lines = _Lines(writer, err)
+        # Logging libraries keep the stream of errors whatever the level of a line is.
+        kept = _Stream(self._lines, "info", 1, out), _Stream(self._lines, "info", 2, err)
+        self._streams = *kept, _Stream(self._lines, "error", 2, err)
+        sys.stdout, sys.stderr = kept
+        os.register_at_fork(after_in_child=self._lines.close)
+
+    def begin(self, job_number: Callable[[], int]) -> None:
+        """Take the lines from now on, as those of the job that ``job_number`` returns; 0: of none."""
+        self._lines.begin(job_number)
+        sys.stdout, _, sys.stderr = self._streams
         root = logging.getLogger()
         if not root.handlers:
             root.addHandler(_LogHandler(self._lines))
@@ -46,26 +62,41 @@ class Output:
 class _Lines:
     """The newest lines of each job, sent a few times a second: a flood costs the appliance nothing."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, raw: TextIO) -> None:
+        self.is_open = False
+        self.job_number: Callable[[], int] = current_job.get
         self._writer = writer
-        self._lock = threading.Lock()
+        self._raw = raw
+        self._lock = allocate_lock()
         self._waiting: dict[int, collections.deque[Any]] = {}
         self._dropped: dict[int, int] = {}
-        self._wake = threading.Event()
-        threading.Thread(target=self._run, name="couturecast-lines", daemon=True).start()
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._is_awake = False
 
-    def add(self, level: str, text: str) -> None:
-        number = current_job.get()
+    def begin(self, job_number: Callable[[], int]) -> None:
+        self.job_number, self.is_open = job_number, True
+        start_new_thread(self._run, ())
+
+    def close(self) -> None:
+        """Leave the streams to themselves: in a forked process nobody sends lines, or frees the lock."""
+        self.is_open = False
+
+    def add(self, level: str, text: str, number: int) -> None:
+        if not self.is_open:
+            self._raw.write(f"{text}\n")
+            return
         with self._lock:
             lines = self._waiting.setdefault(number, collections.deque())
-            lines.append([time.time(), level, text[:_MAX_LINE_CHARS]])
+            lines.append([time(), level, text[:_MAX_LINE_CHARS]])
             if len(lines) > _MAX_LINES:
                 lines.popleft()
                 self._dropped[number] = self._dropped.get(number, 0) + 1
-        self._wake.set()
+            if not self._is_awake:
+                self._is_awake = True
+                self._wake.put(None)
 
     def flush(self, number: int) -> None:
-        if number in self._waiting:
+        if self.is_open and number in self._waiting:
             with self._lock:
                 lines, dropped = self._waiting.pop(number, None), self._dropped.pop(number, 0)
             if lines:
@@ -73,9 +104,9 @@ class _Lines:
 
     def _run(self) -> None:
         while True:
-            self._wake.wait()
-            time.sleep(_SEND_SECONDS)
-            self._wake.clear()
+            self._wake.get()
+            sleep(_SEND_SECONDS)
+            self._is_awake = False
             for number in list(self._waiting):
                 self.flush(number)
 
@@ -86,13 +117,14 @@ class _Stream(io.TextIOBase):
     encoding = "utf-8"
     errors = "backslashreplace"
 
-    def __init__(self, lines: _Lines, level: str, descriptor: int) -> None:
+    def __init__(self, lines: _Lines, level: str, descriptor: int, raw: TextIO) -> None:
         self.partial: dict[int, str] = {}
         """The text that each job printed without the end of a line."""
         self.buffer = _Buffer(self)
         self._lines = lines
         self._level = level
         self._descriptor = descriptor
+        self._raw = raw
 
     def writable(self) -> bool:
         return True
@@ -110,10 +142,12 @@ class _Stream(io.TextIOBase):
         """Stay open: the stream is the process', not the handler's."""
 
     def write(self, text: str) -> int:
-        number = current_job.get()
+        if not self._lines.is_open:
+            return self._raw.write(text)
+        number = self._lines.job_number()
         *whole, rest = (self.partial.pop(number, "") + str(text)).split("\n")
         for line in whole[-_MAX_LINES:]:
-            self._lines.add(self._level, line)
+            self._lines.add(self._level, line, number)
         if rest:
             self.partial[number] = rest[-_MAX_LINE_CHARS:]
         return len(text)
@@ -122,7 +156,7 @@ class _Stream(io.TextIOBase):
         """Write what is left as a line: the job has ended."""
         rest = self.partial.pop(number, "")
         if rest:
-            self._lines.add(self._level, rest)
+            self._lines.add(self._level, rest, number)
 
 
 class _Buffer(io.BufferedIOBase):
@@ -158,4 +192,4 @@ class _LogHandler(logging.Handler):
                 text += f": {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
         except Exception:  # of what a handler logs
             text = f"a line of {record.name} that cannot be formatted"
-        self._lines.add(record.levelname.lower(), text)
+        self._lines.add(record.levelname.lower(), text, self._lines.job_number())

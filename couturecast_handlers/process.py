@@ -1,11 +1,15 @@
-"""The common parts of both kinds of handler process."""
+"""The common parts of both kinds of handler process.
+
+A team's module may replace threads, locks, time and sockets when it is imported, as gevent does.  So this
+package takes what it needs of them before: `_thread` has threads of the system, whatever `threading` has.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import socket
-import threading
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +30,8 @@ class Start:
     """One number that the appliance reads, too: that of the job whose code runs; 0: of none."""
     foreground: bool = False
     """Whether it has the terminal: its streams stay as they are, and ctrl-C is for its handler."""
+    output: Output | None = None
+    """What takes the place of its streams; None: it is in the foreground."""
 
 
 class Process:
@@ -36,19 +42,21 @@ class Process:
         self.function = function
         self.foreground = start.foreground
         self.reader, self.writer = Reader(start.jobs), writer
-        self.output = None if start.foreground else Output(writer)
-        if start.foreground:
+        self.output = start.output
+        if self.output is not None:
+            self.output.begin(self.job_number)
+        else:
             logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
         self._control = Reader(start.control)
         self.culprit = start.culprit
         """For the appliance to read if this process dies."""
         self._asked: dict[int, Callable[[dict[str, Any]], None]] = {}
         self._asks = 0
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
 
     def serve(self) -> None:
         """Run jobs until the appliance ends this process."""
-        threading.Thread(target=self._obey, name="couturecast-control", daemon=True).start()
+        start_new_thread(self._obey, ())
         self.run()
 
     def ask(
@@ -91,6 +99,10 @@ class Process:
 
     def run(self) -> None:
         """Run jobs, in the main thread."""
+        raise NotImplementedError
+
+    def job_number(self) -> int:
+        """Return the job whose code calls this; 0: it is of none."""
         raise NotImplementedError
 
     def cancel(self, number: int) -> None:

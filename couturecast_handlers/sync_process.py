@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import collections
 import inspect
 import os
 import signal
-import threading
+from _thread import get_ident
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from couturecast_handlers import Job, JobCancelledError, Queue
 from couturecast_handlers.frames import describe, main_thread_frames
-from couturecast_handlers.output import current_job
 from couturecast_handlers.process import Process, outcome_line, result_of
 
 _CANCEL = signal.SIGUSR2
@@ -23,10 +22,12 @@ class SyncProcess(Process):
     """One job after the other."""
 
     def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
         self._number = 0
+        super().__init__(*arguments)
         self._cancelled = 0
-        self._main = threading.get_ident()
+        self._is_asking = False
+        """Whether the main thread sends a request, half of which would break all that follow."""
+        self._main = get_ident()
         signal.signal(_CANCEL, self._on_cancel)
 
     def run(self) -> None:
@@ -36,12 +37,20 @@ class SyncProcess(Process):
                 self.writer.send_json(f'{{"ended":[{self._attempt(facts)}]}}')
         os._exit(0)
 
+    def job_number(self) -> int:
+        """Return the job that runs, whichever thread calls this."""
+        return self._number
+
     def cancel(self, number: int) -> None:
         """Interrupt the job, if it still runs."""
         self._cancelled = number
         signal.pthread_kill(self._main, _CANCEL)
 
     def _on_cancel(self, *_: Any) -> None:
+        if not self._is_asking:
+            self._raise_if_cancelled()
+
+    def _raise_if_cancelled(self) -> None:
         if self._number and self._number == self._cancelled:
             raise JobCancelledError
 
@@ -56,7 +65,6 @@ class SyncProcess(Process):
             return self._ask(number, verb, fields)
 
         end = outcome_line(number, "cancelled", None)
-        current_job.set(number)
         self.culprit[0] = number
         self._number = number
         try:
@@ -75,21 +83,24 @@ class SyncProcess(Process):
         self.culprit[0] = 0
         if self.output is not None:
             self.output.finish(number)
-        current_job.set(0)
         return end
 
     def _ask(self, number: int, verb: str, fields: dict[str, Any]) -> Any:
-        answers: collections.deque[Any] = collections.deque()
-        arrived = threading.Event()
-
-        def deliver(answer: dict[str, Any]) -> None:
-            answers.append(answer)
-            arrived.set()
-
-        self.ask(number, verb, fields, deliver)
-        while not arrived.wait(_WAIT_SECONDS):
-            pass
-        return result_of(answers[0])
+        answers: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        if get_ident() == self._main:
+            self._is_asking = True
+            try:
+                self.ask(number, verb, fields, answers.put)
+            finally:
+                self._is_asking = False
+            self._raise_if_cancelled()
+        else:
+            self.ask(number, verb, fields, answers.put)
+        while True:
+            try:
+                return result_of(answers.get(timeout=_WAIT_SECONDS))
+            except Empty:  # a signal may come just before the wait
+                continue
 
 
 def _checked_result(result: Any) -> Any:

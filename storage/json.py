@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import orjson
 
-_LONG_INTEGER = re.compile(rb"\d{19}")
+_DIGITS_AS_ZEROS = bytes(ord("0") if ord("0") <= byte <= ord("9") else ord(" ") for byte in range(256))
+_LONG_INTEGER = b"0" * 19
 
 
 def dumps(value: Any) -> bytes:
@@ -22,7 +22,8 @@ def dumps(value: Any) -> bytes:
 def loads(body: bytes | str) -> Any:
     """Parse JSON; integers beyond 64 bits are exact.  Raises ValueError, RecursionError."""
     raw = body.encode() if isinstance(body, str) else body
-    if _LONG_INTEGER.search(raw):
+    # A regular expression takes six times as long for a job, and forty times for a result of a megabyte.
+    if _LONG_INTEGER in raw.translate(_DIGITS_AS_ZEROS):
         return json.loads(raw)
     try:
         return orjson.loads(raw)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -136,6 +137,37 @@ def return_too_much(_ctx):
     return "x" * (70 << 20)
 
 
+def return_too_deep(_ctx):
+    sys.setrecursionlimit(100_000)
+    nested = None
+    for _ in range(5_000):
+        nested = [nested]
+    return nested
+
+
+def update_much(ctx):
+    ctx["job"].update(meta={"text": "x" * (4 << 20)})
+
+
+def stop_here(_ctx):
+    breakpoint()
+
+
+def ignore_everything(_ctx):
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(10)
+
+
+def crash(_ctx):
+    faulthandler.enable(sys.__stderr__)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def print_a_long_line(_ctx):
+    os.write(1, b"long" * 10_000 + b"\n")
+
+
 def replace_json(_ctx):
     json.loads = json.dumps = None
     return "replaced"
@@ -144,7 +176,7 @@ def replace_json(_ctx):
 def replace_control(_ctx):
     """What joins it to the appliance, the last of its sockets, becomes something else."""
     sockets = []
-    for file in range(3, 64):
+    for file in sorted(map(int, os.listdir("/proc/self/fd"))):
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/self/fd/{file}").startswith("socket:"):
                 sockets.append(file)

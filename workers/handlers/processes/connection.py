@@ -23,6 +23,8 @@ class Connection(asyncio.Protocol):
     """Hands each message to ``on_message``; calls ``on_lost`` once the socket is closed or broken."""
 
     def __init__(self, on_message: Callable[[dict[str, Any]], None], on_lost: Callable[[], None]) -> None:
+        self.problem: str | None = None
+        """Why what was received cannot be read; None while it can be."""
         self._on_message = on_message
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
@@ -51,7 +53,8 @@ class Connection(asyncio.Protocol):
             try:
                 self._on_message(wire.load(body))
             except Exception as error:
-                log.warning("a handler process sent what is no message", error=one_line(error))
+                self.problem = one_line(error)
+                log.warning("a handler process sent what is no message", error=self.problem)
                 self.close()
                 return
         del received[:begin]

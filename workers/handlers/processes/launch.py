@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import mmap
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import couturecast_handlers
 from workers.errors import HandlerImportError
@@ -114,28 +117,53 @@ class Launched:
 
 async def launch(source: HandlerSource) -> Launched:
     """Start a process.  Raises HandlerImportError if its interpreter cannot be started."""
-    jobs, their_jobs = socket.socketpair()
-    control, their_control = socket.socketpair()
-    with tempfile.TemporaryFile() as memory:
+    try:
+        return await _launch(source)
+    except OSError as error:
+        problem = f"{source.python}: cannot be started: {error.strerror}"
+        raise HandlerImportError(problem, fix=_fix(error)) from None
+
+
+def _fix(error: OSError) -> str:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "raise the limit of open files (ulimit -n)"
+    if error.errno in (errno.EAGAIN, errno.ENOMEM):
+        return "free memory or end processes on this machine, or raise its limits"
+    return "name a Python with COUTURECAST_HANDLERS_PYTHON"
+
+
+async def _launch(source: HandlerSource) -> Launched:
+    with ExitStack() as ours, ExitStack() as theirs:
+        memory = theirs.enter_context(_open_memory())
         memory.truncate(mmap.PAGESIZE)
-        culprit = mmap.mmap(memory.fileno(), mmap.PAGESIZE)
-        try:
-            started = await _start(source, their_jobs.fileno(), their_control.fileno(), memory.fileno())
-        except BaseException as error:
-            for descriptor in (jobs, control, culprit):
-                descriptor.close()
-            if isinstance(error, OSError):
-                raise HandlerImportError(
-                    f"{source.python}: cannot be started: {error.strerror}",
-                    fix="name a Python with COUTURECAST_HANDLERS_PYTHON",
-                ) from None
-            raise
-        finally:
-            their_jobs.close()
-            their_control.close()
-    jobs.setblocking(False)
-    control.setblocking(False)
-    return Launched(*started, jobs, control, culprit)
+        culprit = ours.enter_context(mmap.mmap(memory.fileno(), mmap.PAGESIZE))
+        jobs, their_jobs = _make_sockets(ours, theirs)
+        control, their_control = _make_sockets(ours, theirs)
+        started = await _start(source, their_jobs, their_control, memory.fileno())
+        ours.pop_all()
+        return Launched(*started, jobs, control, culprit)
+
+
+def _make_sockets(ours: ExitStack, theirs: ExitStack) -> tuple[socket.socket, int]:
+    """Return our end of a connection, and the descriptor of theirs; the stacks close them."""
+    connection, other = socket.socketpair()
+    ours.enter_context(connection).setblocking(False)
+    return connection, theirs.enter_context(other).fileno()
+
+
+def _open_memory() -> IO[bytes]:
+    """Return a file in memory: with one on a full disk, a process that writes into its page is killed."""
+    if sys.platform == "linux":
+        return open(os.memfd_create("couturecast-handler"), "w+b", buffering=0)
+    return tempfile.TemporaryFile()
+
+
+def _working_directory() -> list[str]:
+    """Return our working directory, if nobody has removed it."""
+    try:
+        return [os.getcwd()]
+    except FileNotFoundError:
+        return []
 
 
 async def _start(
@@ -145,7 +173,7 @@ async def _start(
         "jobs": jobs,
         "control": control,
         "culprit": memory,
-        "folders": [*source.folders, os.getcwd()],
+        "folders": [*source.folders, *_working_directory()],
         "foreground": source.streams is not None,
     }
     flags = "-u" if source.writes_bytecode else "-Bu"

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import structlog
 from saq import Job
 
+import couturecast_handlers
 from workers.engine.attempts import META
 from workers.engine.remote_error import RemoteError
 from workers.errors import (
@@ -39,7 +40,9 @@ _ANSWER_SECONDS = 1.0
 _CULPRIT = struct.Struct("=q")
 _MAX_OUTPUT_LINES = 20
 """In one reading of what the process itself, or a program that it started, prints."""
-_MAX_LAST_LINES, _MAX_LAST_CHARS = 5, 500
+_MAX_OUTPUT_LINE_CHARS = 500
+_MAX_LAST_LINES, _MAX_LAST_CHARS = 20, 500
+_OUR_FOLDER = os.path.dirname(os.path.abspath(couturecast_handlers.__file__)) + os.sep
 _LAST_OUTPUT_WAIT_SECONDS = 0.05
 _LAST_OUTPUT_SECONDS = 1.0
 """Before its end, in which what it prints may be about that."""
@@ -101,7 +104,7 @@ class HandlerProcess:
         self._jobs = Connection(self._on_message, self._on_lost)
         self._control = Connection(self._on_message, self._on_lost)
         self._is_lost = False
-        """Whether a socket to it is closed."""
+        """Whether a socket to it is closed, or it was killed."""
         self._blamed: int | None = None
         """The job for which we killed it."""
         self._output: deque[tuple[float, str]] = deque(maxlen=_MAX_LAST_LINES)
@@ -223,7 +226,8 @@ class HandlerProcess:
             self._answers.pop(key, None)
 
     def kill(self, blamed: int | None = None) -> None:
-        """Kill it, and what it has started."""
+        """Kill it, and what it has started; it takes no more jobs while it ends."""
+        self._is_lost = True
         if self._blamed is None:
             self._blamed = blamed
         if self._launched is not None and self._launched.runs and self._launched.pid:
@@ -253,7 +257,8 @@ class HandlerProcess:
 
     def _on_output(self, output: bytes) -> None:
         """Log what it prints past Python's streams."""
-        for line in output.decode(errors="backslashreplace").splitlines()[-_MAX_OUTPUT_LINES:]:
+        lines = output.decode(errors="backslashreplace").splitlines()
+        for line in [line[:_MAX_OUTPUT_LINE_CHARS] for line in lines if line][-_MAX_OUTPUT_LINES:]:
             self._output.append((time.monotonic(), line))
             log.info(line, queue=self.source.queue, handler_pid=self.pid)
 
@@ -262,6 +267,8 @@ class HandlerProcess:
         self._kill_group(launched.pid)
         cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         ending = f"its process ended with {cause}"
+        if (unreadable := self._jobs.problem or self._control.problem) is not None:
+            ending = f"its process was ended, since what it sent cannot be read: {unreadable}"
         if not self._started.done():
             problem = f"{self.source.name!r}: {ending} while it was imported"
             other = "name a Python, 3.9 or newer, with COUTURECAST_HANDLERS_PYTHON"
@@ -288,9 +295,13 @@ class HandlerProcess:
         self._on_end(self)
 
     def _last_output(self, seconds: float) -> str:
-        """Return what it printed past Python's streams in its last seconds, for instance why it crashed."""
+        """Return what it printed past Python's streams in its last seconds, for instance why it crashed.
+
+        Of a stack that faulthandler prints, our own frames come last, and tell nobody anything.
+        """
         since = time.monotonic() - seconds
-        text = " ".join(" ".join(line for at, line in self._output if at > since).split())
+        lines = [line for at, line in self._output if at > since and _OUR_FOLDER not in line]
+        text = " ".join(" ".join(lines).split())
         return f": {text[-_MAX_LAST_CHARS:]}" if text else ""
 
     def _refuse(self, error: HandlerImportError) -> None:

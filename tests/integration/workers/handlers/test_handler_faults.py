@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import socket
+import struct
+import termios
 from contextlib import suppress
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.handler_pools import ODD, OpenPool, run, run_as_the_engine
+from tests.support.waiting import eventually
 from workers.engine.remote_error import RemoteError
 from workers.errors import HandlerProcessDiedError
 
@@ -110,6 +116,14 @@ async def test_a_coroutine_that_ignores_its_cancellation_is_ended_with_its_proce
     assert (culprit, other) == (("timeout", None), ("done", 1))
 
 
+async def test_a_breakpoint_in_the_background_is_an_error_that_says_where_it_stops(
+    open_pool: OpenPool,
+) -> None:
+    pool = await open_pool(f"{ODD}:dispatch")
+    with pytest.raises(RemoteError, match=r"^breakpoint\(\) needs a terminal: run the job with "):
+        await run(pool, what="stop_here")
+
+
 async def test_a_process_that_has_lost_a_socket_takes_no_more_jobs(open_pool: OpenPool) -> None:
     pool = await open_pool(f"{ODD}:dispatch")
     with suppress(HandlerProcessDiedError):  # its process may notice before it sends the result
@@ -121,3 +135,59 @@ async def test_a_result_that_is_too_large_is_an_error_that_says_so(open_pool: Op
     pool = await open_pool(f"{ODD}:dispatch")
     with pytest.raises(RemoteError, match=r"written as JSON: it has 70 MB, 32 MB are possible$"):
         await run(pool, what="return_too_much")
+
+
+async def test_a_process_that_is_being_killed_gets_no_job(open_pool: OpenPool) -> None:
+    pool = await open_pool(f"{ODD}:dispatch")
+    assert await run_as_the_engine(pool, 0.2, "odd", what="ignore_everything") == ("timeout", None)
+    assert await run(pool, "good", what="good", value=1) == 1  # HandlerInterruptedError would be raised
+
+
+async def test_a_cancellation_does_not_cut_off_what_is_being_sent(open_pool: OpenPool) -> None:
+    pool = await open_pool(f"{ODD}:dispatch")
+    (process,) = pool.processes
+    transport, received = process._jobs._transport, process._launched
+    assert transport is not None
+    assert received is not None
+    transport.pause_reading()
+    running = asyncio.create_task(run(pool, what="update_much"))
+    await eventually(lambda: bytes_to_read(received.jobs) > 100_000)  # it waits amid its message
+    running.cancel()
+    await eventually(lambda: any(call.is_cancelled for call in process._calls.values()))
+    transport.resume_reading()
+    await asyncio.wait({running})
+    assert running.cancelled()
+    assert await run(pool, "good", what="good", value=1) == 1
+    assert pool.processes == [process]
+
+
+def bytes_to_read(connection: socket.socket) -> int:
+    found = fcntl.ioctl(connection.fileno(), termios.FIONREAD, struct.pack("i", 0))
+    return int(struct.unpack("i", found)[0])
+
+
+async def test_a_result_that_cannot_be_read_is_an_error_that_says_why(open_pool: OpenPool) -> None:
+    pool = await open_pool(f"{ODD}:dispatch")
+    with pytest.raises(
+        HandlerProcessDiedError, match="sent cannot be read: maximum recursion depth exceeded"
+    ):
+        await run(pool, what="return_too_deep")
+
+
+async def test_of_a_crash_the_stack_of_the_handler_is_in_the_error(open_pool: OpenPool) -> None:
+    pool = await open_pool(f"{ODD}:dispatch")
+    with pytest.raises(HandlerProcessDiedError) as caught:
+        await run(pool, what="crash")
+    message = str(caught.value)
+    assert "signal SIGSEGV" in message
+    assert "odd_handlers.py" in message
+    assert " in crash" in message
+    assert "couturecast_handlers" not in message
+
+
+async def test_a_long_line_that_is_printed_past_python_is_cut(open_pool: OpenPool) -> None:
+    pool = await open_pool(f"{ODD}:dispatch")
+    with capture_logs() as lines:
+        await run(pool, what="print_a_long_line")
+        await eventually(lambda: any("long" in line["event"] for line in lines))
+    assert max(len(line["event"]) for line in lines) == 500

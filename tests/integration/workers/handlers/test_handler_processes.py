@@ -164,12 +164,16 @@ async def test_the_stack_of_a_job_shows_where_it_stands(
             "'unprintable:f' cannot be imported: OddError: see what it does when it is imported",
         ),
         ("exits:f", "its process ended with exit code 5 while it was imported: good bye"),
+        ("partly:f", "No module named 'parts.missing': add it to "),
     ],
 )
 async def test_what_cannot_be_imported_is_one_line(
     open_pool: OpenPool, team: Path, name: str, says: str
 ) -> None:
     (team / "broken.py").write_text("def f(:\n")
+    (team / "parts").mkdir()
+    (team / "parts" / "__init__.py").touch()
+    (team / "partly.py").write_text("import parts.missing\n")
     (team / "exits.py").write_text("import os\nos.write(2, b'good bye')\nos._exit(5)\n")
     (team / "unprintable.py").write_text(
         "class OddError(Exception):\n    def __str__(self): raise SystemExit\nraise OddError\n"
@@ -257,7 +261,8 @@ async def test_what_a_handler_writes_into_its_socket_ends_its_process_alone(
     (tmp_path / "writes.py").write_text("""
 import os, time
 def work(ctx, message):
-    sockets = [file for file in range(3, 64) if os.path.exists(f"/proc/self/fd/{file}")]
+    files = sorted(map(int, os.listdir("/proc/self/fd")))
+    sockets = [file for file in files if os.path.exists(f"/proc/self/fd/{file}")]
     sockets = [file for file in sockets if os.readlink(f"/proc/self/fd/{file}").startswith("socket:")]
     os.write(sockets[-2], len(message).to_bytes(4, "big") + message.encode())
     time.sleep(60)

@@ -6,13 +6,14 @@ import ast
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import couturecast_handlers
-from couturecast_handlers import PermanentError, run_for_test
+from couturecast_handlers import PermanentError, Queue, run_for_test
 
 FILES = sorted(Path(couturecast_handlers.__file__).parent.glob("*.py"))
 
@@ -60,24 +61,33 @@ def extract_plainly(ctx: dict[str, Any], item_id: str) -> dict[str, Any]:
     return {"item_id": item_id, "attempt": ctx["job"].attempts}
 
 
-def asks_wrongly(ctx: dict[str, Any], verb: str) -> None:
-    """A handler that asks for what no job has."""
-    if verb == "update":
-        ctx["job"].update(meta=["no dict"])
-    else:
-        ctx["queue"].enqueue("fan_out_alert", key=5)
-
-
 @pytest.mark.parametrize(
-    ("verb", "says"),
+    ("verb", "fields", "says"),
     [
-        ("update", "^update: meta: use a dict, not list$"),
-        ("enqueue", "^enqueue: key: use a string, not int$"),
+        ("update", {"meta": ["no dict"]}, "update: meta: use a dict, not list"),
+        ("update", {"progress": "half"}, "update: progress: use a number from 0 to 1, not str"),
+        ("update", {"progress": 50}, "update: progress: use a number from 0 to 1, not 50"),
+        ("update", {"progress": float("nan")}, "update: progress: use a number from 0 to 1, not nan"),
+        ("enqueue", {"key": 5}, "enqueue: key: use a string, not int"),
+        (
+            "enqueue",
+            {"scheduled": datetime.now(UTC)},
+            "enqueue: scheduled: use a Unix time, in seconds, not datetime",
+        ),
+        (
+            "enqueue",
+            {"scheduled": float("nan")},
+            "enqueue: scheduled: use a Unix time, in seconds, not nan",
+        ),
     ],
 )
-def test_what_a_handler_asks_wrongly_is_one_line(verb: str, says: str) -> None:
-    with pytest.raises(TypeError, match=says):
-        run_for_test(asks_wrongly, verb=verb)
+def test_what_a_handler_asks_wrongly_is_one_line(verb: str, fields: dict[str, Any], says: str) -> None:
+    def asks(ctx: dict[str, Any]) -> None:
+        ctx["job"].update(**fields) if verb == "update" else ctx["queue"].enqueue("fan_out_alert", **fields)
+
+    with pytest.raises((TypeError, ValueError)) as caught:
+        run_for_test(asks)
+    assert str(caught.value) == says
 
 
 def test_a_team_tests_its_handler_without_an_appliance() -> None:
@@ -87,3 +97,27 @@ def test_a_team_tests_its_handler_without_an_appliance() -> None:
         run_for_test(extract, item_id="dress-1", fails=True)
     with pytest.raises(TypeError):
         run_for_test(extract, item_id=object())
+
+
+class Extractor:
+    """A handler that is an object."""
+
+    async def __call__(self, ctx: dict[str, Any], **payload: Any) -> dict[str, Any]:
+        await ctx["job"].update(progress=0.5)
+        await ctx["queue"].enqueue("fan_out_alert", **payload)
+        return payload
+
+
+def test_an_object_that_can_be_awaited_when_it_is_called_is_tested_like_a_function() -> None:
+    assert run_for_test(Extractor(), item_id="a") == {"item_id": "a"}
+
+
+def test_a_field_of_a_payload_may_be_called_as_the_first_argument_of_ours() -> None:
+    payload = {"function": "a", "job": 1, "queue": 2}
+    assert run_for_test(lambda _ctx, **fields: fields, **payload) == payload
+
+
+def test_a_job_with_a_field_self_can_be_enqueued() -> None:
+    asked: list[Any] = []
+    Queue("test", lambda verb, fields: asked.append((verb, fields["kwargs"]))).enqueue("f", self=1)
+    assert asked == [("enqueue", {"self": 1})]
