@@ -141,6 +141,14 @@ class Dashboard(OpeningApp, inherit_bindings=False):
         """Return a driver that never blocks the workers."""
         return NonBlockingDriver
 
+    def on_load(self) -> None:
+        """Have tasks begin in the next turn of the event loop, on every Python.
+
+        From Python 3.12 on Textual has all tasks of the loop begin at once, those of the workers, too.  So
+        widgets were mounted before their screen was on the stack.
+        """
+        asyncio.get_running_loop().set_task_factory(None)
+
     def on_mount(self) -> None:
         """Start the timer, take the first snapshot, and show the notices of the start."""
         self.set_interval(_TIMER_SECONDS, self._on_timer)
