@@ -31,7 +31,7 @@ class Start:
     foreground: bool = False
     """Whether it has the terminal: its streams stay as they are, and ctrl-C is for its handler."""
     output: Output | None = None
-    """What takes the place of its streams; None: it is in the foreground."""
+    """Takes the place of its streams; None: it is in the foreground."""
 
 
 class Process:

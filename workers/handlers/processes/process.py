@@ -297,7 +297,7 @@ class HandlerProcess:
     def _last_output(self, seconds: float) -> str:
         """Return what it printed past Python's streams in its last seconds, for instance why it crashed.
 
-        Of a stack that faulthandler prints, our own frames come last, and tell nobody anything.
+        Our own frames come last in a stack that faulthandler prints, and help nobody: they are left out.
         """
         since = time.monotonic() - seconds
         lines = [line for at, line in self._output if at > since and _OUR_FOLDER not in line]
