@@ -21,3 +21,10 @@ def test_numbers_are_what_the_standard_library_reads(digits: int, form: str) -> 
 @pytest.mark.parametrize("text", ["NaN", "[Infinity, -Infinity]", '"\\ud800"', '"٣"'])
 def test_what_orjson_refuses_is_read(text: str) -> None:
     assert repr(loads(text)) == repr(json.loads(text))
+
+
+@pytest.mark.parametrize("value", [5, None, 1.5])
+def test_what_is_no_text_is_a_type_error(value: object) -> None:
+    """A database has such values in old columns of JSON."""
+    with pytest.raises(TypeError):
+        loads(value)  # type: ignore[arg-type]
