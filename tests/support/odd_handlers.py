@@ -164,6 +164,13 @@ def crash(_ctx):
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
+def print_in_pieces_and_crash(_ctx):
+    os.write(2, b"the first piece")
+    time.sleep(0.02)  # it is read by itself, and the next reading is a while later
+    os.write(2, b" and the second")
+    os._exit(3)
+
+
 def print_a_long_line(_ctx):
     os.write(1, b"long" * 10_000 + b"\n")
 

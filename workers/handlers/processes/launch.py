@@ -21,6 +21,8 @@ from workers.errors import HandlerImportError
 
 _OUTPUT_SECONDS = 0.05
 """Between two readings of what a process prints."""
+_MAX_UNFINISHED_BYTES = 1000
+"""Of a line whose end has not come yet."""
 _PROGRAM = str(Path(couturecast_handlers.__file__).with_name("__main__.py"))
 
 
@@ -50,7 +52,7 @@ class HandlerSource:
 class HandlerProtocol(asyncio.SubprocessProtocol):
     """Notices the end of a process: asyncio's ``wait`` waits for its pipe, too, which others may hold.
 
-    ``on_output`` gets what the process prints past Python's streams.
+    ``on_output`` gets the lines that the process prints past Python's streams, without their ends.
     """
 
     pid = 0
@@ -59,7 +61,8 @@ class HandlerProtocol(asyncio.SubprocessProtocol):
     def __init__(self) -> None:
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """Its exit code; negative: the signal that ended it."""
-        self.on_output: Callable[[bytes], None] = lambda _: None
+        self.on_output: Callable[[list[bytes]], None] = lambda _: None
+        self._unfinished_line = b""
         self._transport: asyncio.SubprocessTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -69,18 +72,35 @@ class HandlerProtocol(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
         """Hand the output on, then pause: a flood stops the one who prints, not the event loop."""
+        *lines, rest = (self._unfinished_line + cast(bytes, data)).split(b"\n")
+        if len(rest) > _MAX_UNFINISHED_BYTES:
+            lines, rest = [*lines, rest], b""
+        self._unfinished_line = rest
+        if lines:
+            self.on_output(lines)
+        if not self.exited.done():
+            pipe = self._pipe(fd)
+            pipe.pause_reading()
+            asyncio.get_running_loop().call_later(_OUTPUT_SECONDS, _resume, pipe)
+
+    def finish_output(self) -> None:
+        """Hand on a last line that has no end."""
+        if self._unfinished_line:
+            self.on_output([self._unfinished_line])
+            self._unfinished_line = b""
+
+    def _pipe(self, fd: int) -> asyncio.ReadTransport:
         assert self._transport is not None  # noqa: S101
-        self.on_output(data if isinstance(data, bytes) else data.encode())
-        pipe = cast(asyncio.ReadTransport, self._transport.get_pipe_transport(fd))
-        pipe.pause_reading()
-        asyncio.get_running_loop().call_later(_OUTPUT_SECONDS, _resume, pipe)
+        return cast(asyncio.ReadTransport, self._transport.get_pipe_transport(fd))
 
     def process_exited(self) -> None:
-        """Note how it ended."""
+        """Note how it ended, and read at once what it printed last."""
         assert self._transport is not None  # noqa: S101
         code = self._transport.get_returncode()
         if not self.exited.done():
             self.exited.set_result(1 if code is None else code)
+        if (pipe := self._pipe(1)) is not None:  # none in the foreground
+            _resume(pipe)
 
 
 def _resume(pipe: asyncio.ReadTransport) -> None:

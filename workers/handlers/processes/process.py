@@ -20,11 +20,7 @@ from saq import Job
 import couturecast_handlers
 from workers.engine.attempts import META
 from workers.engine.remote_error import RemoteError
-from workers.errors import (
-    HandlerImportError,
-    HandlerInterruptedError,
-    HandlerProcessDiedError,
-)
+from workers.errors import HandlerImportError, HandlerInterruptedError, HandlerProcessDiedError
 from workers.handlers.processes.connection import Connection
 from workers.handlers.processes.launch import HandlerSource, Launched, launch
 
@@ -255,9 +251,9 @@ class HandlerProcess:
         await asyncio.sleep(_LAST_OUTPUT_WAIT_SECONDS)  # its last words and ends of jobs may be on their way
         self._end(code, launched)
 
-    def _on_output(self, output: bytes) -> None:
+    def _on_output(self, output: list[bytes]) -> None:
         """Log what it prints past Python's streams."""
-        lines = output.decode(errors="backslashreplace").splitlines()
+        lines = b"\n".join(output).decode(errors="backslashreplace").splitlines()
         for line in [line[:_MAX_OUTPUT_LINE_CHARS] for line in lines if line][-_MAX_OUTPUT_LINES:]:
             self._output.append((time.monotonic(), line))
             log.info(line, queue=self.source.queue, handler_pid=self.pid)
@@ -265,6 +261,7 @@ class HandlerProcess:
     def _end(self, code: int, launched: Launched) -> None:
         """End what the process has started, and its jobs, each as it deserves: the process has gone."""
         self._kill_group(launched.pid)
+        launched.protocol.finish_output()
         cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         ending = f"its process ended with {cause}"
         if (unreadable := self._jobs.problem or self._control.problem) is not None:

@@ -191,3 +191,11 @@ async def test_a_long_line_that_is_printed_past_python_is_cut(open_pool: OpenPoo
         await run(pool, what="print_a_long_line")
         await eventually(lambda: any("long" in line["event"] for line in lines))
     assert max(len(line["event"]) for line in lines) == 500
+
+
+async def test_the_last_lines_of_a_process_are_whole_if_it_prints_them_in_pieces(open_pool: OpenPool) -> None:
+    pool = await open_pool(f"{ODD}:dispatch")
+    with capture_logs() as lines, pytest.raises(HandlerProcessDiedError) as caught:
+        await run(pool, what="print_in_pieces_and_crash")
+    assert "exit code 3: the first piece and the second" in str(caught.value)
+    assert [line["event"] for line in lines] == ["the first piece and the second"]
