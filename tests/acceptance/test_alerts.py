@@ -33,6 +33,7 @@ def record_firing(data_dir: Path, *queues: str) -> None:
     asyncio.run(write())
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_listed_and_silenced_by_command(program: Program) -> None:
     listed = program.run("alerts", "list", "--json")
     assert (listed.code, listed.err) == (0, "")
@@ -78,6 +79,7 @@ def test_an_alert_that_fires_is_acknowledged_once_and_stays_in_the_history(progr
     assert shown.out.split()[:3] == ["fired", "at", "for"]
 
 
+@pytest.mark.slow
 def test_without_redis_its_alert_is_acknowledged_and_silenced_and_the_history_is_read(
     program: Program,
 ) -> None:

@@ -196,6 +196,7 @@ async def many(program: Program, *runs: tuple[str, ...], **environment: str) -> 
     return await asyncio.gather(*(asyncio.to_thread(program.run, *words, **environment) for words in runs))
 
 
+@pytest.mark.slow
 async def test_a_file_is_enqueued_up_to_its_bad_line_and_another_run_goes_on_there(program: Program) -> None:
     bad = {"json": "{nope}", "schema": '{"item_id": "i"}'}
     for name, line in bad.items():

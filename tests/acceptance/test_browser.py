@@ -230,6 +230,7 @@ async def test_only_the_token_and_only_pages_of_this_server_open_the_dashboard(s
     assert served.token not in served.log
 
 
+@pytest.mark.slow
 async def test_a_session_only_reads_and_ends_with_its_browser_or_with_the_server(
     serve: Serve, program: Program
 ) -> None:

@@ -104,6 +104,7 @@ async def test_a_key_that_is_queued_already_is_refused_with_exit_code_1(program:
     assert queue_of(await program.status(), MODERATION)["depth"] == 1
 
 
+@pytest.mark.slow
 async def test_a_delayed_job_waits_for_its_time(program: Program) -> None:
     started = await program.start("--queues", MODERATION)
     before = time.time()
@@ -201,6 +202,7 @@ async def test_a_job_that_fails_for_good_is_listed_shown_mended_and_replayed(
     assert await started.stop() == 0
 
 
+@pytest.mark.slow
 async def test_the_mended_picture_of_a_replayed_job_gets_its_palette(program: Program) -> None:
     images = program.directory / "images"
     images.mkdir()
@@ -297,6 +299,7 @@ def test_commands_without_need_of_a_server_start_none(program: Program, argument
     assert not program.data_dir.exists()
 
 
+@pytest.mark.slow
 def test_unread_output_gives_no_traceback(program: Program) -> None:
     reader, writer = os.pipe()
     os.close(reader)

@@ -37,6 +37,7 @@ def test_queues_states_and_options_are_completed(program: Program) -> None:
     assert values(program, "couturecast-tui failed-jobs replay --ca") == ["--canary"]
 
 
+@pytest.mark.slow
 async def test_ids_are_completed_from_the_database(program: Program) -> None:
     await bury_six(program)
     assert program.run("failed-jobs", "discard", "5", "--json").json["total"] == 1
@@ -80,6 +81,7 @@ def test_a_database_that_does_not_answer_completes_nothing(program: Program, ans
     assert done.out.strip() == ""
 
 
+@pytest.mark.slow
 def test_bash_completes_with_the_script_that_the_program_prints(program: Program, tmp_path: Path) -> None:
     script = """
         eval "$(couturecast-tui --show-completion)"

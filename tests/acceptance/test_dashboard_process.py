@@ -66,6 +66,7 @@ async def test_the_demo_shows_the_queues_and_leaves_the_terminal_and_the_machine
     assert "Traceback" not in log
 
 
+@pytest.mark.slow
 async def test_without_workers_it_shows_the_cluster_of_another_process_and_drains_nothing(
     program: Program, terminal: OpenTerminal
 ) -> None:

@@ -93,6 +93,7 @@ def test_wrong_parameters_and_a_missing_token_are_refused(server: Served, client
     assert_problem(httpx.get(f"{server.url}{EVENTS}"), 401)
 
 
+@pytest.mark.slow
 def test_events_are_listed_by_command(program: Program) -> None:
     assert program.run("events").out == "no events\n"
     program.run("pause", QUEUE, "--reason", "new \x1b[31mmodel")
@@ -164,6 +165,7 @@ class Follower:
             await process.wait()
 
 
+@pytest.mark.slow
 async def test_a_follower_prints_what_happens_and_ends_at_ctrl_c(program: Program, tmp_path: Path) -> None:
     program.run("pause", QUEUE, "--reason", "first")
     follower = Follower(program, tmp_path)
@@ -176,6 +178,7 @@ async def test_a_follower_prints_what_happens_and_ends_at_ctrl_c(program: Progra
     assert follower.notes == []
 
 
+@pytest.mark.slow
 async def test_a_follower_survives_an_outage_of_the_database(
     program: Program, migrated_postgres_url: str, tmp_path: Path
 ) -> None:

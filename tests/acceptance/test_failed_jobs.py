@@ -53,6 +53,7 @@ async def test_unknown_ids_and_files_give_one_line_errors(program: Program) -> N
     assert not list(program.directory.iterdir())
 
 
+@pytest.mark.slow
 async def test_letters_are_found_by_every_condition(program: Program) -> None:
     await bury_six(program)
     conditions: dict[tuple[str, ...], list[int]] = {
@@ -102,6 +103,7 @@ async def test_letters_are_found_by_every_condition(program: Program) -> None:
     assert acts(program) == []
 
 
+@pytest.mark.slow
 async def test_a_discard_is_tried_first_and_can_be_undone(program: Program) -> None:
     await bury_six(program)
     tried, as_json = await many(
@@ -149,6 +151,7 @@ async def test_a_discard_is_tried_first_and_can_be_undone(program: Program) -> N
     assert made[3:] == [("restore", 1, ""), ("restore", 4, "after all")]
 
 
+@pytest.mark.slow
 async def test_an_export_is_a_document_for_its_owner(program: Program) -> None:
     await bury_six(program)
     file = program.directory / "letters.jsonl"
@@ -196,6 +199,7 @@ async def test_an_export_is_a_table_for_a_spreadsheet(program: Program) -> None:
     assert {row["error_message"] for row in rows} == {"no answer \\u001b[2J"}
 
 
+@pytest.mark.slow
 async def test_old_letters_go_into_the_archive_and_are_replayed_from_it(program: Program) -> None:
     await bury_six(program)
     tried, as_json = await many(

@@ -178,6 +178,7 @@ async def assert_plans_are_shown_with_their_ledgers(program: Program) -> None:
     assert waiting.out.splitlines()[1].split()[:2] == ["2", "skipped"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("server")
 async def test_a_plan_has_the_letters_that_were_dead_and_their_results_in_its_ledger(
     program: Program,
@@ -200,6 +201,7 @@ def plan_ledger(**counts: int) -> dict[str, int]:
     return dict.fromkeys(names, 0) | counts
 
 
+@pytest.mark.slow
 async def test_a_canary_that_dies_halts_the_plan_until_the_cause_is_mended(
     program: Program, tmp_path: Path
 ) -> None:

@@ -139,6 +139,7 @@ async def test_e9_a_handler_that_cannot_be_ended_does_not_keep_the_process(
     assert server_pid(program.data_dir) is None
 
 
+@pytest.mark.slow
 async def test_a_job_in_flight_may_end_and_a_second_sigint_ends_the_wait(
     program: Program, handlers: MakeHandlers, journal: Path
 ) -> None:
@@ -171,6 +172,7 @@ async def test_a_foreign_handler_takes_what_the_schema_would_refuse(
     )  # with nothing but `ready` on stdout, though the module prints when imported
 
 
+@pytest.mark.slow
 async def test_queues_that_are_not_named_are_left_alone(program: Program) -> None:
     job = '{"content_id": "c1", "text": "A fine linen coat."}'
     alert = json.dumps(

@@ -264,6 +264,7 @@ def test_one_letter_is_retried_once(server: Served, client: httpx.Client) -> Non
     assert_problem(client.post(f"{FAILED}/{letter['id']}/retry"), 409, "replayed already")
 
 
+@pytest.mark.slow
 def test_one_letter_is_retried_with_other_arguments(client: httpx.Client) -> None:
     (letter,) = die(client, "edited wrongly")
     answer = client.post(

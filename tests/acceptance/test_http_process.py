@@ -221,6 +221,7 @@ def test_a_drain_begins_at_once_and_the_program_exits(tmp_path: Path) -> None:
         assert running.ended() == 0
 
 
+@pytest.mark.slow
 def test_a_drain_with_wait_is_answered_at_its_end(tmp_path: Path) -> None:
     with served(tmp_path, handler="slow") as running, running.client() as client:
         assert client.post(JOBS, json={"data": {"seconds": 1.5}}).status_code == 202
@@ -242,6 +243,7 @@ def test_a_drain_of_all_processes_is_answered_with_how_far_each_is(tmp_path: Pat
         assert running.ended() == 0
 
 
+@pytest.mark.slow
 def test_a_wait_that_ends_before_the_drain_answers_what_still_runs(tmp_path: Path) -> None:
     drained_late = {"COUTURECAST_DRAIN_SECONDS": "4"}
     with served(tmp_path, handler="slow", **drained_late) as running, running.client() as client:

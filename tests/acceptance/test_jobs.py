@@ -101,6 +101,7 @@ def test_jobs_without_a_token_are_nobodys_business(server: Served) -> None:
         assert httpx.get(server.url + path).status_code == 401
 
 
+@pytest.mark.slow
 def test_the_commands_show_what_http_shows(client: httpx.Client, server: Served) -> None:
     listed = run(server, "jobs", "list", "--queue", QUEUE, "--state", "scheduled")
     assert {item["key"] for item in listed["items"]} == keys(client, "scheduled")

@@ -207,6 +207,7 @@ async def test_a_signal_to_a_forked_child_ends_the_child_alone(
     await goes_on(program, started)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", ["thread", "executor"])
 async def test_a_thread_that_is_left_behind_does_not_keep_the_process(
     program: Program, odd: Start, function: str

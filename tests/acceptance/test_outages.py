@@ -104,6 +104,7 @@ def _error(done: Done) -> str:
     return done.errors[0]
 
 
+@pytest.mark.slow
 async def test_a_command_gives_up_soon_if_redis_does_not_answer(redis_url: str, program: Program) -> None:
     for done in await many(program, *NEED_REDIS, REDIS_URL=redis_url, **PATIENT):
         error = _error(done)
@@ -112,6 +113,7 @@ async def test_a_command_gives_up_soon_if_redis_does_not_answer(redis_url: str, 
         assert error.endswith(f": {FIX}")
 
 
+@pytest.mark.slow
 async def test_what_needs_the_database_alone_works_without_redis(redis_url: str, program: Program) -> None:
     program.run("failed-jobs", "list", REDIS_URL=redis_url)  # makes the tables
     for done in await many(program, *NEED_THE_DATABASE, REDIS_URL=redis_url, **PATIENT):
@@ -121,6 +123,7 @@ async def test_what_needs_the_database_alone_works_without_redis(redis_url: str,
     assert (acknowledged.code, acknowledged.out) == (0, "acknowledged: redis\n")
 
 
+@pytest.mark.slow
 async def test_a_command_gives_up_soon_if_the_database_does_not_answer(
     database_url: str, program: Program
 ) -> None:
@@ -132,6 +135,7 @@ async def test_a_command_gives_up_soon_if_the_database_does_not_answer(
         assert error.endswith(f": {FIX}")
 
 
+@pytest.mark.slow
 async def test_commands_do_not_wait_for_an_embedded_server_that_is_frozen(
     program: Program, stack: ExitStack
 ) -> None:
@@ -150,6 +154,7 @@ async def test_commands_do_not_wait_for_an_embedded_server_that_is_frozen(
             assert f"(pid {pid}) does not answer" in warning["cause"]
 
 
+@pytest.mark.slow
 async def test_a_silent_redis_of_one_queue_gives_its_commands_one_line(
     program: Program, stack: ExitStack
 ) -> None:
@@ -167,6 +172,7 @@ def test_a_silent_redis_of_the_cache_gives_its_commands_one_line(program: Progra
     assert _error(done) == f"error: the cache's Redis does not answer: no reply in time: {FIX}"
 
 
+@pytest.mark.slow
 async def test_a_start_waits_for_longer_than_a_command(program: Program) -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
     starting = asyncio.create_task(program.start(REDIS_URL=url, **PATIENT))

@@ -96,6 +96,7 @@ def test_a_drain_is_live_and_not_ready(tmp_path: Path) -> None:
         failed(running.program.run("probe", "ready"), "not ready: draining")
 
 
+@pytest.mark.slow
 def test_a_process_whose_redis_is_gone_is_live_and_not_ready(tmp_path: Path) -> None:
     server = ValkeyServer(tmp_path / "redis")
     server.start()

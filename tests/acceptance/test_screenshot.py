@@ -24,6 +24,7 @@ def text_of(svg: str) -> str:
     return " ".join(unescape(word).replace("\N{NO-BREAK SPACE}", " ") for word in words)
 
 
+@pytest.mark.slow
 def test_a_picture_shows_the_living_queues_and_is_for_its_owner_only(program: Program) -> None:
     data = json.dumps({"item_id": "dress-17", "image": HOSTILE})
     assert program.run("enqueue", COLOR, "--data", data, "--key", HOSTILE).code == 0

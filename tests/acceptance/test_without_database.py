@@ -127,6 +127,7 @@ async def test_what_needs_the_database_fails_with_one_line(program: Program) -> 
     assert "hidden" not in done.err
 
 
+@pytest.mark.slow
 async def test_a_verb_succeeds_and_is_logged_beside_a_writer(program: Program, tmp_path: Path) -> None:
     assert program.run("status").code == 0
     with closing(sqlite3.connect(program.data_dir / "couturecast.db", isolation_level=None)) as writer:

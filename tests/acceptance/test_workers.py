@@ -85,6 +85,7 @@ def test_one_process_is_drained_by_command_and_the_other_goes_on(pair: Pair) -> 
     assert [event["subject"] for event in events] == [drained["id"]]
 
 
+@pytest.mark.slow
 def test_jobs_that_are_requeued_give_the_exit_code_3_there_and_here(tmp_path: Path) -> None:
     pair = Pair(tmp_path, COUTURECAST_DRAIN_SECONDS="1")
     try:
@@ -151,6 +152,7 @@ def test_without_a_name_the_processes_of_this_directory_drain(pair: Pair) -> Non
     assert "no process runs in" in again.err
 
 
+@pytest.mark.slow
 def test_a_drain_that_cannot_be_is_one_line(pair: Pair) -> None:
     for arguments, code, problem in (
         (("drain", "--worker", "nobody"), 1, "no worker 'nobody': it has ended, or was never there"),
@@ -174,6 +176,7 @@ def test_a_drain_that_cannot_be_is_one_line(pair: Pair) -> None:
     assert len(pair.workers()) == 2
 
 
+@pytest.mark.slow
 def test_ids_of_processes_are_completed(pair: Pair) -> None:
     ids = {worker["id"] for worker in pair.workers()}
     # A shell waits a second for the server, which a busy machine may not make.

@@ -150,6 +150,7 @@ async def test_the_cache_is_not_queried_while_another_screen_is_shown(
         await until(pilot, lambda: len(canned.cache.asked) > len(before))
 
 
+@pytest.mark.slow
 async def test_figures_are_fetched_every_few_seconds_and_pages_on_request() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
@@ -223,6 +224,7 @@ async def test_escape_cancels_a_filter_whose_page_has_not_arrived() -> None:
         assert not app.screen.query_one(FilterBar).display
 
 
+@pytest.mark.slow
 async def test_n_and_b_also_divide_fetches_of_more_rows_than_a_page() -> None:
     canned = many(330)
     canned.cache.page_size = 150
@@ -284,6 +286,7 @@ async def test_a_page_without_entries_that_is_not_the_last_offers_the_next() -> 
         assert "n shows the next one" in line(app, "#list-empty")
 
 
+@pytest.mark.slow
 async def test_enter_shows_one_entry_and_its_keys_act_on_it() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)

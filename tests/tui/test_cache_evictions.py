@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.cache_view import (
     AWAY,
     KEYS,
@@ -38,6 +40,7 @@ async def test_x_evicts_the_entry_under_the_cursor_after_a_question() -> None:
         assert notes(app) == ["1 entry evicted"]
 
 
+@pytest.mark.slow
 async def test_marks_and_ranges_are_evicted_together() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
@@ -126,6 +129,7 @@ async def test_u_evicts_the_user_of_the_row() -> None:
         assert "2 entries of user anna-1 evicted" in notes(app)
 
 
+@pytest.mark.slow
 async def test_u_without_a_row_prompts_for_a_user() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)

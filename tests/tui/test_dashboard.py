@@ -340,6 +340,7 @@ async def test_an_action_under_way_is_named_when_another_one_is_requested(
         door.set()
 
 
+@pytest.mark.slow
 async def test_what_was_frozen_goes_on_with_another_view() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=(120, 36)) as pilot:

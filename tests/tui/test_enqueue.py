@@ -52,6 +52,7 @@ async def test_a_job_is_enqueued_by_keyboard_alone_and_can_be_opened() -> None:
     assert operations.done == [("enqueue", "weather-ingestion", WEATHER, "wx-1", 60.0)]
 
 
+@pytest.mark.slow
 async def test_a_field_says_what_is_wrong_as_it_is_typed_and_nothing_typed_is_lost() -> None:
     operations = CannedOperations(HEALTHY)
     async with dashboard(operations).run_test(size=(80, 24)) as pilot:

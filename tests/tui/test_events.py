@@ -86,6 +86,7 @@ async def test_the_newest_event_is_the_first_row_after_another_view() -> None:
         assert table.selected.message == "the newest"
 
 
+@pytest.mark.slow
 async def test_tab_completes_the_kinds_and_queues_of_a_filter() -> None:
     async with dashboard(canned(*KEPT)).run_test(size=(120, 36)) as pilot:
         app = await opened(pilot, "slash", *"kind:worker-dra", "tab")
@@ -149,6 +150,7 @@ async def test_the_filter_selects_by_kind_and_queue_and_escape_leaves_it() -> No
         app.screen.query_one(EventTable)
 
 
+@pytest.mark.slow
 async def test_pages_follow_by_key_and_the_ends_say_so() -> None:
     many = [event(number, "jobs-enqueued", f"number {number}") for number in range(150)]
     operations = canned(*many)
@@ -187,6 +189,7 @@ async def test_events_are_read_rarely_and_never_while_another_view_is_shown(
         assert operations.events.asked == asked
 
 
+@pytest.mark.slow
 async def test_while_a_process_drains_the_panel_counts_down_and_its_keys_work() -> None:
     operations = canned(*KEPT, snapshot=DRAINS)
     async with dashboard(operations).run_test(size=(120, 36)) as pilot:
@@ -218,6 +221,7 @@ async def test_of_several_drains_the_one_that_ends_first_is_shown_and_a_key_asks
     assert operations.done == []
 
 
+@pytest.mark.slow
 async def test_without_events_it_says_what_they_are_and_without_a_database_why() -> None:
     operations = canned()
     async with dashboard(operations).run_test(size=(80, 24)) as pilot:

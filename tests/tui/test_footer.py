@@ -15,6 +15,7 @@ from tui.widgets.key_bar import KeyBar
 from workers.operations.operations import Operations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["full", "draining"])
 async def test_every_view_and_page_shows_the_keys_that_help_and_quit(state: str) -> None:
     app = Dashboard(cast(Operations, STATES[state]()))

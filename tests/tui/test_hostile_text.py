@@ -179,6 +179,7 @@ async def test_an_error_with_hostile_text_is_a_notice_that_shows_it() -> None:
         operations.error = None
 
 
+@pytest.mark.slow
 async def test_what_is_edited_and_copied_has_no_control_characters() -> None:
     app = dashboard(hostile_operations(MARK + KINDS["all"]))
     copied: list[str] = []

@@ -16,6 +16,7 @@ from tui.dialogs.prompt import Prompt
 from tui.screens.jobs.list import JobsScreen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "verb", "title"),
     [("x", "abort", "Abort 1 job?"), ("R", "run-now", "Run now 1 job?"), ("X", "remove", "Remove 1 job?")],
@@ -34,6 +35,7 @@ async def test_a_verb_asks_once_with_the_job_and_gets_what_was_shown(key: str, v
     assert operations.done == [(verb, "color-extraction", [("dress-17", "v:dress-17")])]
 
 
+@pytest.mark.slow
 async def test_c_duplicates_one_job_without_a_question_and_several_after_one() -> None:
     operations = CannedOperations(HEALTHY)
     async with dashboard(operations).run_test(size=(120, 36)) as pilot:
@@ -78,6 +80,7 @@ async def test_in_read_only_mode_a_verb_is_refused_before_it_asks(key: str) -> N
     assert operations.done == []
 
 
+@pytest.mark.slow
 async def test_schedules_run_now_and_are_disabled_and_enabled() -> None:
     operations = CannedOperations(HEALTHY)
     async with dashboard(operations).run_test(size=(120, 36)) as pilot:
@@ -104,6 +107,7 @@ async def test_schedules_run_now_and_are_disabled_and_enabled() -> None:
         await until(pilot, lambda: "the last list has them" in notices(app))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", [AWAY, DRAINING, replace(HEALTHY, queues=(), workers=())])
 @pytest.mark.parametrize("fails", [False, True])
 async def test_every_key_works_in_every_state(state: Any, fails: bool) -> None:

@@ -45,6 +45,7 @@ async def test_a_click_on_a_state_lists_it() -> None:
         await until(pilot, lambda: "boots-9" in text_of(app))
 
 
+@pytest.mark.slow
 async def test_only_the_page_that_is_shown_is_read_and_nothing_while_another_view_is_shown() -> None:
     operations = CannedOperations(HEALTHY)
     async with dashboard(operations).run_test(size=(120, 36)) as pilot:
@@ -61,6 +62,7 @@ async def test_only_the_page_that_is_shown_is_read_and_nothing_while_another_vie
         assert len(operations.jobs.read) == before
 
 
+@pytest.mark.slow
 async def test_the_job_that_ended_last_is_the_first_row_unless_the_cursor_was_moved() -> None:
     operations = CannedOperations(HEALTHY)
     operations.jobs.kept = [job(f"done-{number}", "done") for number in range(9)]
@@ -88,6 +90,7 @@ async def test_reads_do_not_pile_up() -> None:
         operations.jobs.door.set()
 
 
+@pytest.mark.slow
 async def test_the_filter_lists_one_queue_and_names_an_unknown_one() -> None:
     async with dashboard(CannedOperations(HEALTHY)).run_test(size=(120, 36)) as pilot:
         app = await opened(pilot, "slash")
@@ -148,6 +151,7 @@ async def test_a_key_on_an_empty_list_says_so(key: str, lists: int) -> None:
     assert operations.done == []
 
 
+@pytest.mark.slow
 async def test_enter_opens_all_of_a_job_with_its_stack_and_log_and_verbs_work_there() -> None:
     operations = CannedOperations(HEALTHY)
     async with dashboard(operations).run_test(size=(120, 48)) as pilot:
@@ -224,6 +228,7 @@ async def test_text_from_jobs_is_shown_and_never_obeyed(size: tuple[int, int]) -
         assert not bad & set(asked)
 
 
+@pytest.mark.slow
 async def test_a_job_that_has_ended_is_read_once_and_the_last_one_shown_is_the_one_under_the_cursor() -> None:
     operations = CannedOperations(HEALTHY)
     operations.jobs.kept = [job("a", "failed"), job("b", "failed"), job("c", "failed")]
@@ -261,6 +266,7 @@ def test_of_a_large_payload_only_the_beginning_is_encoded() -> None:
     assert payload(replace(detail, payload=deep), whole=True).plain.endswith("…")
 
 
+@pytest.mark.slow
 async def test_s_sorts_by_a_column_over_all_pages() -> None:
     operations = CannedOperations(HEALTHY)
     operations.jobs.kept = [
@@ -289,6 +295,7 @@ async def test_s_sorts_by_a_column_over_all_pages() -> None:
         await until(pilot, lambda: "by schedule ↑" in text_of(app))
 
 
+@pytest.mark.slow
 async def test_the_first_ready_jobs_are_sorted_and_the_dialog_and_the_title_say_what_that_covers() -> None:
     operations = CannedOperations(HEALTHY)
     operations.jobs.kept = [job(f"dress-{number}", "ready", attempt=number % 7) for number in range(2_001)]
@@ -309,6 +316,7 @@ async def test_the_first_ready_jobs_are_sorted_and_the_dialog_and_the_title_say_
         await until(pilot, lambda: "100 jobs on this page · by att ↓ · page 1" in text_of(app))
 
 
+@pytest.mark.slow
 async def test_the_filter_searches_keys_functions_workers_and_schedules() -> None:
     async with dashboard(CannedOperations(HEALTHY)).run_test(size=(120, 36)) as pilot:
         app = await opened(pilot)
@@ -347,6 +355,7 @@ async def test_the_footer_over_schedules_has_their_keys() -> None:
         await until(pilot, lambda: "x Abort" in footer())
 
 
+@pytest.mark.slow
 async def test_every_key_that_changes_the_list_also_leaves_an_empty_one() -> None:
     async with dashboard(CannedOperations(HEALTHY)).run_test(size=(80, 24)) as pilot:
         app = await opened(pilot, "slash", *"queue:moderation-review", "enter")

@@ -82,6 +82,7 @@ def test_the_edit_dialog_refuses_the_same() -> None:
         parse_object(b'{"a": "\xe9"}')
 
 
+@pytest.mark.slow
 async def test_the_edit_dialog_shows_what_is_wrong() -> None:
     canned = operations()
     app = dashboard(canned)

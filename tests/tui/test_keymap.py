@@ -82,6 +82,7 @@ def test_a_mistake_in_a_keymap_is_one_line(text: str, problem: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 async def test_footer_help_and_palette_show_the_mapped_key_and_the_old_one_is_free() -> None:
     operations = CannedOperations(HEALTHY)
     keymap = parse_keymap("app.drain=ctrl+d,queues.pause=ctrl+y")
@@ -120,6 +121,7 @@ def _name(call: ast.Call) -> str:
     return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
+@pytest.mark.slow
 def test_no_text_names_a_key_by_itself_since_a_keymap_may_change_it() -> None:
     named = re.compile(r"(?:^|[ ;:,(·])(?:esc|escape|space|[b-zB-Z!?]) [a-z]{2,}|\((?:[a-z]|esc|ctrl\+.)\)")
     found = [text for path in TUI.rglob("*.py") for text in _texts(path) if named.search(text)]

@@ -42,6 +42,7 @@ async def test_R_replays_a_single_marked_letter_without_a_plan() -> None:
         assert (canned.done, table.marks) == ([("replay", 2)], {})
 
 
+@pytest.mark.slow
 async def test_d_discards_the_marked_letters_and_u_restores_them() -> None:
     canned = operations()
     app = dashboard(canned)
@@ -65,6 +66,7 @@ async def test_d_discards_the_marked_letters_and_u_restores_them() -> None:
     assert canned.done == [("discard", (1, 2)), ("restore", (1, 2))]
 
 
+@pytest.mark.slow
 async def test_undoing_a_discarded_group_asks_if_it_would_restore_more() -> None:
     canned = operations(6)
     canned.letters.kept[0] = replace(canned.letters.kept[0], state="discarded", fingerprint=MORE)
@@ -88,6 +90,7 @@ async def test_undoing_a_discarded_group_asks_if_it_would_restore_more() -> None
         assert (selection.fingerprint, selection.up_to) == (MORE, 999)
 
 
+@pytest.mark.slow
 async def test_u_restores_the_discarded_letters_that_are_shown() -> None:
     canned = operations()
     canned.letters.kept = [replace(kept, state="discarded") for kept in canned.letters.kept]
@@ -159,6 +162,7 @@ async def test_one_action_runs_at_a_time() -> None:
         await ask(app, pilot, "R")
 
 
+@pytest.mark.slow
 async def test_E_exports_the_marked_letters_to_a_private_file(tmp_path: Path) -> None:
     app = dashboard(operations())
     path = tmp_path / "two.jsonl"
@@ -203,6 +207,7 @@ async def test_a_failed_export_leaves_no_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 async def test_e_replays_one_letter_with_another_payload() -> None:
     canned = operations()
     app = dashboard(canned)
@@ -251,6 +256,7 @@ async def test_without_an_editor_a_message_says_so_and_the_text_stays() -> None:
         assert app.screen.query_one(TextArea).text == text
 
 
+@pytest.mark.slow
 async def test_leaving_a_changed_payload_asks_once() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:
@@ -268,6 +274,7 @@ async def test_leaving_a_changed_payload_asks_once() -> None:
         await back(app, pilot)
 
 
+@pytest.mark.slow
 async def test_the_detail_shows_the_lineage_of_a_letter() -> None:
     canned = CannedOperations(HEALTHY, 0)
     canned.letters.kept = [

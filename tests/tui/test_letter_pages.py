@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from textual.widgets import Static
 
 from tests.support.dashboards import (
@@ -21,6 +22,7 @@ from tui.screens.overview import OverviewScreen
 from workers.errors import ConflictError
 
 
+@pytest.mark.slow
 async def test_a_letter_is_opened_and_replayed_after_a_question() -> None:
     operations = CannedOperations(HEALTHY)
     app = dashboard(operations)
@@ -42,6 +44,7 @@ async def test_a_letter_is_opened_and_replayed_after_a_question() -> None:
     assert operations.done == [("replay", 2)]
 
 
+@pytest.mark.slow
 async def test_2_lists_all_letters_by_page_and_1_goes_back() -> None:
     app = dashboard(CannedOperations(HEALTHY, letters=230))
     async with app.run_test(size=(120, 36)) as pilot:
@@ -57,6 +60,7 @@ async def test_2_lists_all_letters_by_page_and_1_goes_back() -> None:
         await until(pilot, lambda: isinstance(app.screen, OverviewScreen))
 
 
+@pytest.mark.slow
 async def test_two_quick_presses_of_n_are_one_page() -> None:
     operations = CannedOperations(HEALTHY, letters=430)
     app = dashboard(operations)
@@ -95,6 +99,7 @@ async def test_the_shown_page_stays_if_another_cannot_be_fetched() -> None:
         assert "page 3" in title(app)
 
 
+@pytest.mark.slow
 async def test_a_replayed_letter_leaves_the_list_and_the_total() -> None:
     app = dashboard(CannedOperations(HEALTHY, letters=3))
     async with app.run_test(size=(120, 36)) as pilot:
@@ -108,6 +113,7 @@ async def test_a_replayed_letter_leaves_the_list_and_the_total() -> None:
         assert table.selected.id == 3
 
 
+@pytest.mark.slow
 async def test_a_letter_replayed_from_its_detail_is_gone_when_the_list_is_shown_again() -> None:
     app = dashboard(CannedOperations(HEALTHY, letters=3))
     async with app.run_test(size=(120, 36)) as pilot:
@@ -124,6 +130,7 @@ async def test_a_letter_replayed_from_its_detail_is_gone_when_the_list_is_shown_
         await until(pilot, lambda: "Dead letters · 2" in title(app))
 
 
+@pytest.mark.slow
 async def test_the_page_before_replaces_a_page_whose_letters_were_all_replayed() -> None:
     operations = CannedOperations(HEALTHY, letters=101)
     app = dashboard(operations)
@@ -138,6 +145,7 @@ async def test_the_page_before_replaces_a_page_whose_letters_were_all_replayed()
         assert "page 1" in title(app)
 
 
+@pytest.mark.slow
 async def test_a_job_key_of_thousands_of_characters_keeps_the_buttons_visible() -> None:
     operations = CannedOperations(HEALTHY)
     operations.letters.kept = [letter(1, job_id="k" * 3_000)]

@@ -21,6 +21,7 @@ from tui.widgets.rule import Rule
 from workers.operations.operations import LetterFilter
 
 
+@pytest.mark.slow
 async def test_slash_writes_a_filter_and_escape_clears_it() -> None:
     canned = operations()
     app = dashboard(canned)
@@ -39,6 +40,7 @@ async def test_slash_writes_a_filter_and_escape_clears_it() -> None:
         assert not app.screen.query_one(FilterBar).display
 
 
+@pytest.mark.slow
 async def test_the_keys_of_a_filter_are_shown_whole_when_it_is_opened_first() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(80, 24)) as pilot:
@@ -57,6 +59,7 @@ async def test_the_footer_names_no_key_that_a_filter_would_take_as_a_letter() ->
         await until(pilot, lambda: str(footer.render()).strip() == "^q Quit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "problem"),
     [("state:gone", "use dead, replayed"), ('error:"x', "not closed"), ("queue:nowhere", "unknown queue")],
@@ -75,6 +78,7 @@ async def test_an_invalid_filter_shows_its_error_and_keeps_its_text(line: str, p
         assert (shown(app), app._notifications.__len__()) == ([1, 2, 3, 4, 5], 0)
 
 
+@pytest.mark.slow
 async def test_t_cycles_the_states_and_other_states_have_a_column() -> None:
     canned = operations()
     canned.letters.kept[1] = replace(canned.letters.kept[1], state="replayed")
@@ -98,6 +102,7 @@ async def test_t_cycles_the_states_and_other_states_have_a_column() -> None:
         await until(pilot, lambda: shown(app) == [3])
 
 
+@pytest.mark.slow
 async def test_results_of_an_earlier_filter_do_not_replace_later_ones() -> None:
     canned = operations()
     app = dashboard(canned)
@@ -213,6 +218,7 @@ async def test_g_shows_groups_and_enter_the_letters_of_one() -> None:
         await until(pilot, lambda: table.display)
 
 
+@pytest.mark.slow
 async def test_groups_come_first_with_a_preview_of_the_one_under_the_cursor() -> None:
     canned = operations()
     canned.letters.releases = ("r2", "r1")
@@ -287,6 +293,7 @@ async def test_slow_groups_block_no_key() -> None:
         await until(pilot, lambda: app.screen.query_one(MarkableLetterTable).display)
 
 
+@pytest.mark.slow
 async def test_space_and_v_mark_letters_and_marks_survive_another_page() -> None:
     app = dashboard(operations(230))
     async with app.run_test(size=(120, 36)) as pilot:
@@ -312,6 +319,7 @@ async def test_space_and_v_mark_letters_and_marks_survive_another_page() -> None
         assert str(table.get_cell("4", "")) == " "
 
 
+@pytest.mark.slow
 async def test_another_filter_removes_the_marks() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:

@@ -15,6 +15,7 @@ from tui.screens.jobs.job import JobScreen
 from tui.widgets.job_table import JobTable
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", [5, 30, 60])
 async def test_a_click_moves_the_cursor_and_one_more_opens_the_row(column: int) -> None:
     async with dashboard(CannedOperations(HEALTHY)).run_test(size=(120, 36)) as pilot:

@@ -38,6 +38,7 @@ async def test_views_that_cannot_be_read_leave_the_outage_to_the_banner() -> Non
         assert URL not in text_of(app)
 
 
+@pytest.mark.slow
 async def test_equal_notices_are_shown_once_and_without_the_url_of_the_database() -> None:
     operations = CannedOperations(HEALTHY)
     operations.letters._fails = fail  # type: ignore[method-assign]

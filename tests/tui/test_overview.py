@@ -68,6 +68,7 @@ async def test_every_row_can_be_opened_and_paused_or_resumed(row: int) -> None:
     assert operations.done[0][:2] == (verb, BUSY.queues[row].name)
 
 
+@pytest.mark.slow
 async def test_down_from_the_last_queue_leads_to_the_groups_and_enter_opens_one() -> None:
     operations = busy()
     app = dashboard(operations)
@@ -83,6 +84,7 @@ async def test_down_from_the_last_queue_leads_to_the_groups_and_enter_opens_one(
         assert {item.fingerprint for item in table.items} == {"a" * 16}
 
 
+@pytest.mark.slow
 async def test_R_replays_the_group_that_was_shown() -> None:
     operations = busy()
     app = dashboard(operations)
@@ -106,6 +108,7 @@ async def test_m_shows_every_figure_and_then_the_first_again() -> None:
             await until(pilot, lambda figure=figure: figure.title in shown(app, "#charts-title"))
 
 
+@pytest.mark.slow
 async def test_brackets_change_the_range_until_its_ends() -> None:
     operations = busy()
     app = dashboard(operations)
@@ -131,6 +134,7 @@ async def test_without_room_for_charts_their_keys_say_so(key: str) -> None:
         assert "no room for charts" in next(iter(app._notifications)).message
 
 
+@pytest.mark.slow
 async def test_figure_and_range_are_remembered(tmp_path: Any) -> None:
     for _ in range(2):
         app = Dashboard(cast(Any, busy()), data_dir=tmp_path)
@@ -141,6 +145,7 @@ async def test_figure_and_range_are_remembered(tmp_path: Any) -> None:
             await until(pilot, lambda app=app: "Done a second, last 3 h" in shown(app, "#charts-title"))
 
 
+@pytest.mark.slow
 async def test_details_are_fetched_rarely_and_never_pile_up() -> None:
     operations = busy()
     operations.letters.slow.clear()
@@ -319,6 +324,7 @@ async def test_a_large_terminal_has_four_charts(size: tuple[int, int]) -> None:
         assert app.screen.query_one("#list-title", Rule).region.bottom < size[1]
 
 
+@pytest.mark.slow
 async def test_resizing_keeps_everything_in_place() -> None:
     app = dashboard(busy())
     async with app.run_test(size=(200, 60)) as pilot:
@@ -329,6 +335,7 @@ async def test_resizing_keeps_everything_in_place() -> None:
         assert all(queue.name in str(app.screen.query_one(ChartGrid).render()) for queue in BUSY.queues)
 
 
+@pytest.mark.slow
 async def test_a_lists_alerts_above_every_view() -> None:
     app = dashboard(busy())
     async with app.run_test(size=SIZE) as pilot:
@@ -341,6 +348,7 @@ async def test_a_lists_alerts_above_every_view() -> None:
             await pilot.press("escape")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(50, 10), (160, 12)])
 async def test_the_focus_comes_back_once_the_terminal_is_large_enough(size: tuple[int, int]) -> None:
     app = dashboard(busy())
@@ -369,6 +377,7 @@ def visible_lines(app: Dashboard, widget: Any) -> int:
     return int(app.screen.region.intersection(widget.region).height) if widget.display else 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [60, 80, 100, 109, 110, 120, 160])
 async def test_no_heading_is_without_a_row_and_nothing_overlaps(width: int) -> None:
     app = dashboard(busy())

@@ -110,6 +110,7 @@ async def test_the_palette_names_the_row_each_queue_view_worker_and_theme() -> N
         assert "Abort 2 marked rows" in names(app)
 
 
+@pytest.mark.slow
 async def test_commands_of_the_palette_do_what_the_keys_do() -> None:
     operations = full()
     app = Dashboard(cast(Operations, operations))
@@ -133,6 +134,7 @@ async def test_commands_of_the_palette_do_what_the_keys_do() -> None:
     assert operations.done[0][0] == "drain worker"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "view", "dialog"),
     [
@@ -158,6 +160,7 @@ async def test_actions_of_other_views_begin_there(
     assert operations.done == []
 
 
+@pytest.mark.slow
 async def test_old_dead_letters_are_archived_after_their_number_was_shown() -> None:
     operations = full()
     app = Dashboard(cast(Operations, operations))
@@ -182,6 +185,7 @@ async def test_old_dead_letters_are_archived_after_their_number_was_shown() -> N
     assert operations.done == [("archive", 0)]
 
 
+@pytest.mark.slow
 async def test_every_process_is_drained_after_one_question_and_what_does_not_confirm_is_named() -> None:
     operations = full()
     operations.workers.problem = "it is not connected to Redis"
@@ -223,6 +227,7 @@ def names_below(app: Dashboard) -> list[str]:
     return [command.name for command in commands(app, app.screen_stack[0])]
 
 
+@pytest.mark.slow
 async def test_a_letter_goes_to_each_part_of_the_screen() -> None:
     app = Dashboard(cast(Operations, full()))
     async with app.run_test(size=(160, 48)) as pilot:

@@ -102,6 +102,7 @@ async def test_marked_letters_are_replayed_by_a_plan_with_the_shown_options() ->
     assert canned.done == [("plan", (1, 2), options), ("start", 1, None)]
 
 
+@pytest.mark.slow
 async def test_a_plan_of_a_group_has_only_the_counted_letters() -> None:
     canned = operations()
     app = dashboard(canned)
@@ -118,6 +119,7 @@ async def test_a_plan_of_a_group_has_only_the_counted_letters() -> None:
     assert (options.canary, options.rate, options.halt, options.poison) == (5, None, 0.2, False)
 
 
+@pytest.mark.slow
 async def test_A_replays_all_and_the_checkbox_includes_poison() -> None:
     canned = operations()
     app = dashboard(canned)
@@ -170,6 +172,7 @@ async def test_invalid_options_show_their_error_in_the_dialog(field: str, value:
     assert canned.done == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["canary", "rate", "halt"])
 async def test_a_long_number_with_a_letter_in_it_does_not_block_the_dashboard(field: str) -> None:
     app = dashboard(operations())
@@ -199,6 +202,7 @@ async def test_a_selection_without_dead_letters_cannot_be_started() -> None:
 # Progress
 
 
+@pytest.mark.slow
 async def test_space_pauses_and_resumes_and_x_cancels_after_a_question() -> None:
     canned = with_plans()
     app = dashboard(canned)
@@ -223,6 +227,7 @@ async def test_space_pauses_and_resumes_and_x_cancels_after_a_question() -> None
     assert canned.done == [("pause plan", 4), ("start", 4, None), ("cancel", 4)]
 
 
+@pytest.mark.slow
 async def test_a_plan_is_polled_until_all_its_jobs_have_ended() -> None:
     canned = with_plans()
     app = dashboard(canned)
@@ -238,6 +243,7 @@ async def test_a_plan_is_polled_until_all_its_jobs_have_ended() -> None:
         assert len(canned.letters.asked) == reads
 
 
+@pytest.mark.slow
 async def test_a_halted_plan_resumes_only_with_a_higher_limit() -> None:
     canned = with_plans()
     app = dashboard(canned)
@@ -267,6 +273,7 @@ async def test_an_interrupted_plan_can_be_resumed() -> None:
         await until(pilot, lambda: canned.done == [("start", 3, None)])
 
 
+@pytest.mark.slow
 async def test_a_plan_of_unknown_state_is_not_shown_as_running() -> None:
     canned = with_plans()
     app = dashboard(canned)
@@ -277,6 +284,7 @@ async def test_a_plan_of_unknown_state_is_not_shown_as_running() -> None:
         assert "running" not in str(app.screen.query_one("#plan-state", Static).render())
 
 
+@pytest.mark.slow
 async def test_an_unreadable_plan_shows_the_error() -> None:
     canned = with_plans()
     app = dashboard(canned)
@@ -288,6 +296,7 @@ async def test_an_unreadable_plan_shows_the_error() -> None:
         await until(pilot, lambda: "▸ running" in says(app))
 
 
+@pytest.mark.slow
 async def test_l_lists_the_letters_of_the_plan_by_state() -> None:
     canned = with_plans()
     app = dashboard(canned)
@@ -349,6 +358,7 @@ async def test_a_preview_of_ten_groups_shows_that_there_may_be_more() -> None:
     assert "in 10+ groups" in plan_text.preview(many, None, counted_at=NOW).plain
 
 
+@pytest.mark.slow
 async def test_letters_replayed_by_a_plan_have_gone_when_its_dialog_closes() -> None:
     canned = operations()
     app = dashboard(canned)
@@ -362,6 +372,7 @@ async def test_letters_replayed_by_a_plan_have_gone_when_its_dialog_closes() -> 
         await until(pilot, lambda: isinstance(app.screen, DeadLettersScreen) and shown(app) == [3, 4, 5])
 
 
+@pytest.mark.slow
 async def test_the_palette_closes_a_dialog_and_the_next_action_asks_again() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:

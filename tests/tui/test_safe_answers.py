@@ -52,6 +52,7 @@ async def test_enter_leaves_a_dead_letter_as_it_is(key: str) -> None:
     assert started(operations) == []
 
 
+@pytest.mark.slow
 async def test_enter_in_the_options_of_a_replay_goes_to_the_next_field_and_ctrl_s_starts_it() -> None:
     operations = CannedOperations(HEALTHY)
     app = dashboard(operations)

@@ -79,6 +79,7 @@ def names(app: Dashboard, selector: str) -> Sequence[Any]:
     return [row.key for row in app.screen.query_one(selector, RowList).rows]
 
 
+@pytest.mark.slow
 async def test_s_sorts_queues_and_workers_and_s_again_reverses() -> None:
     depths = {"alert-fanout": 3, "color-extraction": 9, "moderation-review": 0, "weather-ingestion": 5}
     queues = tuple(queue(one.name, depth=depths[one.name]) for one in HEALTHY.queues)
@@ -103,6 +104,7 @@ async def test_s_sorts_queues_and_workers_and_s_again_reverses() -> None:
         assert "cpu ↑" in str(app.screen.query_one("#workers", RowList).render())
 
 
+@pytest.mark.slow
 async def test_a_click_on_a_heading_sorts_entries_and_groups_and_the_next_run_remembers_it(
     tmp_path: Path,
 ) -> None:
@@ -129,6 +131,7 @@ async def test_a_click_on_a_heading_sorts_entries_and_groups_and_the_next_run_re
         await until(pilot, lambda: "size ↓" in labels(app.screen.query_one("#entries", DataTable)))
 
 
+@pytest.mark.slow
 async def test_the_database_sorts_letters_and_a_filter_has_fewer_columns() -> None:
     canned = operations(230)
     app = dashboard(canned)

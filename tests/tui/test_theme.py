@@ -143,6 +143,7 @@ async def test_a_change_of_the_theme_paints_everything_again() -> None:
             assert not colors & set(PALETTES[DARK].texts.values())
 
 
+@pytest.mark.slow
 async def test_without_colours_none_reaches_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     app = dashboard(busy())

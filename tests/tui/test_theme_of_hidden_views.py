@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from textual.strip import Strip
 
 from tests.support.dashboards import dashboard, until
@@ -11,6 +12,7 @@ from tui.widgets.group_table import GroupTable
 THEME = "textual-light"
 
 
+@pytest.mark.slow
 async def test_a_hidden_view_gets_the_theme_that_was_chosen_meanwhile() -> None:
     assert await _letters(opened_before=True) == await _letters(opened_before=False)
 

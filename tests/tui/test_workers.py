@@ -192,6 +192,7 @@ def with_jobs_of(*workers: WorkerSnapshot) -> CannedOperations:
     return operations
 
 
+@pytest.mark.slow
 async def test_the_page_of_a_process_has_the_keys_of_its_jobs_and_their_verbs() -> None:
     operations = with_jobs_of(RUNNING, DRAINING)
     async with dashboard(operations).run_test(size=(80, 24)) as pilot:
@@ -277,6 +278,7 @@ async def test_text_that_processes_publish_is_shown_and_never_obeyed(size: tuple
             await pilot.press("enter")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "state",
     [

@@ -62,6 +62,7 @@ async def nobody_is_connected(redis_url: str, postgres_url: str) -> bool:
         return bool(sessions == 0 and len(server.client_list()) == 1)
 
 
+@pytest.mark.slow
 async def test_it_changes_nothing_on_servers(program: Program, redis_url: str, postgres_url: str) -> None:
     environment = {"REDIS_URL": redis_url, "DATABASE_URL": postgres_url, "CACHE_REDIS_URL": redis_url}
     assert program.run("status", **environment).code == 0

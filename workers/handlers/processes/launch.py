@@ -22,7 +22,7 @@ from workers.errors import HandlerImportError
 _OUTPUT_SECONDS = 0.05
 """Between two readings of what a process prints."""
 _MAX_UNFINISHED_BYTES = 1000
-"""Of a line whose end has not come yet."""
+"""Bytes of a line whose end has not come yet."""
 _PROGRAM = str(Path(couturecast_handlers.__file__).with_name("__main__.py"))
 
 

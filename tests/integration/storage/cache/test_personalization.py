@@ -53,6 +53,7 @@ async def ingest(operations: BuiltOperations, database: Database) -> None:
     await handler.run(LISBON, None)  # type: ignore[arg-type]  # it needs no context
 
 
+@pytest.mark.slow
 async def test_a_payload_is_of_preferences_and_weather(
     operations: BuiltOperations, database: Database
 ) -> None:

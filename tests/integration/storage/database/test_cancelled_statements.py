@@ -123,6 +123,7 @@ async def test_a_statement_that_begins_after_the_interrupt_does_not_run_to_its_e
     await database.close()
 
 
+@pytest.mark.slow
 async def test_a_process_ends_after_a_statement_that_was_cancelled_twice(migrated_sqlite_url: str) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _PROGRAM, migrated_sqlite_url, stderr=asyncio.subprocess.PIPE

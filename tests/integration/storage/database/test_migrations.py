@@ -242,6 +242,7 @@ async def test_the_newest_migration_is_the_one_that_a_start_expects(sqlite_url: 
     await database.close()
 
 
+@pytest.mark.slow
 def test_the_first_start_loads_no_lexers_for_error_pages(tmp_path: Path) -> None:
     program = (
         "import asyncio, sys\n"

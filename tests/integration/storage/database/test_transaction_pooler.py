@@ -62,6 +62,7 @@ async def test_prepared_statements_fail_behind_a_pooler(pooler: TransactionPoole
         await database.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", ["pgbouncer=true", "", "connection_limit=1&schema=public"])
 async def test_a_pooler_is_recognised_at_the_start(pooler: TransactionPooler, parameters: str) -> None:
     databases = [Database(pooler.url(parameters), pool_size=1) for _ in range(2)]
@@ -95,6 +96,7 @@ async def test_a_pooler_added_later_is_recognised_by_its_first_error(postgres_ur
     await database.close()
 
 
+@pytest.mark.slow
 async def test_a_start_does_not_wait_for_a_pooler_whose_connections_are_taken(
     pooler: TransactionPooler, monkeypatch: pytest.MonkeyPatch
 ) -> None:

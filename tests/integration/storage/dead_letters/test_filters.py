@@ -87,6 +87,7 @@ Filled = tuple[DeadLetterRepository, list[DeadLetter]]
 ORDERS = [LetterOrder(column, descending) for column in ORDER_COLUMNS for descending in (True, False)]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @settings(
     max_examples=150 if settings.get_current_profile_name() == "ci" else 20,
@@ -115,6 +116,7 @@ async def test_a_filter_selects_what_a_plain_model_of_it_selects(
     _check_groups(await letters.groups(chosen), meant, _of_any_state(chosen, rows) or meant)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("few", [0, 5, 1_000])
 async def test_few_groups_and_many_have_the_same_figures(
     filled: Filled, few: int, monkeypatch: pytest.MonkeyPatch

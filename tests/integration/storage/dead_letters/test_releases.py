@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from storage.database.engine import Database
 from storage.dead_letters.filters import LetterFilter
 from storage.dead_letters.repository import DeadLetterRepository
@@ -60,6 +62,7 @@ async def test_an_odd_release_of_another_program_is_recorded(database: Database)
     assert [release[:3] for release in group.releases] == ["a\\x", "xxx"]
 
 
+@pytest.mark.slow
 async def test_many_groups_have_their_releases(database: Database) -> None:
     letters = DeadLetterRepository(database)
     many = [f"{number:016x}" for number in range(250)]

@@ -168,6 +168,7 @@ async def test_five_processes_that_start_at_once_migrate_once(database_url: str)
     assert [await process.wait() for process in processes] == [0] * 5
 
 
+@pytest.mark.slow
 async def test_an_unavailable_database_is_reported_and_recovers(tmp_path: Path) -> None:
     server = PostgresServer()  # also if there is Docker, since the test stops and starts it
     try:

@@ -111,6 +111,7 @@ async def test_a_retry_sends_only_what_has_not_been_sent(either_database: Databa
     await handler.close()
 
 
+@pytest.mark.slow
 async def test_dead_subscribers_neither_hold_up_nor_fail_the_others(
     store: AlertRepository, database: Database, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

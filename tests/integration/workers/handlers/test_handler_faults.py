@@ -107,6 +107,7 @@ async def test_a_job_that_is_killed_for_another_one_after_its_own_timeout_has_re
     assert await asyncio.gather(late, blocks) == [("timeout", None)] * 2
 
 
+@pytest.mark.slow
 async def test_a_coroutine_that_ignores_its_cancellation_is_ended_with_its_process(
     open_pool: OpenPool,
 ) -> None:

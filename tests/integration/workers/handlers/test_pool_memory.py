@@ -55,6 +55,7 @@ async def test_memory_that_was_given_back_does_not_count(small_pool: CpuPool) ->
         assert await small_pool.run(calls.allocate, 60 * MIB) == 60 * MIB
 
 
+@pytest.mark.slow
 async def test_a_picture_that_its_estimate_understates_is_permanent(
     database: Database, small_pool: CpuPool, tmp_path: Path
 ) -> None:

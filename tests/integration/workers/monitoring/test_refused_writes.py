@@ -131,6 +131,7 @@ async def _end(process: WorkerProcess) -> None:
     await process.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [settings for settings, _ in REFUSALS[:2]], ids=["replica", "refuses"])
 async def test_a_connected_process_whose_presence_has_expired_still_serves(
     valkey: ValkeyServer,
@@ -170,6 +171,7 @@ async def test_a_connected_process_whose_presence_has_expired_still_serves(
         await _end(process)
 
 
+@pytest.mark.slow
 async def test_a_single_snapshot_does_not_wait_for_a_silent_redis_twice(database: Database) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         snapshot = await _look_once(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", database)

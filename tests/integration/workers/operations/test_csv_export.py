@@ -54,6 +54,7 @@ async def test_no_text_of_a_job_is_run_as_a_formula(letters: DeadLetterRepositor
     assert row["error_message"] == row["job_id"] == row["traceback"] == f"'{text}"
 
 
+@pytest.mark.slow
 async def test_letters_are_sent_one_by_one(letters: DeadLetterRepository) -> None:
     await letters.record([letter(f"u{number}") for number in range(1_200)])
     pieces = await export(letters)

@@ -129,6 +129,7 @@ async def test_a_plan_whose_process_was_killed_is_interrupted_and_goes_on(
         await operations.replays.start_plan(plan_id)
 
 
+@pytest.mark.slow
 async def test_a_plan_is_never_seen_interrupted_while_it_begins_and_ends(
     make_bench: MakeBench, operations: Operations, database: Database
 ) -> None:

@@ -142,6 +142,7 @@ async def test_handlers_of_a_process_that_wait_in_a_library_stand_at_their_own_l
     await pool.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("blocks", "problem"),
     [

@@ -210,6 +210,7 @@ async def test_a_process_that_ends_while_nothing_happens_is_noticed(
     assert not await keeper.has_reason()
 
 
+@pytest.mark.slow
 async def test_a_killed_process_without_jobs_is_one_event_of_the_cluster(
     make_bench: MakeBench, make_reader: MakeReader, database: Database, spawn: Spawner
 ) -> None:

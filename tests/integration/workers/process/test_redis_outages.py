@@ -117,6 +117,7 @@ def _of_redis(events: list[NewEvent]) -> list[str]:
     return [event.kind for event in events if event.subject == REDIS]
 
 
+@pytest.mark.slow
 async def test_an_outage_of_redis_is_one_alert_of_three_processes_and_one_end(
     valkey: ValkeyServer, members: list[Member], events: list[NewEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +147,7 @@ async def test_an_outage_of_redis_is_one_alert_of_three_processes_and_one_end(
         assert _of_redis(events) == ["alert-fired", "alert-resolved"]
 
 
+@pytest.mark.slow
 async def test_no_process_ends_the_alert_of_one_that_still_cannot_use_redis(
     members: list[Member], database: Database, events: list[NewEvent]
 ) -> None:
@@ -168,6 +170,7 @@ async def test_no_process_ends_the_alert_of_one_that_still_cannot_use_redis(
         await cut_off.close()
 
 
+@pytest.mark.slow
 async def test_after_an_outage_only_a_process_that_died_in_it_is_lost(
     valkey: ValkeyServer, members: list[Member], events: list[NewEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +195,7 @@ async def test_after_an_outage_only_a_process_that_died_in_it_is_lost(
     assert [event.subject for event in events if event.kind == "worker-lost"] == [victim.process.id]
 
 
+@pytest.mark.slow
 async def test_no_process_is_dead_or_ready_while_redis_takes_no_writes(
     members: list[Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:

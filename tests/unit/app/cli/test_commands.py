@@ -50,6 +50,7 @@ def test_each_command_of_a_module_is_listed() -> None:
         assert set(get_group(import_module(module).commands).commands) == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

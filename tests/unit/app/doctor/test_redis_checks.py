@@ -165,6 +165,7 @@ async def test_the_memory_is_judged_by_the_limit_of_the_settings() -> None:
     assert (await redis_state.memory(there)).state == "ok"
 
 
+@pytest.mark.slow
 async def test_the_clock_is_read_on_an_open_connection() -> None:
     calls: list[str] = []
     far = server()

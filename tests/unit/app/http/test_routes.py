@@ -67,6 +67,7 @@ def test_each_path_and_method_is_served_once() -> None:
     assert len({(*route.methods, route.path) for route in served}) == len(served)
 
 
+@pytest.mark.slow
 def test_each_operation_has_a_name_of_its_own_a_summary_and_a_tag() -> None:
     names = [operation["operationId"] for _, operation in operations()]
     assert len(set(names)) == len(names)
@@ -96,6 +97,7 @@ def test_each_parameter_that_may_be_any_text_or_an_id_has_an_example() -> None:
     assert not without
 
 
+@pytest.mark.slow
 def test_each_body_and_each_answer_has_an_example() -> None:
     schemas = described()["components"]["schemas"]
 

@@ -114,6 +114,7 @@ def test_phone_numbers_are_doubtful(text: str) -> None:
     assert judge(f"call {text} now").doubtful == ["a phone number"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

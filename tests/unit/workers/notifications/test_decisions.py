@@ -161,6 +161,7 @@ _json = st.recursive(
 _names = st.sampled_from(list(Notified.__dataclass_fields__))
 
 
+@pytest.mark.slow
 @given(st.dictionaries(_names | st.text(), _json, max_size=12))
 def test_what_another_version_wrote_is_read_without_an_error(document: dict[str, Any]) -> None:
     notified = Notified.parse(document)

@@ -62,6 +62,7 @@ def test_secrets_in_errors_are_masked(text: str, shown: str) -> None:
     assert DEFAULT_MASK.text(text) == shown
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(10)
 def test_a_megabyte_without_secrets_is_checked_at_once() -> None:
     for text in (

@@ -78,6 +78,7 @@ async def by_way(
     await forwarder.stop()
 
 
+@pytest.mark.slow
 async def test_the_listener_notices_a_hanging_connection(
     by_way: tuple[Forwarder, Database], postgres_url: str, make_listener: MakeListener
 ) -> None:

@@ -70,6 +70,7 @@ asyncio.run(change_listener.ChangeListener(Database(sys.argv[1]), on_change=repo
 """
 
 
+@pytest.mark.slow
 async def test_another_process_takes_over_from_a_killed_listener(
     database: Database, postgres_url: str, make_listener: MakeListener, tmp_path: Path
 ) -> None:

@@ -55,6 +55,7 @@ def children() -> set[int | None]:
     return {child.pid for child in multiprocessing.active_children()}
 
 
+@pytest.mark.slow
 async def test_the_whole_ones_have_palettes(pool: CpuPool) -> None:
     for name, data in whole_pictures().items():
         assert await outcome(pool, data) == "palette", name
@@ -74,6 +75,7 @@ async def test_damaged_pictures_have_a_palette_or_a_one_line_error(count: int) -
     await pool.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["jpeg", "png", "webp", "avif", "gif", "tiff-lzw", "bmp", "heic"])
 async def test_pictures_that_are_cut_off_have_a_palette_or_a_one_line_error(pool: CpuPool, name: str) -> None:
     data = whole_pictures()[name]
@@ -114,6 +116,7 @@ async def test_a_damaged_tiff_writes_nothing_to_the_terminal(pool: CpuPool) -> N
     assert await pool.run(calls.stderr_of, pixels.palette, many_samples) == b""
 
 
+@pytest.mark.slow
 async def test_a_decoder_that_crashes_fails_its_own_job_with_a_readable_error() -> None:
     pool = CpuPool(1)
     with pytest.raises(PoolProcessDiedError, match=f"died .exit code -{signal.SIGSEGV:d}"):

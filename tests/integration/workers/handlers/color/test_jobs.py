@@ -46,6 +46,7 @@ async def test_a_picture_is_decoded_in_another_process(store: PaletteRepository)
         await pool.run(os.getpid)
 
 
+@pytest.mark.slow
 async def test_the_event_loop_goes_on_while_a_heavy_picture_is_decoded(
     handler: ColorHandler, folder: Path
 ) -> None:

@@ -87,6 +87,7 @@ async def test_a_picture_that_is_all_one_colour_is_not_all_background(handler: C
     assert [(color.hex, color.name, color.share) for color in result.colors] == [("#ff0000", "red", 1.0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", range(1, 9))
 async def test_a_picture_that_exif_turns_has_the_palette_of_the_upright_one(
     handler: ColorHandler, folder: Path, orientation: int
@@ -135,6 +136,7 @@ def sixteen_bit_colour(photo: Image.Image) -> bytes:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "convert",
     [

@@ -71,6 +71,7 @@ MEASURED: list[Any] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(("kind", "mode", "options"), MEASURED)
 def test_a_picture_takes_no_more_memory_than_was_estimated(

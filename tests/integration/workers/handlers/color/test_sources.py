@@ -39,6 +39,7 @@ def cut_png() -> bytes:
     return encoded(Image.open(COFFEE))[:20_000]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("picture", "problem"),
     [
@@ -68,6 +69,7 @@ async def test_what_is_no_whole_picture_is_permanent(
     assert await store.get("dress-17") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["coffee.jpg", str(COFFEE), "./coffee.jpg", "sub/../coffee.jpg", f"../images/{COFFEE.name}"]
 )

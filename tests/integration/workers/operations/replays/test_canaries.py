@@ -46,6 +46,7 @@ async def test_the_rest_follows_a_canary_that_succeeds(make_bench: MakeBench, op
     assert (await settled_ledger(operations, plan.id)).completed == 30
 
 
+@pytest.mark.slow
 async def test_a_plan_that_dies_on_the_way_halts_on_the_way(make_bench: MakeBench, operate: Operate) -> None:
     bench = make_bench(retry_delays=())
     await write(bench.letters, 400)

@@ -51,6 +51,7 @@ async def test_ids_that_are_named_twice_count_once(make_bench: MakeBench, operat
     assert (await operations.replays.run_plan(plan.id)).ledger.sent == 2
 
 
+@pytest.mark.slow
 async def test_a_preview_counts_the_letters_of_more_groups_than_it_shows(
     make_bench: MakeBench, operate: Operate
 ) -> None:

@@ -20,6 +20,7 @@ from workers.operations import workers as module
 from workers.operations.workers import DrainResult
 
 
+@pytest.mark.slow
 async def test_a_process_that_is_not_there_and_a_dead_one_are_refused_in_one_line(
     spawn: Spawner, make_bench: MakeBench, operate: Operate, journal: Journal
 ) -> None:
@@ -45,6 +46,7 @@ async def test_a_process_that_is_not_there_and_a_dead_one_are_refused_in_one_lin
     assert await operations.workers.drain_all() == []
 
 
+@pytest.mark.slow
 async def test_a_frozen_process_is_named_and_drains_when_it_continues(
     spawn: Spawner, make_bench: MakeBench, operate: Operate, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +124,7 @@ async def test_the_jobs_of_a_process_that_is_killed_while_it_drains_are_unknown(
     assert (ended.state, ended.put_back) == ("drained", None)
 
 
+@pytest.mark.slow
 async def test_presence_and_heartbeats_carry_the_figures_of_a_process(
     spawn: Spawner, make_bench: MakeBench, operate: Operate, journal: Journal
 ) -> None:

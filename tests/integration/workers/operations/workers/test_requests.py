@@ -131,6 +131,7 @@ async def test_foreign_bytes_on_the_channel_and_in_the_request_change_nothing(
     assert not process.draining
 
 
+@pytest.mark.slow
 async def test_all_living_processes_drain(make_bench: MakeBench, operate: Operate, spawn: Spawner) -> None:
     operations = await operate(make_bench())
     await asyncio.gather(spawn(), spawn())

@@ -96,6 +96,7 @@ async def test_a_drain_that_a_supervisor_requests_cannot_be_undone(
     assert process.draining
 
 
+@pytest.mark.slow
 async def test_an_undo_withdraws_the_request_that_a_frozen_process_has_not_read(
     spawn: Spawner, make_bench: MakeBench, operate: Operate, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
