@@ -217,6 +217,7 @@ def test_a_stuck_dispatcher_fails_both_probes(tmp_path: Path) -> None:
         running.process.kill()
 
 
+@pytest.mark.slow
 def test_a_frozen_process_answers_no_probe(tmp_path: Path) -> None:
     with served(tmp_path) as running, running.client() as client:
         assert client.get("/livez").status_code == 200

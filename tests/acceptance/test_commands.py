@@ -50,6 +50,7 @@ def dead_letters(program: Program) -> int:
         return int(database.execute("SELECT count(*) FROM job_failures WHERE state = 'dead'").fetchone()[0])
 
 
+@pytest.mark.slow
 async def test_jobs_are_enqueued_one_by_one_by_file_and_by_standard_input(program: Program) -> None:
     started = await program.start()
     file = program.directory / "jobs.jsonl"
@@ -253,6 +254,7 @@ async def test_a_paused_queue_shows_who_and_why_and_starts_nothing_until_it_is_r
     assert await started.stop() == 0
 
 
+@pytest.mark.slow
 async def test_a_list_is_read_page_by_page_with_its_cursor(program: Program) -> None:
     program.environment |= {"COUTURECAST_COLOR_EXTRACTION_RETRY_DELAYS": "none"}
     started = await program.start("--queues", COLOR)

@@ -163,6 +163,7 @@ def test_after_a_release_no_server_is_restarted(data_dir: Path) -> None:
     assert server_pid(data_dir) is None
 
 
+@pytest.mark.slow
 async def test_a_running_program_restarts_its_server_and_goes_on(program: Program) -> None:
     started = await program.start()
     pid = server_pid(program.data_dir)

@@ -40,6 +40,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_unknown_ids_and_files_give_one_line_errors(program: Program) -> None:
     results: list[Done] = []
     cases = list(CASES.values())
@@ -225,6 +226,7 @@ async def test_old_letters_go_into_the_archive_and_are_replayed_from_it(program:
     assert [verb for verb, *_ in acts(program)] == ["archive", "plan", "run-plan"]
 
 
+@pytest.mark.slow
 async def test_read_only_mode_refuses_what_changes_something_and_nothing_else(program: Program) -> None:
     await bury_six(program)
     program.environment |= {"COUTURECAST_READ_ONLY": "1"}

@@ -129,6 +129,7 @@ async def test_one_that_blocks_is_ended_at_its_timeout_and_the_process_is_replac
     assert await started.stop() == 0
 
 
+@pytest.mark.slow
 async def test_a_drain_requeues_what_runs_uncharged(program: Program, shop: Path) -> None:
     started: Headless = await program.start(COUTURECAST_DRAIN_SECONDS="0.5")
     enqueue(program, "slow", "dress-1")

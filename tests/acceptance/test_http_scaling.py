@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.acceptance.served import QUEUE, Served, assert_problem, served
 from tests.support.servers import ValkeyServer
@@ -23,6 +24,7 @@ def stranger(running: Served) -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.mark.slow
 def test_the_load_needs_no_token_and_a_paused_queue_has_none(tmp_path: Path) -> None:
     with served(tmp_path) as running, running.client() as client, stranger(running) as open_client:
         idle = open_client.get(SCALING).json()

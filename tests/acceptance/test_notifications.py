@@ -48,6 +48,7 @@ def test_without_urls_there_is_nothing_to_try(program: Program) -> None:
     assert done.errors == ["error: COUTURECAST_NOTIFY_URLS: is not set: see docs/notifications.md"]
 
 
+@pytest.mark.slow
 def test_workers_refuse_a_url_that_cannot_be_used_in_one_line_and_the_doctor_finds_it(
     program: Program,
 ) -> None:

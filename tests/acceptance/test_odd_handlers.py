@@ -222,6 +222,7 @@ async def test_a_thread_that_is_left_behind_does_not_keep_the_process(
     assert "odd.py:" in name
 
 
+@pytest.mark.slow
 async def test_an_executor_without_work_is_no_thread_that_is_left_behind(
     program: Program, odd: Start
 ) -> None:
@@ -232,6 +233,7 @@ async def test_an_executor_without_work_is_no_thread_that_is_left_behind(
     assert "left behind" not in started.err
 
 
+@pytest.mark.slow
 async def test_whatever_a_handler_raises_is_a_failed_attempt(program: Program, odd: Start) -> None:
     started = await odd("raises")
     places = ["coroutine", "later", "task", "group", "thread"]

@@ -142,6 +142,7 @@ def test_a_damaged_base_is_reported(left: Left) -> None:
     assert "valkey-check-aof" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_doctor_reports_what_the_next_start_does(program: Program) -> None:
     assert _doctor(program)["state"] == "ok"
     assert program.run("pause", QUEUE).code == 0

@@ -57,6 +57,7 @@ def run(program: Program, queue: str, *more: str, **data: Any) -> Done:
     return program.run("run", queue, "--data", json.dumps(data), *more)
 
 
+@pytest.mark.slow
 def test_a_job_runs_here_with_its_traceback(program: Program, shop: Path) -> None:
     failed = run(program, COLOR, what="fail")
     assert failed.code == 1

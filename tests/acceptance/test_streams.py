@@ -128,6 +128,7 @@ def test_every_command_on_all_odd_streams(program: Program, name: str) -> None:
         check(program, name, (CHANGES | READS | FAILS)[name], stream)
 
 
+@pytest.mark.slow
 def test_what_is_enqueued_is_enqueued_once(program: Program) -> None:
     for stream in ("full output", "closed output", "broken output"):
         assert run(program, CHANGES["enqueue"], STREAMS[stream]).code == 0

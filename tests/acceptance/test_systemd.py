@@ -88,6 +88,7 @@ def enqueue(program: Program, environment: dict[str, str], job: dict[str, object
     assert done.code == 0, done.err
 
 
+@pytest.mark.slow
 async def test_a_blocked_event_loop_stops_the_watchdog_and_one_that_moves_again_feeds_it(
     program: Program, environment: dict[str, str], manager: Manager
 ) -> None:

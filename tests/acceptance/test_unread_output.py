@@ -9,6 +9,8 @@ import urllib.request
 from pathlib import Path
 from subprocess import DEVNULL
 
+import pytest
+
 from tests.support.program import RUN_SECONDS, Program, total
 from tests.support.servers import free_port
 from tests.support.waiting import eventually
@@ -37,6 +39,7 @@ def answers(port: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 async def test_a_reader_that_stops_reading_stops_nothing(program: Program, tmp_path: Path) -> None:
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "loud.py").write_text(HANDLER)

@@ -46,6 +46,7 @@ async def test_actions_cancelled_before_they_begin_leave_no_coroutine(key: str, 
     assert not [str(warning.message) for warning in raised if "never awaited" in str(warning.message)]
 
 
+@pytest.mark.slow
 async def test_held_down_keys_leave_no_coroutine() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=(120, 36)) as pilot:

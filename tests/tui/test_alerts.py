@@ -89,6 +89,7 @@ async def test_u_ends_a_silence_after_a_question() -> None:
     assert operations.done == [("end silence", "failing", "alert-fanout")]
 
 
+@pytest.mark.slow
 async def test_a_pending_alert_that_is_silenced_says_so_and_does_not_spoil_the_verdict() -> None:
     pending = replace(SILENCED, state="pending")
     operations = CannedOperations(

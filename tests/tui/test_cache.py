@@ -199,6 +199,7 @@ async def test_slash_finds_a_part_of_a_key_or_a_pattern(written: str, pattern: s
         assert not app.screen.query_one(FilterBar).display
 
 
+@pytest.mark.slow
 async def test_a_filter_without_matches_is_shown_with_its_pattern() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=SIZE) as pilot:
@@ -208,6 +209,7 @@ async def test_a_filter_without_matches_is_shown_with_its_pattern() -> None:
         await until(pilot, lambda: "no key matches *zo%C3%AB*" in line(app, "#list-empty"))
 
 
+@pytest.mark.slow
 async def test_escape_cancels_a_filter_whose_page_has_not_arrived() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
@@ -264,6 +266,7 @@ async def test_two_quick_presses_of_n_are_one_page() -> None:
         assert [query[2] for query in canned.cache.asked if query[0] == "page"] == [None, "100"]
 
 
+@pytest.mark.slow
 async def test_the_page_before_replaces_a_page_that_lost_its_rows() -> None:
     canned = many(150)
     app = dashboard(canned)

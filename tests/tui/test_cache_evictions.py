@@ -26,6 +26,7 @@ from tui.dialogs.prompt import Prompt
 from tui.screens.cache.list import CacheScreen
 
 
+@pytest.mark.slow
 async def test_x_evicts_the_entry_under_the_cursor_after_a_question() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
@@ -66,6 +67,7 @@ async def test_marks_and_ranges_are_evicted_together() -> None:
         assert table.marks == {}
 
 
+@pytest.mark.slow
 async def test_marks_go_with_the_filter_and_escape_ends_a_range_first() -> None:
     app = dashboard(CannedOperations(HEALTHY))
     async with app.run_test(size=SIZE) as pilot:
@@ -112,6 +114,7 @@ async def test_A_without_matches_evicts_nothing() -> None:
         assert canned.done == []
 
 
+@pytest.mark.slow
 async def test_u_evicts_the_user_of_the_row() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)
@@ -155,6 +158,7 @@ async def test_u_without_a_row_prompts_for_a_user() -> None:
         await until(pilot, lambda: isinstance(app.screen, CacheScreen))
 
 
+@pytest.mark.slow
 async def test_read_only_mode_is_refused_before_it_asks() -> None:
     canned = CannedOperations(HEALTHY)
     canned.read_only = True
@@ -169,6 +173,7 @@ async def test_read_only_mode_is_refused_before_it_asks() -> None:
         assert (canned.done, shown(app)) == ([], KEYS)
 
 
+@pytest.mark.slow
 async def test_a_failed_eviction_shows_its_error_and_keeps_marks() -> None:
     canned = CannedOperations(HEALTHY)
     app = dashboard(canned)

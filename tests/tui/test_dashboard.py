@@ -104,6 +104,7 @@ async def test_a_flood_of_input_leaves_turns_of_the_event_loop_to_the_workers() 
     assert turns_at[-1] - turns_at[0] >= 99
 
 
+@pytest.mark.slow
 async def test_endless_defects_close_the_dashboard() -> None:
     class Broken(Dashboard):
         CSS_PATH: ClassVar[Any] = [*Path(tui.app.__file__).with_name("styles").glob("*.tcss")]
@@ -123,6 +124,7 @@ async def test_endless_defects_close_the_dashboard() -> None:
     assert len(lines) >= 20
 
 
+@pytest.mark.slow
 async def test_escape_leaves_the_queue_alone_and_p_resumes_a_paused_one() -> None:
     operations = CannedOperations(BREACHED)
     app = dashboard(operations)
@@ -137,6 +139,7 @@ async def test_escape_leaves_the_queue_alone_and_p_resumes_a_paused_one() -> Non
     assert operations.done == [("resume", "moderation-review")]
 
 
+@pytest.mark.slow
 async def test_a_failed_operation_shows_its_error() -> None:
     operations = CannedOperations(HEALTHY)
     app = dashboard(operations)
@@ -251,6 +254,7 @@ async def test_old_figures_show_their_age() -> None:
         assert app.screen.has_class("-old")
 
 
+@pytest.mark.slow
 async def test_a_silent_redis_is_named_and_the_age_of_the_figures_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -71,6 +71,7 @@ def test_overview_without_colours(snap_compare: Any, monkeypatch: pytest.MonkeyP
     assert snap_compare(dashboard(busy()), terminal_size=SIZES["80x24"], run_before=settled)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["80x24", "160x48", MIDDLE])
 def test_queue_page(snap_compare: Any, size: str) -> None:
     async def open_it(pilot: Pilot[Any]) -> None:

@@ -51,6 +51,7 @@ async def test_a_job_of_a_dead_worker_is_not_shown_as_running(size: tuple[int, i
         assert "✕" not in row_of(app, "runs")
 
 
+@pytest.mark.slow
 async def test_a_list_that_cannot_be_read_again_shows_its_age_and_no_figure_that_counts_on() -> None:
     operations = CannedOperations(HEALTHY)
     operations.jobs.kept = [job("dress-1", running_for=42.0, deadline_in=18.0)]

@@ -111,6 +111,7 @@ OPENED: dict[str, tuple[type[Screen[Any]], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OPENED)
 async def test_enter_opens_what_the_event_is_about(kind: str) -> None:
     screen, fields = OPENED[kind]
@@ -120,6 +121,7 @@ async def test_enter_opens_what_the_event_is_about(kind: str) -> None:
         await until(pilot, lambda: isinstance(app.screen, screen))
 
 
+@pytest.mark.slow
 async def test_enter_on_a_plan_opens_the_plan() -> None:
     operations = canned(event(0, "plan-halted", "plan 3 halted", subject="3"))
     operations.letters.kept_plans = [plan(3)]
@@ -135,6 +137,7 @@ async def test_enter_on_an_event_without_a_subject_opens_something_or_says_why_n
         await until(pilot, lambda: not isinstance(app.screen, EventsScreen) or "in its line" in notices(app))
 
 
+@pytest.mark.slow
 async def test_the_filter_selects_by_kind_and_queue_and_escape_leaves_it() -> None:
     async with dashboard(canned(*KEPT)).run_test(size=(120, 36)) as pilot:
         app = await opened(pilot, "slash")
@@ -165,6 +168,7 @@ async def test_pages_follow_by_key_and_the_ends_say_so() -> None:
         await until(pilot, lambda: len(kinds(app)) == 100)
 
 
+@pytest.mark.slow
 async def test_events_are_read_rarely_and_never_while_another_view_is_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

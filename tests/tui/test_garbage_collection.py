@@ -12,6 +12,7 @@ from tests.support.letters_view import operations
 from tui import opening
 
 
+@pytest.mark.slow
 async def test_each_view_is_exempted_once_after_it_was_first_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     freezes: list[int] = []
     monkeypatch.setattr(gc, "freeze", lambda: freezes.append(1))  # the views of a test do not stay
@@ -28,6 +29,7 @@ async def test_each_view_is_exempted_once_after_it_was_first_opened(monkeypatch:
     assert len(freezes) == 3
 
 
+@pytest.mark.slow
 async def test_a_view_of_a_dashboard_without_terminal_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "_FILL_SECONDS", 0.0)
     before = gc.get_freeze_count()

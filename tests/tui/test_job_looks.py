@@ -34,6 +34,7 @@ def test_jobs_look_as_before(snap_compare: Any, size: tuple[int, int], lists: in
     assert snap_compare(dashboard(CannedOperations(HEALTHY)), terminal_size=size, run_before=open_it)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES[:2], ids=["80x24", "160x48"])
 def test_one_job_looks_as_before(snap_compare: Any, size: tuple[int, int]) -> None:
     async def open_it(pilot: Pilot[Any]) -> None:

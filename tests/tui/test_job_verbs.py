@@ -53,6 +53,7 @@ async def test_c_duplicates_one_job_without_a_question_and_several_after_one() -
     assert {queue for _, queue, _ in operations.done} == {"color-extraction", "weather-ingestion"}
 
 
+@pytest.mark.slow
 async def test_a_verb_that_does_not_apply_says_why_and_asks_nothing() -> None:
     operations = CannedOperations(HEALTHY)
     operations.jobs.refused = {"dress-17": "runs already"}

@@ -37,6 +37,7 @@ async def test_jobs_are_listed_by_state_with_counts_and_the_focused_one_says_why
         assert "ops@box-2: model rollout" in text_of(app)
 
 
+@pytest.mark.slow
 async def test_a_click_on_a_state_lists_it() -> None:
     async with dashboard(CannedOperations(HEALTHY)).run_test(size=(160, 48)) as pilot:
         app = await opened(pilot)
@@ -77,6 +78,7 @@ async def test_the_job_that_ended_last_is_the_first_row_unless_the_cursor_was_mo
             assert selected.key == expected
 
 
+@pytest.mark.slow
 async def test_reads_do_not_pile_up() -> None:
     operations = CannedOperations(HEALTHY)
     async with dashboard(operations).run_test(size=(120, 36)) as pilot:
@@ -175,6 +177,7 @@ async def test_enter_opens_all_of_a_job_with_its_stack_and_log_and_verbs_work_th
         await until(pilot, lambda: isinstance(app.screen, JobsScreen))
 
 
+@pytest.mark.slow
 async def test_while_redis_is_unavailable_the_list_stays_and_one_error_is_shown() -> None:
     operations = CannedOperations(HEALTHY)
     async with dashboard(operations).run_test(size=(120, 36)) as pilot:
@@ -338,6 +341,7 @@ async def test_the_filter_searches_keys_functions_workers_and_schedules() -> Non
         await until(pilot, lambda: "1 schedule" in text_of(app) and "colors-nightly" in text_of(app))
 
 
+@pytest.mark.slow
 async def test_the_footer_over_schedules_has_their_keys() -> None:
     async with dashboard(CannedOperations(HEALTHY)).run_test(size=(160, 48)) as pilot:
         app = await opened(pilot)

@@ -128,6 +128,7 @@ def test_no_text_names_a_key_by_itself_since_a_keymap_may_change_it() -> None:
     assert not found, "with_keys and key_name name keys as they are mapped"
 
 
+@pytest.mark.slow
 def test_each_id_in_a_text_has_a_key() -> None:
     texts = [text for path in TUI.rglob("*.py") for text in _texts(path)]
     ids = {name for text in texts for name in re.findall(r"\{([a-z-]+\.[A-Za-z-]+)\}", text)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import pytest
 from textual import events
 from textual.driver import Driver
 from textual.keys import _character_to_key
@@ -53,6 +54,7 @@ async def test_a_dialog_takes_the_answer_that_was_typed_ahead() -> None:
     assert operations.done[0][1] != operations.done[1][1]
 
 
+@pytest.mark.slow
 async def test_what_is_typed_behind_the_key_that_closes_a_dialog_goes_to_the_view() -> None:
     operations = CannedOperations(HEALTHY)
     app = dashboard(operations)

@@ -30,6 +30,7 @@ from tui.widgets.letter_table import MarkableLetterTable
 from workers.errors import ConflictError, InvalidJobError, ReadOnlyError
 
 
+@pytest.mark.slow
 async def test_R_replays_a_single_marked_letter_without_a_plan() -> None:
     canned = operations()
     app = dashboard(canned)
@@ -136,6 +137,7 @@ async def test_read_only_mode_shows_an_error_and_changes_nothing(keys: tuple[str
     assert all(kept.state == "dead" for kept in canned.letters.kept)
 
 
+@pytest.mark.slow
 async def test_one_action_runs_at_a_time() -> None:
     canned = operations()
     app = dashboard(canned)
@@ -194,6 +196,7 @@ async def test_E_exports_the_marked_letters_to_a_private_file(tmp_path: Path) ->
     assert os.listdir(tmp_path) == ["two.jsonl"]
 
 
+@pytest.mark.slow
 async def test_a_failed_export_leaves_no_file(tmp_path: Path) -> None:
     canned = operations()
     app = dashboard(canned)
@@ -245,6 +248,7 @@ async def test_e_replays_one_letter_with_another_payload() -> None:
     assert canned.done[-1] == ("replay", 2, {"location_id": "porto"})
 
 
+@pytest.mark.slow
 async def test_without_an_editor_a_message_says_so_and_the_text_stays() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:

@@ -78,6 +78,7 @@ async def test_two_quick_presses_of_n_are_one_page() -> None:
         assert "page 1" in title(app)
 
 
+@pytest.mark.slow
 async def test_the_shown_page_stays_if_another_cannot_be_fetched() -> None:
     operations = CannedOperations(HEALTHY, letters=230)
     app = dashboard(operations)

@@ -50,6 +50,7 @@ async def test_the_keys_of_a_filter_are_shown_whole_when_it_is_opened_first() ->
         assert "enter apply · esc cancel" in hint
 
 
+@pytest.mark.slow
 async def test_the_footer_names_no_key_that_a_filter_would_take_as_a_letter() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(80, 24)) as pilot:
@@ -134,6 +135,7 @@ async def test_a_count_beyond_the_limit_has_a_plus() -> None:
         await until(pilot, lambda: "1,000,000 letters" in title(app))
 
 
+@pytest.mark.slow
 async def test_letters_are_counted_neither_every_second_nor_while_another_screen_is_shown() -> None:
     canned = operations()
     app = dashboard(canned)
@@ -150,6 +152,7 @@ async def test_letters_are_counted_neither_every_second_nor_while_another_screen
         assert canned.letters.asked == asked
 
 
+@pytest.mark.slow
 async def test_another_width_has_other_columns() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:
@@ -179,6 +182,7 @@ async def test_groups_of_the_same_error_are_told_apart_by_their_function(size: t
         assert sum(column.get_render_width(groups) for column in groups.ordered_columns) <= groups.size.width
 
 
+@pytest.mark.slow
 async def test_tab_completes_fields_and_values_of_a_filter() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:
@@ -200,6 +204,7 @@ async def test_tab_completes_fields_and_values_of_a_filter() -> None:
         await until(pilot, lambda: "tab completes" not in str(hint.render()))
 
 
+@pytest.mark.slow
 async def test_g_shows_groups_and_enter_the_letters_of_one() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:
@@ -330,6 +335,7 @@ async def test_another_filter_removes_the_marks() -> None:
         assert [note.message for note in app._notifications] == ["the filter changed: 2 marks removed"]
 
 
+@pytest.mark.slow
 async def test_poison_letters_have_a_sign() -> None:
     app = dashboard(operations())
     async with app.run_test(size=(120, 36)) as pilot:

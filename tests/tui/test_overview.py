@@ -99,6 +99,7 @@ async def test_R_replays_the_group_that_was_shown() -> None:
     assert letters.since is not None
 
 
+@pytest.mark.slow
 async def test_m_shows_every_figure_and_then_the_first_again() -> None:
     app = dashboard(busy())
     async with app.run_test(size=SIZE) as pilot:
@@ -216,6 +217,7 @@ async def test_headings_of_charts_and_ages_of_groups_follow_each_snapshot(keys: 
         assert operations.letters.asked == read
 
 
+@pytest.mark.slow
 async def test_space_holds_what_is_shown_until_it_is_pressed_again() -> None:
     operations = busy()
     app = dashboard(operations)
@@ -236,6 +238,7 @@ async def test_space_holds_what_is_shown_until_it_is_pressed_again() -> None:
         await until(pilot, lambda: not app.screen.query_one("#banner").display)
 
 
+@pytest.mark.slow
 async def test_a_click_on_a_tab_opens_its_view() -> None:
     app = dashboard(busy())
     async with app.run_test(size=SIZE) as pilot:
@@ -245,6 +248,7 @@ async def test_a_click_on_a_tab_opens_its_view() -> None:
         await until(pilot, lambda: isinstance(app.screen, CacheScreen))
 
 
+@pytest.mark.slow
 async def test_hostile_text_is_shown_literally_in_every_part() -> None:
     operations = busy()
     operations.now = replace(

@@ -73,6 +73,7 @@ async def test_both_keys_open_the_palette(key: str) -> None:
         await until(pilot, lambda: CommandPalette.is_open(app))
 
 
+@pytest.mark.slow
 async def test_the_palette_names_the_row_each_queue_view_worker_and_theme() -> None:
     operations = full()
     app = Dashboard(cast(Operations, operations))

@@ -139,6 +139,7 @@ async def test_A_replays_all_and_the_checkbox_includes_poison() -> None:
     assert canned.done[0][2].poison
 
 
+@pytest.mark.slow
 async def test_a_plan_cannot_start_before_its_letters_are_counted() -> None:
     canned = operations()
     app = dashboard(canned)
@@ -153,6 +154,7 @@ async def test_a_plan_cannot_start_before_its_letters_are_counted() -> None:
     assert canned.done == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("field", "value", "problem"), [("halt", "0", "halt:"), ("canary", "-1", "canary:")])
 async def test_invalid_options_show_their_error_in_the_dialog(field: str, value: str, problem: str) -> None:
     canned = operations()
@@ -187,6 +189,7 @@ async def test_a_long_number_with_a_letter_in_it_does_not_block_the_dashboard(fi
         assert number.value.isdigit()
 
 
+@pytest.mark.slow
 async def test_a_selection_without_dead_letters_cannot_be_started() -> None:
     canned = operations()
     canned.letters.kept = [replace(kept, state="replayed") for kept in canned.letters.kept]
@@ -319,6 +322,7 @@ async def test_l_lists_the_letters_of_the_plan_by_state() -> None:
         await progress(app, pilot)
 
 
+@pytest.mark.slow
 async def test_the_list_shows_how_the_plans_ended() -> None:
     canned = with_plans()
     app = dashboard(canned)

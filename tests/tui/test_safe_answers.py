@@ -22,6 +22,7 @@ def started(operations: CannedOperations) -> list[Any]:
     return [act for act in operations.done if act[0] != "preview"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["x", "R", "X"])
 async def test_enter_leaves_jobs_as_they_are_and_y_changes_them(key: str) -> None:
     operations = CannedOperations(HEALTHY)
@@ -38,6 +39,7 @@ async def test_enter_leaves_jobs_as_they_are_and_y_changes_them(key: str) -> Non
             assert bool(started(operations)) == (answer == "y")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["R", "d"])
 async def test_enter_leaves_a_dead_letter_as_it_is(key: str) -> None:
     operations = CannedOperations(HEALTHY)

@@ -83,6 +83,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     assert state.get("view") == "cache"
 
 
+@pytest.mark.slow
 async def test_the_last_view_is_shown_again(tmp_path: Path) -> None:
     for _ in range(2):
         app = Dashboard(cast(Operations, CannedOperations(HEALTHY)), data_dir=tmp_path)
@@ -102,6 +103,7 @@ async def test_an_unknown_view_and_theme_are_ignored(tmp_path: Path) -> None:
         assert app.current_mode == "overview"
 
 
+@pytest.mark.slow
 async def test_a_filter_is_remembered_and_one_that_cannot_be_read_is_dropped(tmp_path: Path) -> None:
     for text, shown in (("queue:alert-fanout", "queue:alert-fanout"), ("state:nowhere", "")):
         (tmp_path / STATE_FILE).write_text(f'{{"letters_filter": "{text}", "view": "letters"}}')
@@ -112,6 +114,7 @@ async def test_a_filter_is_remembered_and_one_that_cannot_be_read_is_dropped(tmp
             assert app.screen.filter_text() == shown
 
 
+@pytest.mark.slow
 async def test_the_list_of_jobs_and_the_groups_of_letters_are_shown_again(tmp_path: Path) -> None:
     (tmp_path / STATE_FILE).write_text('{"jobs-tab": "done", "letters-grouped": "yes", "view": "letters"}')
     app = Dashboard(cast(Operations, CannedOperations(HEALTHY)), data_dir=tmp_path)

@@ -130,6 +130,7 @@ async def test_a_key_that_does_not_apply_says_why(worker: WorkerSnapshot | None,
     assert operations.done == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("worker", [RUNNING, DRAINING, BLOCKED, DEAD, STANDBY])
 async def test_enter_opens_every_process_and_escape_leads_back(worker: WorkerSnapshot) -> None:
     async with dashboard(with_workers(worker)).run_test(size=(120, 36)) as pilot:
@@ -152,6 +153,7 @@ async def test_the_page_of_a_process_has_its_jobs_settings_and_log() -> None:
         assert "color-extraction: concurrency 3, usually 5" in text_of(app)
 
 
+@pytest.mark.slow
 async def test_the_page_of_a_process_that_has_ended_says_so_and_acts_on_nothing() -> None:
     operations = with_workers(RUNNING)
     async with dashboard(operations).run_test(size=(120, 36)) as pilot:
@@ -167,6 +169,7 @@ async def test_the_page_of_a_process_that_has_ended_says_so_and_acts_on_nothing(
     assert operations.done == []
 
 
+@pytest.mark.slow
 async def test_a_process_that_does_not_confirm_is_a_warning_and_an_error_is_one_line() -> None:
     operations = with_workers(RUNNING, DRAINING)
     operations.workers.problem = f"it does not answer {NASTY}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.acceptance.doctor.conftest import doctor
 from tests.support.program import Program
 from tests.support.servers import free_port
@@ -33,6 +35,7 @@ def test_an_unusable_token_is_wrong(program: Program) -> None:
     assert found.named("wrong") == ["machine admin token"]
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_wrong(program: Program, black_hole: int) -> None:
     found = doctor(program, COUTURECAST_HTTP=f"127.0.0.1:{black_hole}")
     assert found.named("wrong") == ["machine HTTP"]

@@ -12,6 +12,7 @@ from tests.acceptance.doctor.conftest import StartValkey, doctor
 from tests.support.program import Program, server_pid
 
 
+@pytest.mark.slow
 def test_a_good_setup_has_no_problem(program: Program, valkey: StartValkey, postgres_url: str) -> None:
     server = valkey("--appendonly", "yes", "--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru")
     environment = {"REDIS_URL": server.url, "DATABASE_URL": postgres_url}

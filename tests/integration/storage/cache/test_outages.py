@@ -58,6 +58,7 @@ async def test_an_unavailable_redis_causes_misses_and_no_errors(new_cache: NewCa
     assert cache.counts["errors"] == 1
 
 
+@pytest.mark.slow
 async def test_too_many_pending_invalidations_invalidate_everything(
     new_cache: NewCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -171,6 +171,7 @@ async def test_a_reader_after_an_invalidation_does_not_join_an_older_load_withou
     assert (await early).value.name == "coat"
 
 
+@pytest.mark.slow
 async def test_no_outdated_value_is_served_under_concurrent_changes(new_cache: NewCache) -> None:
     """Four processes read, a fifth invalidates: no value is older than the last invalidation."""
     versions = {"u1": 0, "u2": 0}

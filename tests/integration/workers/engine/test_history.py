@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
 from tests.support.engine import MakeBench
@@ -33,6 +34,7 @@ async def test_a_point_has_the_counters_from_before_the_change(redis: Redis) -> 
     assert Point.parse(member) == Point(_START_MS / 1000, 7, 2, {"completed": 5, "w3": 1})
 
 
+@pytest.mark.slow
 async def test_history_is_bounded_however_long_it_is_written(redis: Redis) -> None:
     for step in range(0, 26 * 360, 3):  # for 26 hours, every 30 s
         await _keep(redis, _START_MS + step * 10_000)

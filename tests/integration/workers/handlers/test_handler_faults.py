@@ -85,6 +85,7 @@ async def test_an_alarm_that_a_plain_handler_leaves_does_not_end_the_next_job(op
     assert await run_as_the_engine(pool, 60, "good", what="good", seconds=0.5, value=1) == ("done", 1)
 
 
+@pytest.mark.slow
 async def test_of_jobs_that_reach_their_timeout_together_the_one_that_blocks_is_the_cause(
     open_pool: OpenPool,
 ) -> None:
@@ -98,6 +99,7 @@ async def test_of_jobs_that_reach_their_timeout_together_the_one_that_blocks_is_
     assert others == [("done", number) for number in range(INNOCENT)]
 
 
+@pytest.mark.slow
 async def test_a_job_that_is_killed_for_another_one_after_its_own_timeout_has_reached_that(
     open_pool: OpenPool,
 ) -> None:

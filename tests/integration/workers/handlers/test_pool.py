@@ -41,6 +41,7 @@ async def test_what_a_call_raises_is_raised_here(pool: CpuPool) -> None:
         await pool.run(calls.refuse, "no such colour")
 
 
+@pytest.mark.slow
 async def test_a_stuck_call_is_killed_when_cancelled_and_the_pool_goes_on(
     own_pool: CpuPool, tmp_path: Path
 ) -> None:

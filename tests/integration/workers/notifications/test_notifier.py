@@ -131,6 +131,7 @@ def keeper(bench: Bench, redis: Redis, notifier: Notifier, alerts: list[Alert]) 
     )
 
 
+@pytest.mark.slow
 async def test_it_notifies_when_an_alert_fires_doubles_and_is_resolved(
     bench: Bench, webhook: Webhook
 ) -> None:

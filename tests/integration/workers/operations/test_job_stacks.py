@@ -190,6 +190,7 @@ async def _refuse(*_: object) -> None:
     raise AssertionError("nobody enqueues")
 
 
+@pytest.mark.slow
 async def test_a_job_that_does_not_run_has_no_stack(
     make_bench: MakeBench, operate: Operate, redis: Redis
 ) -> None:

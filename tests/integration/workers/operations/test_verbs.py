@@ -207,6 +207,7 @@ async def test_read_only_stops_every_verb_that_changes_something(
     assert await contents(redis, database) == before
 
 
+@pytest.mark.slow
 async def test_every_verb_leaves_one_row_with_actor_verb_reason_and_outcome(
     make_bench: MakeBench, operate: Operate, database: Database
 ) -> None:

@@ -75,6 +75,7 @@ def test_each_operation_has_a_name_of_its_own_a_summary_and_a_tag() -> None:
     assert all(operation["summary"] and operation["tags"] for _, operation in operations())
 
 
+@pytest.mark.slow
 def test_each_parameter_says_what_it_is() -> None:
     silent = [
         (path, parameter["name"])

@@ -34,6 +34,7 @@ def distance(left: ColorResult, right: ColorResult) -> float:
     return max(one_way(left, right), one_way(right, left))
 
 
+@pytest.mark.slow
 async def test_a_palette_is_stored_and_a_second_run_replaces_it(
     either_database: Database, pool: CpuPool, folder: Path
 ) -> None:

@@ -31,6 +31,7 @@ async def test_a_canary_that_fails_halts_the_plan_by_itself(make_bench: MakeBenc
     assert (ledger.died, ledger.waiting) == (50, 0)
 
 
+@pytest.mark.slow
 async def test_the_rest_follows_a_canary_that_succeeds(make_bench: MakeBench, operate: Operate) -> None:
     bench = make_bench(retry_delays=())
     await write(bench.letters, 30)

@@ -47,6 +47,7 @@ async def test_pause_resume_and_cancel(make_bench: MakeBench, operate: Operate) 
     )
 
 
+@pytest.mark.slow
 async def test_of_several_that_start_a_plan_one_does(make_bench: MakeBench, operate: Operate) -> None:
     bench = make_bench(retry_delays=())
     await write(bench.letters, 10)
