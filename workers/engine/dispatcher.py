@@ -1,7 +1,7 @@
 """One dispatcher a queue and process: all moves of its jobs in Redis are made here.
 
-Each turn is one round trip: settle jobs that ended, take as many as fit.  A turn moves at most half of the
-queue's slots.  So the next one is under way while this process runs the jobs of the one before.
+Each turn is one round trip: settle jobs that ended, take as many as fit.  A turn moves a part of the queue's
+slots at most.  So the next one is under way while this process runs the jobs of the one before.
 
 With no turn under way it waits for the first of these: an attempt ends, a job is ready, another process wakes
 it, or something is due.
@@ -32,7 +32,7 @@ from workers.engine.ready_watch import ReadyWatch
 from workers.engine.recovery import Recovery
 from workers.engine.runner import JobRunner, SaqFunction
 from workers.engine.settlement import LeasedJob, Settlement, TakeResult
-from workers.engine.turn import Turn, count_unsettled
+from workers.engine.turn import Turn, count_unsettled, max_slots
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,7 @@ _MAX_BATCH = 200
 _MAX_TURNS = 8
 """Turns under way at once: as many as keep a queue busy whose Redis answers within milliseconds."""
 _SMALL_TURN_SECONDS = 0.0003
-"""After a turn began, until one that moves less than half of the slots may follow: each has a fixed cost."""
+"""After a turn began, until one that moves fewer jobs than it might may follow: each has a fixed cost."""
 _NOTE_SECONDS = 0.25
 """Between two turns that are noted in Redis, as a sign of progress and of life."""
 
@@ -124,7 +124,7 @@ class Dispatcher:
         """Settlements of jobs that ended, and are in no turn yet."""
         self._turns: deque[Turn] = deque()
         """Turns under way; Redis executes them in this order."""
-        self._max_slots = max(1, (queue.policy.concurrency + 1) // 2)
+        self._max_slots = max_slots(queue.policy.concurrency)
         """Most jobs that one turn moves."""
         self._batch_limit = min(_MAX_BATCH, self._max_slots)
         self._woken = asyncio.Event()
@@ -352,6 +352,8 @@ class Dispatcher:
         return min(waits, default=None)
 
     def _on_finished(self, settlement: Settlement) -> None:
+        if settlement.run_seconds is not None:
+            self._max_slots = max_slots(self.queue.policy.concurrency, settlement.run_seconds)
         self._settlements.append(settlement)
         self._woken.set()
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storage.redis.pipeline import Replies
 from storage.redis.scripts import ScriptCall
 from workers.engine.settlement import Settlement
+
+_LONG_RUN_SECONDS = 0.002
+"""Jobs that run for longer leave time for smaller turns, and then wait less for each other."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,3 +41,8 @@ class Turn:
 def count_unsettled(settlements: Sequence[Settlement]) -> int:
     """Return how many of ``settlements`` end a job's time in flight."""
     return sum(settlement.verb != "update" for settlement in settlements)
+
+
+def max_slots(concurrency: int, run_seconds: float = 0.0) -> int:
+    """Return the most jobs of one turn: half of the slots, or a quarter of them if jobs run for milliseconds."""
+    return math.ceil(concurrency / (4 if run_seconds > _LONG_RUN_SECONDS else 2))
