@@ -110,7 +110,7 @@ async def test_a_frozen_process_that_runs_again_is_an_event(
 ) -> None:
     bench = make_bench()
     frozen = await spawn()
-    await bench.stock.enqueue("extract_colors", timeout=0, seconds=5)
+    await bench.stock.enqueue("extract_colors", timeout=0, seconds=60)
     await eventually(lambda: journal.events("start"))
     await spawn()
     frozen.send_signal(signal.SIGSTOP)

@@ -154,7 +154,7 @@ async def test_a_frozen_process_is_dead_while_it_is_frozen_and_runs_afterwards(
 ) -> None:
     bench = make_bench()
     frozen = await spawn()
-    await bench.stock.enqueue("extract_colors", timeout=0, seconds=5)
+    await bench.stock.enqueue("extract_colors", timeout=0, seconds=60)
     await eventually(lambda: journal.events("start"))
     frozen.send_signal(signal.SIGSTOP)
 
