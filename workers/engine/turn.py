@@ -10,8 +10,11 @@ from storage.redis.pipeline import Replies
 from storage.redis.scripts import ScriptCall
 from workers.engine.settlement import Settlement
 
-_LONG_RUN_SECONDS = 0.002
-"""Jobs that run for longer leave time for smaller turns, and then wait less for each other."""
+_LONG_RUN_SECONDS = 0.0002
+"""For each slot: jobs that run for longer leave time for smaller turns, and then wait less for each other.
+
+Jobs that do nothing take less than this too, though each waits for the others of its turn.
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,4 +48,4 @@ def count_unsettled(settlements: Sequence[Settlement]) -> int:
 
 def max_slots(concurrency: int, run_seconds: float = 0.0) -> int:
     """Return the most jobs of one turn: half of the slots, a quarter if jobs run for milliseconds."""
-    return math.ceil(concurrency / (4 if run_seconds > _LONG_RUN_SECONDS else 2))
+    return math.ceil(concurrency / (4 if run_seconds > _LONG_RUN_SECONDS * concurrency else 2))
