@@ -49,7 +49,7 @@ _MAX_BATCH = 200
 _MAX_TURNS = 8
 """Turns under way at once: as many as keep a queue busy whose Redis answers within milliseconds."""
 _SMALL_TURN_SECONDS = 0.0003
-"""After a turn began, until one that moves fewer jobs than it might may follow: each has a fixed cost."""
+"""After a turn began, until one that is not full may follow: each has a fixed cost."""
 _NOTE_SECONDS = 0.25
 """Between two turns that are noted in Redis, as a sign of progress and of life."""
 

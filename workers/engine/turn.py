@@ -47,5 +47,5 @@ def count_unsettled(settlements: Sequence[Settlement]) -> int:
 
 
 def max_slots(concurrency: int, run_seconds: float = 0.0) -> int:
-    """Return the most jobs of one turn: half of the slots, a quarter if jobs run for milliseconds."""
+    """Return the most jobs of one turn: half of the slots, a quarter if jobs run long."""
     return math.ceil(concurrency / (4 if run_seconds > _LONG_RUN_SECONDS * concurrency else 2))

@@ -78,8 +78,8 @@ class HandlerProtocol(asyncio.SubprocessProtocol):
         self._unfinished_line = rest
         if lines:
             self.on_output(lines)
-        if not self.exited.done():
-            pipe = self._pipe(fd)
+        pipe = self._pipe(fd)
+        if pipe is not None and not self.exited.done():
             pipe.pause_reading()
             asyncio.get_running_loop().call_later(_OUTPUT_SECONDS, _resume, pipe)
 
@@ -89,9 +89,10 @@ class HandlerProtocol(asyncio.SubprocessProtocol):
             self.on_output([self._unfinished_line])
             self._unfinished_line = b""
 
-    def _pipe(self, fd: int) -> asyncio.ReadTransport:
+    def _pipe(self, fd: int) -> asyncio.ReadTransport | None:
+        """Return the pipe of its output; None in the foreground."""
         assert self._transport is not None  # noqa: S101
-        return cast(asyncio.ReadTransport, self._transport.get_pipe_transport(fd))
+        return cast(asyncio.ReadTransport | None, self._transport.get_pipe_transport(fd))
 
     def process_exited(self) -> None:
         """Note how it ended, and read at once what it printed last."""
@@ -99,7 +100,7 @@ class HandlerProtocol(asyncio.SubprocessProtocol):
         code = self._transport.get_returncode()
         if not self.exited.done():
             self.exited.set_result(1 if code is None else code)
-        if (pipe := self._pipe(1)) is not None:  # none in the foreground
+        if (pipe := self._pipe(1)) is not None:
             _resume(pipe)
 
 
