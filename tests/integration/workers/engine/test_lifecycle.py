@@ -82,6 +82,20 @@ async def test_the_newest_hundred_completed_jobs_stay(make_bench: MakeBench) -> 
     assert await bench.redis.zcard(bench.queue.keys.completed) == KEEP_COMPLETED_JOBS
 
 
+async def test_the_server_indexes_the_completed_jobs_and_they_alone_are_listed(make_bench: MakeBench) -> None:
+    bench = make_bench(concurrency=1)
+
+    async def work(ctx: dict[str, Any], number: int) -> None: ...
+
+    await bench.start(work)
+    keys = await bench.send(3)
+    await eventually(lambda: has_total(bench, "completed", 3))
+    completed = bench.queue.keys.completed
+    assert await bench.redis.object("ENCODING", completed) == b"skiplist"
+    listed = await bench.redis.zrange(completed, 0, -1)
+    assert {job_id.decode() for job_id in listed} == {bench.queue.job_id(key) for key in keys}
+
+
 async def test_a_key_that_is_enqueued_again_outlives_its_old_record(make_bench: MakeBench) -> None:
     bench = make_bench(concurrency=1)
 
